@@ -1,1 +1,16 @@
-//! x
+//! What the replicas of Gatefold must agree on, and nothing else: configuration, keys and access tokens, the
+//! connection to Redis and the names of its keys, the shape of errors, the life of a process.
+//!
+//! A thing that only one of the two replicas needs belongs into that replica's crate.
+
+pub mod client_ip;
+pub mod clock;
+pub mod config;
+pub mod http_server;
+pub mod jwt;
+pub mod lifecycle;
+pub mod origin;
+pub mod problem;
+pub mod redis;
+pub mod request;
+pub mod telemetry;

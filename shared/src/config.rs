@@ -1,0 +1,204 @@
+//! Configuration: the settings that both replicas have, and how settings are read.
+//!
+//! Each setting is a field with a flag and an environment variable; clap makes `--help` from the same lines. Nothing
+//! outside `main` reads the environment.
+
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, process, time::Duration};
+
+use clap::{
+    Args, Parser,
+    builder::ValueParser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+use crate::origin::Origin;
+
+/// Exit code for a configuration that cannot be used (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: i32 = 64;
+
+/// Where to listen. The port is in each replica's own configuration, because its default differs.
+#[derive(Args, Clone, Debug)]
+pub struct ListenConfig {
+    /// Address to listen on, for clients and for metrics
+    #[arg(long, env = "HOST", default_value = "0.0.0.0")]
+    pub host: IpAddr,
+    /// Connections open at once; further ones wait to be accepted
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 50_000)]
+    pub max_connections: usize,
+}
+
+/// Redis, and how long a replica waits for any store.
+#[derive(Args, Clone, Debug)]
+pub struct StoreConfig {
+    /// Redis: redis://, rediss://, redis-sentinel:// or redis-cluster://
+    #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
+    pub redis_url: SecretString,
+    /// Longest wait for Postgres or Redis before the answer is 503
+    #[arg(long, env = "BACKEND_TIMEOUT", default_value = "2s", value_parser = positive_duration)]
+    pub backend_timeout: Duration,
+}
+
+impl StoreConfig {
+    /// How long one call to a store may take: a little less than the client was promised, so that the 503 itself
+    /// arrives in time.
+    pub fn call_timeout(&self) -> Duration {
+        self.backend_timeout.mul_f32(0.9)
+    }
+}
+
+/// Who may speak for a client, and from where browsers may call.
+#[derive(Args, Clone, Debug)]
+pub struct ProxyConfig {
+    /// Networks (CIDR, separated by commas) of proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are believed
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins besides our own from which browsers may change state or open sockets, e.g. https://app.example.com
+    #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
+    pub allowed_origins: Vec<Origin>,
+}
+
+/// The keys that verify access tokens.
+#[derive(Args, Clone, Debug)]
+pub struct PublicKeyConfig {
+    /// RSA public keys (PEM) that verify access tokens; several, separated by commas, while keys are rotated
+    #[arg(long, env = "PUBLIC_KEY_PATH", value_delimiter = ',', default_value = "keys/public.pem")]
+    pub public_key_path: Vec<PathBuf>,
+}
+
+/// Logging.
+#[derive(Args, Clone, Debug)]
+pub struct LogConfig {
+    /// What to log: error, warn, info, debug, trace, or directives such as `info,gatefold_api=debug`
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// Reads the configuration of a program from its arguments and environment, or ends the process: with the help that was
+/// asked for, or with every problem at once and exit code 64.
+pub fn parse<C: Parser>() -> C {
+    match try_parse(std::env::args_os()) {
+        Ok(config) => config,
+        Err(problems) => {
+            if let [Problem { error: Some(error), .. }] = problems.as_slice() {
+                let _ = error.print();
+                process::exit(if error.use_stderr() { EXIT_USAGE } else { 0 });
+            }
+            exit_with(problems.iter().map(|problem| problem.text.as_str()))
+        }
+    }
+}
+
+/// Ends the process with exit code 64 and a line for each problem of the configuration.
+pub fn exit_with<'a>(problems: impl IntoIterator<Item = &'a str>) -> ! {
+    eprintln!("The configuration cannot be used:");
+    for problem in problems {
+        eprintln!("  - {problem}");
+    }
+    eprintln!("Run with --help to see every setting.");
+    process::exit(EXIT_USAGE)
+}
+
+struct Problem {
+    text: String,
+    /// What clap itself would print, where it knows better than a list (`--help`, an unknown argument).
+    error: Option<clap::Error>,
+}
+
+/// Clap stops at the first value that does not parse; an operator wants all of them, so each bad one is noted, taken out
+/// of the way and the rest is parsed again.
+fn try_parse<C: Parser>(arguments: impl Iterator<Item = OsString>) -> Result<C, Vec<Problem>> {
+    let arguments: Vec<_> = arguments.collect();
+    let mut command = C::command();
+    let mut problems = Vec::new();
+    loop {
+        let error = match command.clone().try_get_matches_from(&arguments) {
+            Ok(matches) if problems.is_empty() => match C::from_arg_matches(&matches) {
+                Ok(config) => return Ok(config),
+                Err(error) => error,
+            },
+            Ok(_) => return Err(problems),
+            Err(error) => error,
+        };
+        let bad_argument =
+            (error.kind() == ErrorKind::ValueValidation).then(|| argument_of(&error, &command)).flatten();
+        let text = error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let Some(id) = bad_argument else {
+            problems.push(Problem { text, error: Some(error) });
+            return Err(problems);
+        };
+        problems.push(Problem { text, error: None });
+        command = without_check(command, &id);
+    }
+}
+
+/// The id of the argument that `error` complains of, if it is one of the top-level command's.
+fn argument_of(error: &clap::Error, command: &clap::Command) -> Option<clap::Id> {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return None };
+    command.get_arguments().find(|argument| argument.to_string() == *shown).map(|argument| argument.get_id().clone())
+}
+
+fn without_check(command: clap::Command, id: &clap::Id) -> clap::Command {
+    command.mut_arg(id, |argument| argument.value_parser(ValueParser::os_string()))
+}
+
+/// A duration such as `900` (seconds), `90s`, `15m`, `12h` or `7d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text).map_err(|_| "expected a duration such as 900, 90s, 15m, 12h or 7d".to_owned())
+}
+
+/// A [`duration`] that is not zero.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than zero".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Example {
+        #[command(flatten)]
+        store: StoreConfig,
+        #[command(flatten)]
+        proxy: ProxyConfig,
+    }
+
+    fn problems(arguments: &[&str]) -> Vec<String> {
+        let arguments = std::iter::once("example").chain(arguments.iter().copied()).map(Into::into);
+        try_parse::<Example>(arguments).map_or_else(|p| p.into_iter().map(|p| p.text).collect(), |_| Vec::new())
+    }
+
+    #[test]
+    fn a_bare_number_is_seconds_and_units_are_understood() {
+        assert_eq!(duration("900"), Ok(Duration::from_mins(15)));
+        assert_eq!(duration("15m"), Ok(Duration::from_mins(15)));
+        assert_eq!(duration("7d"), Ok(Duration::from_hours(7 * 24)));
+        assert!(duration("soon").is_err());
+        assert!(positive_duration("0").is_err());
+    }
+
+    #[test]
+    fn every_bad_value_is_reported_at_once() {
+        let problems = problems(&["--backend-timeout", "soon", "--trusted-proxies", "10.0.0.0/99"]);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("--backend-timeout"), "{problems:?}");
+        assert!(problems[1].contains("--trusted-proxies"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_good_configuration_has_no_problems() {
+        assert!(
+            problems(&["--backend-timeout", "500ms", "--allowed-origins", "https://a.example,http://b.example:8080"])
+                .is_empty()
+        );
+    }
+}

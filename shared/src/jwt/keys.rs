@@ -1,0 +1,62 @@
+//! Reading RSA keys from PEM files, and refusing those that cannot protect anything.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{
+    Algorithm, DecodingKey,
+    jwk::{AlgorithmParameters, Jwk, PublicKeyUse, ThumbprintHash},
+};
+
+/// Smallest modulus that is accepted, in bits (RFC 7518 3.3).
+const MIN_MODULUS_BITS: usize = 2048;
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file is not there or cannot be read.
+    #[error("{path}: {error} (./generate-keys.sh makes the keys)", path = .0.display(), error = .1)]
+    Unreadable(PathBuf, io::Error),
+    /// The file does not hold what it should.
+    #[error("{path}: {what} (./generate-keys.sh makes a good one)", path = .0.display(), what = .1)]
+    Unusable(PathBuf, String),
+    /// The key that signs is not among those that verify, so no token of ours would be accepted.
+    #[error("the public half of {path} is not among PUBLIC_KEY_PATH", path = .0.display())]
+    NotPublished(PathBuf),
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+    std::fs::read(path).map_err(|error| KeyError::Unreadable(path.to_owned(), error))
+}
+
+pub(super) fn unusable(path: &Path, what: impl Into<String>) -> KeyError {
+    KeyError::Unusable(path.to_owned(), what.into())
+}
+
+/// The public key in a PEM file, as a JWK that carries its thumbprint (RFC 7638) as `kid`.
+pub(super) fn read_public(path: &Path) -> Result<Jwk, KeyError> {
+    let pem = read(path)?;
+    if !pem.starts_with(b"-----BEGIN PUBLIC KEY-----") {
+        return Err(unusable(path, "not a public key in PEM form (it begins with -----BEGIN PUBLIC KEY-----)"));
+    }
+    let not_rsa = |error: jsonwebtoken::errors::Error| unusable(path, format!("not an RSA public key: {error}"));
+    let key = DecodingKey::from_rsa_pem(&pem).map_err(not_rsa)?;
+    let mut jwk = Jwk::from_decoding_key(&key, Some(Algorithm::RS256)).map_err(not_rsa)?;
+    let bits = modulus_bits(&jwk).ok_or_else(|| unusable(path, "not an RSA public key"))?;
+    if bits < MIN_MODULUS_BITS {
+        return Err(unusable(path, format!("{bits} bits are too few for an RSA key: {MIN_MODULUS_BITS} at least")));
+    }
+    jwk.common.key_id = Some(jwk.thumbprint(ThumbprintHash::SHA256).map_err(not_rsa)?);
+    jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+    Ok(jwk)
+}
+
+fn modulus_bits(jwk: &Jwk) -> Option<usize> {
+    let AlgorithmParameters::RSA(rsa) = &jwk.algorithm else { return None };
+    let modulus = URL_SAFE_NO_PAD.decode(&rsa.n).ok()?;
+    let leading = modulus.iter().position(|byte| *byte != 0)?;
+    Some((modulus.len() - leading) * 8 - modulus[leading].leading_zeros() as usize)
+}

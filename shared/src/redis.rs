@@ -1,0 +1,169 @@
+//! The connection to Redis: how long we wait, what is sent twice (nothing), and what time it is there.
+//!
+//! Commands are never sent again by the client library: a script whose answer was lost may have run, and only its caller
+//! knows whether it may run twice. Whoever gets an error from here does not know whether the change was made.
+
+pub mod keys;
+mod time;
+
+use std::{sync::OnceLock, time::Duration};
+
+pub use fred::types::{FromValue, Value};
+use fred::{
+    bytes_utils::Str,
+    clients::Pool,
+    error::{Error, ErrorKind},
+    interfaces::ClientLike,
+    prelude::{Builder, Config, ReconnectPolicy, TcpConfig},
+    types::{ClusterHash, CustomCommand, config::UnresponsiveConfig, scripts::Script as FredScript},
+};
+use metrics::{counter, histogram};
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, timeout};
+
+pub use self::time::RedisTime;
+use crate::config::StoreConfig;
+
+/// Connections a replica. One carries tens of thousands of commands a second; a second one keeps a large reply from
+/// delaying the rest.
+const CONNECTIONS: usize = 2;
+/// Commands that may wait while Redis is away. Each waits no longer than its timeout, so this only bounds memory.
+const MAX_WAITING: usize = 20_000;
+
+/// Why there is no answer from Redis. Whether the command was executed is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisError {
+    /// Away, slow, refusing, or answering with an error.
+    #[error("redis: {0}")]
+    Command(#[from] Error),
+    /// No answer in time.
+    #[error("redis did not answer within {0:?}")]
+    Timeout(Duration),
+    /// A script answered what it never should: the replicas or the scripts are of different versions.
+    #[error("unexpected reply of the script `{0}`")]
+    Reply(&'static str),
+}
+
+/// A handle to Redis; clones share its connections.
+#[derive(Clone)]
+pub struct Redis {
+    pool: Pool,
+    time: RedisTime,
+    call_timeout: Duration,
+}
+
+impl Redis {
+    /// Begins to connect, and goes on trying for ever: Redis may come later than we do.
+    pub fn connect(config: &StoreConfig) -> Result<Self, RedisError> {
+        let call_timeout = config.call_timeout();
+        let mut redis = Config::from_url(config.redis_url.expose_secret())?;
+        redis.fail_fast = false;
+        let mut builder = Builder::from_config(redis);
+        builder.with_connection_config(|connection| {
+            connection.connection_timeout = call_timeout;
+            connection.internal_command_timeout = call_timeout;
+            connection.max_command_attempts = 1;
+            connection.max_command_buffer_len = MAX_WAITING;
+            connection.unresponsive =
+                UnresponsiveConfig { max_timeout: Some(call_timeout * 2), interval: Duration::from_millis(500) };
+            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+        });
+        builder.with_performance_config(|performance| performance.broadcast_channel_capacity = 32);
+        let mut policy = ReconnectPolicy::new_exponential(0, 50, 1_000, 2);
+        policy.set_jitter(50);
+        builder.set_policy(policy);
+        let pool = builder.build_pool(CONNECTIONS)?;
+        drop(pool.connect());
+        Ok(Self { pool, time: RedisTime::default(), call_timeout })
+    }
+
+    /// How long one call may take.
+    pub fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    /// The clock of Redis, as far as it is known here.
+    pub fn time(&self) -> &RedisTime {
+        &self.time
+    }
+
+    /// Asks Redis whether it is there.
+    pub async fn ping(&self) -> Result<(), RedisError> {
+        let ping = self.pool.ping::<Value>(None);
+        timeout(self.call_timeout, ping).await.map_err(|_| RedisError::Timeout(self.call_timeout))??;
+        Ok(())
+    }
+
+    /// Runs `script` once, or not at all if it cannot be sent before `until`.
+    pub async fn run<R: FromValue>(
+        &self,
+        script: &Script,
+        keys: &[String],
+        arguments: Vec<Value>,
+        until: Instant,
+    ) -> Result<R, RedisError> {
+        let started = Instant::now();
+        let result = within(until, self.evaluate(script, keys, arguments)).await;
+        histogram!("redis_script_duration_seconds", "script" => script.name).record(started.elapsed());
+        if result.is_err() {
+            counter!("redis_script_errors_total", "script" => script.name).increment(1);
+        }
+        result
+    }
+
+    async fn evaluate<R: FromValue>(
+        &self,
+        script: &Script,
+        keys: &[String],
+        arguments: Vec<Value>,
+    ) -> Result<R, Error> {
+        const EVALSHA: CustomCommand =
+            CustomCommand { cmd: Str::from_static("EVALSHA"), cluster_hash: ClusterHash::Offset(2), blocking: false };
+        const EVAL: CustomCommand =
+            CustomCommand { cmd: Str::from_static("EVAL"), cluster_hash: ClusterHash::Offset(2), blocking: false };
+        let mut call = Vec::with_capacity(2 + keys.len() + arguments.len());
+        call.push(Value::from(script.sha1()));
+        call.push(Value::from(i64::try_from(keys.len()).unwrap_or(i64::MAX)));
+        call.extend(keys.iter().map(|key| Value::from(key.as_str())));
+        call.extend(arguments);
+        match self.pool.next().custom(EVALSHA, call.clone()).await {
+            // Redis has not seen this script since it started; EVAL runs it and remembers it.
+            Err(error) if error.kind() == &ErrorKind::Unknown && error.details().starts_with("NOSCRIPT") => {
+                call[0] = Value::from_static_str(script.lua);
+                self.pool.next().custom(EVAL, call).await
+            }
+            result => result,
+        }
+    }
+}
+
+async fn within<R>(until: Instant, call: impl Future<Output = Result<R, Error>>) -> Result<R, RedisError> {
+    let started = Instant::now();
+    match tokio::time::timeout_at(until, call).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(RedisError::Timeout(started.elapsed())),
+    }
+}
+
+/// A Lua script. Its header says its KEYS, ARGV, reply and the invariant that it keeps; one function of ours calls it.
+pub struct Script {
+    name: &'static str,
+    lua: &'static str,
+    hashed: OnceLock<FredScript>,
+}
+
+impl Script {
+    /// The script with this text; `name` is for metrics and errors.
+    pub const fn new(name: &'static str, lua: &'static str) -> Self {
+        Self { name, lua, hashed: OnceLock::new() }
+    }
+
+    /// The error for a reply that the script never gives.
+    pub fn unexpected_reply(&self) -> RedisError {
+        RedisError::Reply(self.name)
+    }
+
+    fn sha1(&self) -> Str {
+        self.hashed.get_or_init(|| FredScript::from_lua(self.lua)).sha1().clone()
+    }
+}
