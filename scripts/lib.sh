@@ -1,0 +1,67 @@
+# shellcheck shell=bash
+# What start.sh and test.sh have in common: messages, and installing the programs that they need.
+# To be sourced from the root of the repository.
+# shellcheck disable=SC2034 # the colours are for the scripts that source this
+
+# Postgres, Nginx and others are not on the PATH of everybody on Debian.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+[[ -z ${HOME-} || ! -d $HOME/.cargo/bin ]] || PATH=$HOME/.cargo/bin:$PATH
+
+if [[ -t 1 && -z ${NO_COLOR-} ]]; then
+    BOLD=$'\e[1m' RED=$'\e[31m' GREEN=$'\e[32m' PLAIN=$'\e[0m'
+else
+    BOLD='' RED='' GREEN='' PLAIN=''
+fi
+
+# A line about what is being done.
+say() { printf '%s==>%s %s\n' "$GREEN" "$PLAIN" "$*"; }
+
+# Ends the script with one or more lines that say why.
+fail() {
+    local line
+    for line in "$@"; do
+        printf '%s%s:%s %s\n' "$RED" "${0##*/}" "$PLAIN" "$line" >&2
+    done
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+have_postgres() {
+    have postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
+}
+
+# A compiler without the C library's headers is of no use.
+have_c_compiler() {
+    have cc && printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | cc -x c -o /dev/null - 2>/dev/null
+}
+
+# Installs, with apt, what is missing of the programs that a cluster needs, and of those that are given by name.
+#   need_programs [PROGRAM…]
+need_programs() {
+    local packages=() program
+    have_c_compiler || packages+=(gcc libc6-dev)
+    have_postgres || packages+=(postgresql)
+    for program in redis-server nginx openssl curl "$@"; do
+        have "$program" || packages+=("$program")
+    done
+    [[ -e /etc/ssl/certs/ca-certificates.crt ]] || packages+=(ca-certificates)
+    ((${#packages[@]})) || return 0
+
+    have apt-get || fail "missing: ${packages[*]} (names of Debian packages)." \
+        'This machine has no apt-get: install them with its own package manager and run again.'
+    local as_root=()
+    if ((EUID != 0)); then
+        have sudo || fail "missing: ${packages[*]}. Installing them needs root, and there is no sudo here." \
+            "As root: $PWD/scripts/install-packages.sh ${packages[*]}"
+        as_root=(sudo)
+    fi
+    say "Installing ${packages[*]} (their services are not started)"
+    "${as_root[@]}" scripts/install-packages.sh "${packages[@]}" ||
+        fail "could not install ${packages[*]}; apt's message is above."
+}
+
+need_rust() {
+    have cargo || fail 'Rust is not installed, or cargo is not on the PATH.' \
+        'See https://rustup.rs, open a new shell, and run again.'
+}

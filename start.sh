@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# Starts Gatefold on this machine, from nothing but Rust, and leaves it running.
+set -Eeuo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
+
+# The test account of this quick start; nothing else creates it.
+readonly TEST_USER=testuser TEST_PASSWORD=password123
+target=${CARGO_TARGET_DIR:-$PWD/target}/release
+readonly CLUSTER=$target/gatefold-cluster API=$target/gatefold-api
+# What `gatefold-api user add` exits with when the name is taken.
+readonly USER_EXISTS=3
+
+usage() {
+    cat <<'TEXT'
+Usage: ./start.sh [COMMAND]
+
+  (none)           install what is missing, build, and start the cluster
+  status [--json]  what is running, and where
+  logs [NAME]      the logs of all processes, or of one (see status)
+  stop             stop the cluster; accounts and sessions are kept
+  --help           this text
+
+Environment:
+  HTTP_PORT     port of the web interface (80, or 8080 where 80 cannot be had)
+  API_REPLICAS  REST replicas (2)
+  WS_REPLICAS   WebSocket replicas (2)
+
+Everything in "Configuration" of README.md that is set here reaches the replicas.
+TEXT
+}
+
+# Prints the url of the first process of a kind, or with '' the public url of the cluster, from `status --json`.
+url_of() {
+    awk '{ gsub(/[{},]/, "\n&\n"); print }' <<<"$1" | awk -v kind="$2" '
+        function value() { sub(/^[^:]*:[ \t]*"/, ""); sub(/"[ \t]*$/, ""); return $0 }
+        function found() { if (!done && url != "") { print url; done = 1 } }
+        /^[ \t]*\{/ { depth++; url = ""; is_kind = 0 }
+        /^[ \t]*"kind"[ \t]*:/ { is_kind = (value() == kind) }
+        /^[ \t]*"url"[ \t]*:[ \t]*"/ { url = value(); if (kind == "" && depth == 1) found() }
+        /^[ \t]*\}/ { depth--; if (kind != "" && is_kind) found() }'
+}
+
+# Prints the state of the cluster as JSON, if all of its processes are running.
+running() {
+    local state
+    [[ -x $CLUSTER ]] || return 1
+    state=$("$CLUSTER" status --json 2>/dev/null) || return 1
+    grep -q '"running"' <<<"$state" || return 1
+    ! grep -q '"exited"' <<<"$state" || return 1
+    printf '%s\n' "$state"
+}
+
+# Docker Compose is to be the first choice where an engine answers.
+mention_docker() {
+    if have docker && timeout 10 docker info >/dev/null 2>&1; then
+        say 'There is a Docker engine here, but Gatefold cannot be run with Docker Compose yet: going on without.'
+    fi
+}
+
+add_test_user() {
+    local database=$1 code=0
+    printf '%s\n' "$TEST_PASSWORD" | DATABASE_URL=$database "$API" user add "$TEST_USER" || code=$?
+    ((code == 0 || code == USER_EXISTS)) || fail "could not create the test account (exit code $code)."
+}
+
+explain() {
+    local state=$1 url
+    url=$(url_of "$state" '')
+    cat <<TEXT
+
+${BOLD}Gatefold is running.${PLAIN}
+
+  Web interface   $url/
+  REST API        $url/api
+  WebSocket       ws${url#http}/ws
+  Health check    $url/health
+
+  Test account    $TEST_USER / $TEST_PASSWORD
+
+Try it, in this order (the cookie jar holds the refresh token):
+
+  # log in, and keep the access token
+  TOKEN=\$(curl -sS -c cookies.txt -H 'Content-Type: application/json' \\
+    -d '{"username":"$TEST_USER","password":"$TEST_PASSWORD"}' \\
+    $url/api/login | sed 's/.*"accessToken":"\\([^"]*\\)".*/\\1/'); echo "\$TOKEN"
+
+  # a call that needs the access token
+  curl -sS -H "Authorization: Bearer \$TOKEN" $url/api/protected
+
+  # a socket, for three seconds: the upgrade and the first message (or: websocat "ws${url#http}/ws?token=\$TOKEN")
+  curl -sS -i -N --http1.1 --max-time 3 --output - -H 'Connection: Upgrade' -H 'Upgrade: websocket' \\
+    -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: Z2F0ZWZvbGQtZXhhbXBsZQ==' "$url/ws?token=\$TOKEN"
+
+  # the next access token, and the next refresh token in the jar
+  curl -sS -b cookies.txt -c cookies.txt -X POST $url/api/refresh
+
+  # log out
+  curl -sS -b cookies.txt -c cookies.txt -X POST $url/api/logout
+
+  # is it alive, is it ready?
+  curl -sS $url/api/health
+  curl -sS $url/api/ready
+
+Then: ./start.sh status, ./start.sh logs [NAME], ./start.sh stop
+TEXT
+}
+
+start() {
+    local state started=$SECONDS
+    if state=$(running); then
+        say 'It was running already.'
+        add_test_user "$(url_of "$state" postgres)"
+        explain "$state"
+        return
+    fi
+
+    mention_docker
+    # shellcheck disable=SC2119 # none of this script's own arguments
+    need_programs
+    need_rust
+
+    say 'Building (the first time takes several minutes)'
+    cargo build --release --locked --bins
+
+    if [[ ! -e keys/private.pem || ! -e keys/public.pem || ! -e keys/refresh.key ]]; then
+        say 'Making keys'
+        ./generate-keys.sh
+    fi
+
+    local port=(--port "${HTTP_PORT:-80}")
+    [[ -n ${HTTP_PORT-} ]] || port+=(--or-port 8080)
+    say 'Starting the cluster'
+    # Browsers and curl do not send a Secure cookie over the plain http that is served here.
+    COOKIE_SECURE=${COOKIE_SECURE:-false} \
+        "$CLUSTER" up --api "${API_REPLICAS:-2}" --ws "${WS_REPLICAS:-2}" "${port[@]}" </dev/null ||
+        fail 'the cluster did not start; the reason is above, and more is in ./start.sh logs'
+    state=$(running) || fail 'the cluster has started but not all of it is running: see ./start.sh status'
+
+    add_test_user "$(url_of "$state" postgres)"
+    say "Ready after $((SECONDS - started)) s"
+    explain "$state"
+}
+
+# Any other command is the cluster's own.
+cluster() {
+    if [[ ! -x $CLUSTER ]]; then
+        [[ $1 == stop || $1 == down || $1 == status ]] || fail 'nothing has been built here yet: run ./start.sh first.'
+        echo 'Nothing is running: nothing has been built here yet.' >&2
+        return 0
+    fi
+    exec "$CLUSTER" "$@"
+}
+
+case ${1-} in
+    '' | start)
+        (($# < 2)) || fail "unexpected argument: $2"
+        start
+        ;;
+    stop) cluster down "${@:2}" ;;
+    status | logs) cluster "$@" ;;
+    -h | --help | help) usage ;;
+    *)
+        usage >&2
+        fail "unknown command: $1"
+        ;;
+esac

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Proves the project: style, lints, and every test against real Postgres, Redis and Nginx that the tests start themselves.
+set -Eeuo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
+
+usage() {
+    cat <<'TEXT'
+Usage: ./test.sh [-- ARGUMENT…]
+
+Installs what is missing (apt), then checks the scripts, the formatting and the
+lints, builds, and runs every test. Stops at the first step that fails.
+
+Arguments after -- go to cargo test:
+
+  ./test.sh -- --package gatefold-api
+  ./test.sh -- a_replayed_token
+TEXT
+}
+
+test_arguments=()
+while (($#)); do
+    case $1 in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --)
+            shift
+            test_arguments=("$@")
+            break
+            ;;
+        *)
+            usage >&2
+            fail "unknown argument: $1"
+            ;;
+    esac
+done
+
+number=0
+current=''
+summary=()
+
+took() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
+
+# step NAME COMMAND…
+step() {
+    current=$1
+    shift
+    number=$((number + 1))
+    local started=$SECONDS
+    printf '\n%s[%d] %s%s\n' "$BOLD" "$number" "$current" "$PLAIN"
+    "$@"
+    summary+=("$(printf '[%d] %-10s %s' "$number" "$(took $((SECONDS - started)))" "$current")")
+    printf '%s[%d] %s: passed after %s%s\n' "$GREEN" "$number" "$current" "$(took $((SECONDS - started)))" "$PLAIN"
+}
+
+report() {
+    local code=$?
+    ((code == 0)) || printf '\n%s%s failed in step %d: %s%s\n' "$RED" "${0##*/}" "$number" "${current:-start}" "$PLAIN"
+}
+trap report EXIT
+
+need_components() {
+    need_rust
+    cargo fmt --version >/dev/null 2>&1 || fail 'rustfmt is missing: rustup component add rustfmt'
+    cargo clippy --version >/dev/null 2>&1 || fail 'clippy is missing: rustup component add clippy'
+    rustc --version
+}
+
+scripts() {
+    local files=(start.sh test.sh generate-keys.sh scripts/*.sh .ci/run)
+    shellcheck --external-sources "${files[@]}"
+    printf 'shellcheck: %d scripts\n' "${#files[@]}"
+}
+
+step 'programs' need_programs shellcheck
+step 'Rust' need_components
+step 'scripts' scripts
+step 'formatting' cargo fmt --all --check
+step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
+# The integration tests start the real binaries.
+step 'build' cargo build --workspace --bins --locked
+step 'tests' cargo test --workspace --locked "${test_arguments[@]}"
+
+printf '\n%sEverything passed in %s.%s\n' "$BOLD" "$(took "$SECONDS")" "$PLAIN"
+printf '%s\n' "${summary[@]}"
