@@ -6,29 +6,44 @@
 pub mod keys;
 mod time;
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 pub use fred::types::{FromValue, Value};
 use fred::{
     bytes_utils::Str,
     clients::Pool,
     error::{Error, ErrorKind},
-    interfaces::ClientLike,
+    interfaces::{ClientLike, EventInterface},
     prelude::{Builder, Config, ReconnectPolicy, TcpConfig},
-    types::{ClusterHash, CustomCommand, config::UnresponsiveConfig, scripts::Script as FredScript},
+    types::{
+        ClusterHash, CustomCommand,
+        config::{Server, UnresponsiveConfig},
+        scripts::Script as FredScript,
+    },
 };
 use metrics::{counter, histogram};
 use secrecy::ExposeSecret;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{Instant, timeout},
+};
 
 pub use self::time::RedisTime;
-use crate::config::StoreConfig;
+use crate::{config::StoreConfig, lifecycle::Lifecycle};
 
 /// Connections a replica. One carries tens of thousands of commands a second; a second one keeps a large reply from
 /// delaying the rest.
 const CONNECTIONS: usize = 2;
 /// Commands that may wait while Redis is away. Each waits no longer than its timeout, so this only bounds memory.
 const MAX_WAITING: usize = 20_000;
+
+/// After Redis comes back, how long it takes until every replica has found it and put right what was left unfinished.
+const SETTLING: Duration = Duration::from_secs(3);
+/// The longest pause between attempts to connect, short because of the above.
+const MAX_RECONNECT_MS: u32 = 250;
 
 /// Why there is no answer from Redis. Whether the command was executed is not known.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +65,13 @@ pub struct Redis {
     pool: Pool,
     time: RedisTime,
     call_timeout: Duration,
+    /// When a connection was last lost and made again.
+    came_back: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Redis {
     /// Begins to connect, and goes on trying for ever: Redis may come later than we do.
-    pub fn connect(config: &StoreConfig) -> Result<Self, RedisError> {
+    pub fn connect(config: &StoreConfig, life: &Lifecycle) -> Result<Self, RedisError> {
         let call_timeout = config.call_timeout();
         let mut redis = Config::from_url(config.redis_url.expose_secret())?;
         redis.fail_fast = false;
@@ -69,12 +86,16 @@ impl Redis {
             connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
         });
         builder.with_performance_config(|performance| performance.broadcast_channel_capacity = 32);
-        let mut policy = ReconnectPolicy::new_exponential(0, 50, 1_000, 2);
-        policy.set_jitter(50);
+        let mut policy = ReconnectPolicy::new_exponential(0, 20, MAX_RECONNECT_MS, 2);
+        policy.set_jitter(20);
         builder.set_policy(policy);
         let pool = builder.build_pool(CONNECTIONS)?;
+        let came_back = Arc::default();
+        for client in pool.clients() {
+            life.spawn(watch(client.reconnect_rx(), Arc::clone(&came_back)));
+        }
         drop(pool.connect());
-        Ok(Self { pool, time: RedisTime::default(), call_timeout })
+        Ok(Self { pool, time: RedisTime::default(), call_timeout, came_back })
     }
 
     /// How long one call may take.
@@ -85,6 +106,13 @@ impl Redis {
     /// The clock of Redis, as far as it is known here.
     pub fn time(&self) -> &RedisTime {
         &self.time
+    }
+
+    /// Whether it is some time since this replica last found Redis again. While it is not, the others may still be busy
+    /// putting right what they could not finish when it went.
+    pub fn is_settled(&self) -> bool {
+        let came_back = *self.came_back.lock().unwrap_or_else(PoisonError::into_inner);
+        came_back.is_none_or(|at| at.elapsed() >= SETTLING)
     }
 
     /// Asks Redis whether it is there.
@@ -133,6 +161,16 @@ impl Redis {
                 self.pool.next().custom(EVAL, call).await
             }
             result => result,
+        }
+    }
+}
+
+/// Notes when a connection is made again; the first time is no return.
+async fn watch(mut connected: broadcast::Receiver<Server>, came_back: Arc<Mutex<Option<Instant>>>) {
+    let mut first = true;
+    while !matches!(connected.recv().await, Err(RecvError::Closed)) {
+        if !std::mem::take(&mut first) {
+            *came_back.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
     }
 }
