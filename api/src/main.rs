@@ -1,1 +1,26 @@
-fn main() {}
+//! The program `gatefold-api`: the REST replica, and the commands that look after its data.
+
+use gatefold_api::{
+    Keys,
+    commands::{self, Cli, Command},
+    run,
+};
+use gatefold_shared::{config, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli: Cli = config::parse();
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            let metrics = telemetry::init(&cli.config.log.log_level)?;
+            let keys = cli.config.check().and_then(|()| Keys::read(&cli.config.tokens, &cli.config.public_keys));
+            let keys = keys.unwrap_or_else(|problems| config::exit_with(problems.iter().map(String::as_str)));
+            run(cli.config, keys, metrics).await
+        }
+        Command::Migrate(arguments) => commands::migrate(&cli.config.database, &arguments).await,
+        Command::User(command) => commands::user(&cli.config, command).await,
+    }
+}

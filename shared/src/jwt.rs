@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 pub use self::{
     keys::KeyError,
-    sign::Signer,
+    sign::{SignError, Signer},
     verify::{Verifier, VerifyError},
 };
 

@@ -3,6 +3,8 @@
 //!
 //! A thing that only one of the two replicas needs belongs into that replica's crate.
 
+#![warn(missing_docs)]
+
 pub mod client_ip;
 pub mod clock;
 pub mod config;

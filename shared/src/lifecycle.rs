@@ -37,7 +37,7 @@ impl Lifecycle {
             failure: Arc::default(),
         };
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        lifecycle.spawn_untracked(lifecycle.clone().obey(terminate, interrupt));
+        Self::spawn_untracked(lifecycle.clone().obey(terminate, interrupt));
         Ok(lifecycle)
     }
 
@@ -80,13 +80,13 @@ impl Lifecycle {
     /// and the replica does not end before it.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stopped = self.stopped.clone();
-        self.spawn_untracked(self.tasks.track_future(async move {
+        Self::spawn_untracked(self.tasks.track_future(async move {
             let _ = stopped.run_until_cancelled(task).await;
         }));
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the place that the lint sends everybody to")]
-    fn spawn_untracked(&self, task: impl Future<Output = ()> + Send + 'static) {
+    fn spawn_untracked(task: impl Future<Output = ()> + Send + 'static) {
         drop(tokio::spawn(task));
     }
 

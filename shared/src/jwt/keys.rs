@@ -23,9 +23,6 @@ pub enum KeyError {
     /// The file does not hold what it should.
     #[error("{path}: {what} (./generate-keys.sh makes a good one)", path = .0.display(), what = .1)]
     Unusable(PathBuf, String),
-    /// The key that signs is not among those that verify, so no token of ours would be accepted.
-    #[error("the public half of {path} is not among PUBLIC_KEY_PATH", path = .0.display())]
-    NotPublished(PathBuf),
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
@@ -36,22 +33,27 @@ pub(super) fn unusable(path: &Path, what: impl Into<String>) -> KeyError {
     KeyError::Unusable(path.to_owned(), what.into())
 }
 
-/// The public key in a PEM file, as a JWK that carries its thumbprint (RFC 7638) as `kid`.
-pub(super) fn read_public(path: &Path) -> Result<Jwk, KeyError> {
+/// The public key in a PEM file.
+pub(super) fn read_public(path: &Path) -> Result<DecodingKey, KeyError> {
     let pem = read(path)?;
     if !pem.starts_with(b"-----BEGIN PUBLIC KEY-----") {
         return Err(unusable(path, "not a public key in PEM form (it begins with -----BEGIN PUBLIC KEY-----)"));
     }
-    let not_rsa = |error: jsonwebtoken::errors::Error| unusable(path, format!("not an RSA public key: {error}"));
-    let key = DecodingKey::from_rsa_pem(&pem).map_err(not_rsa)?;
-    let mut jwk = Jwk::from_decoding_key(&key, Some(Algorithm::RS256)).map_err(not_rsa)?;
-    let bits = modulus_bits(&jwk).ok_or_else(|| unusable(path, "not an RSA public key"))?;
+    DecodingKey::from_rsa_pem(&pem).map_err(|error| unusable(path, format!("not an RSA public key: {error}")))
+}
+
+/// A public key as it is published: a JWK, and its thumbprint (RFC 7638), which is its `kid`. Too short a key is refused.
+pub(super) fn published(path: &Path, key: &DecodingKey) -> Result<(Jwk, String), KeyError> {
+    let not_rsa = |error: jsonwebtoken::errors::Error| unusable(path, format!("not an RSA key: {error}"));
+    let mut jwk = Jwk::from_decoding_key(key, Some(Algorithm::RS256)).map_err(not_rsa)?;
+    let bits = modulus_bits(&jwk).ok_or_else(|| unusable(path, "not an RSA key"))?;
     if bits < MIN_MODULUS_BITS {
         return Err(unusable(path, format!("{bits} bits are too few for an RSA key: {MIN_MODULUS_BITS} at least")));
     }
-    jwk.common.key_id = Some(jwk.thumbprint(ThumbprintHash::SHA256).map_err(not_rsa)?);
+    let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(not_rsa)?;
+    jwk.common.key_id = Some(kid.clone());
     jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-    Ok(jwk)
+    Ok((jwk, kid))
 }
 
 fn modulus_bits(jwk: &Jwk) -> Option<usize> {

@@ -11,18 +11,19 @@ use aws_lc_rs::{
     signature::{KeyPair as _, RSA_PKCS1_SHA256},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, Header};
+use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use uuid::Uuid;
 
 use super::{
-    AUDIENCE, Claims, ISSUER, KeyError, TYPE, Verifier,
-    keys::{read, unusable},
+    AUDIENCE, Claims, ISSUER, KeyError, TYPE,
+    keys::{published, read, unusable},
 };
 use crate::clock;
 
 /// The private key that signs, and how long its tokens live.
 pub struct Signer {
     key: KeyPair,
+    kid: String,
     /// The encoded header, the same in every token.
     header: String,
     lifetime: Duration,
@@ -35,8 +36,8 @@ pub struct Signer {
 pub struct SignError;
 
 impl Signer {
-    /// Reads the private key at `path`, whose public half must be among the keys of `verifier`. Tokens live for `lifetime`.
-    pub fn read(path: &Path, lifetime: Duration, verifier: &Verifier) -> Result<Self, KeyError> {
+    /// Reads the private key at `path`. Tokens live for `lifetime`.
+    pub fn read(path: &Path, lifetime: Duration) -> Result<Self, KeyError> {
         let pem = pem::parse(read(path)?).map_err(|_| unusable(path, "not a private key in PEM form"))?;
         let key = match pem.tag() {
             "PRIVATE KEY" => KeyPair::from_pkcs8(pem.contents()),
@@ -44,12 +45,20 @@ impl Signer {
             other => return Err(unusable(path, format!("holds a {other} instead of an unencrypted RSA private key"))),
         };
         let key = key.map_err(|error| unusable(path, format!("not a usable RSA private key: {error}")))?;
-        let kid = verifier.kid_of(key.public_key()).ok_or_else(|| KeyError::NotPublished(path.to_owned()))?;
+        let public = key.public_key();
+        let modulus = public.modulus().big_endian_without_leading_zero();
+        let exponent = public.exponent().big_endian_without_leading_zero();
+        let kid = published(path, &DecodingKey::from_rsa_raw_components(modulus, exponent))?.1;
         let mut header = Header::new(Algorithm::RS256);
         header.typ = Some(TYPE.to_owned());
-        header.kid = Some(kid.to_owned());
+        header.kid = Some(kid.clone());
         let header = serde_json::to_vec(&header).map_err(|error| unusable(path, error.to_string()))?;
-        Ok(Self { key, header: URL_SAFE_NO_PAD.encode(header), lifetime, random: SystemRandom::new() })
+        Ok(Self { key, kid, header: URL_SAFE_NO_PAD.encode(header), lifetime, random: SystemRandom::new() })
+    }
+
+    /// The key's name in the header of its tokens: the thumbprint (RFC 7638) of its public half.
+    pub fn kid(&self) -> &str {
+        &self.kid
     }
 
     /// How long a token lives from now on.

@@ -1,0 +1,150 @@
+//! The settings of the REST replica.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use gatefold_shared::config::{
+    ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, StoreConfig, duration, positive_duration,
+};
+use secrecy::SecretString;
+
+/// Everything that can be set.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Port for clients
+    #[arg(long, env = "PORT", default_value_t = 3000)]
+    pub port: u16,
+    /// Port for Prometheus; not for clients
+    #[arg(long, env = "METRICS_PORT", default_value_t = 9100)]
+    pub metrics_port: u16,
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    #[command(flatten)]
+    pub store: StoreConfig,
+    #[command(flatten)]
+    pub tokens: TokenConfig,
+    #[command(flatten)]
+    pub public_keys: PublicKeyConfig,
+    #[command(flatten)]
+    pub cookie: CookieConfig,
+    #[command(flatten)]
+    pub proxy: ProxyConfig,
+    #[command(flatten)]
+    pub passwords: PasswordConfig,
+    #[command(flatten)]
+    pub log: LogConfig,
+}
+
+/// Postgres: one URL, or the original's five variables.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseConfig {
+    /// Postgres, e.g. postgres://user:password@host:5432/name; without it, the `DB_`* settings say where
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
+    pub database_url: Option<SecretString>,
+    /// Postgres host
+    #[arg(long, env = "DB_HOST", default_value = "postgres", global = true)]
+    pub db_host: String,
+    /// Postgres port
+    #[arg(long, env = "DB_PORT", default_value_t = 5432, global = true)]
+    pub db_port: u16,
+    /// Postgres user
+    #[arg(long, env = "DB_USER", default_value = "authuser", global = true)]
+    pub db_user: String,
+    /// Postgres password
+    #[arg(long, env = "DB_PASSWORD", default_value = "authpass", hide_env_values = true, global = true)]
+    pub db_password: SecretString,
+    /// Postgres database
+    #[arg(long, env = "DB_NAME", default_value = "authdb", global = true)]
+    pub db_name: String,
+    /// Connections to Postgres that this replica may hold
+    #[arg(long, env = "DB_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    pub db_pool_size: u32,
+}
+
+/// Access and refresh tokens.
+#[derive(Args, Clone, Debug)]
+pub struct TokenConfig {
+    /// RSA private key (PEM) that signs access tokens
+    #[arg(long, env = "PRIVATE_KEY_PATH", default_value = "keys/private.pem")]
+    pub private_key_path: PathBuf,
+    /// Keys of refresh tokens, separated by commas: the first one signs, all verify
+    #[arg(long, env = "REFRESH_KEY_PATH", value_delimiter = ',', default_value = "keys/refresh.key")]
+    pub refresh_key_path: Vec<PathBuf>,
+    /// How long an access token lives
+    #[arg(long, env = "ACCESS_TOKEN_EXPIRY", default_value = "15m", value_parser = whole_seconds)]
+    pub access_token_expiry: Duration,
+    /// How long a session lives without being refreshed
+    #[arg(long, env = "REFRESH_TOKEN_EXPIRY", default_value = "7d", value_parser = whole_seconds)]
+    pub refresh_token_expiry: Duration,
+    /// How long a session lives however often it is refreshed
+    #[arg(long, env = "SESSION_ABSOLUTE_EXPIRY", default_value = "30d", value_parser = whole_seconds)]
+    pub session_absolute_expiry: Duration,
+    /// For how long a refresh token that was used may be used again, up to 30s; 0 ends the session at once
+    #[arg(long, env = "REFRESH_REUSE_GRACE", default_value = "0", value_parser = reuse_grace)]
+    pub refresh_reuse_grace: Duration,
+}
+
+/// The refresh token's cookie.
+#[derive(Args, Clone, Debug)]
+pub struct CookieConfig {
+    /// Name of the cookie; behind TLS a name that begins with __Secure- is advised
+    #[arg(long, env = "COOKIE_NAME", default_value = "refreshToken", value_parser = cookie_name)]
+    pub cookie_name: String,
+    /// Whether browsers may send the cookie only over https
+    #[arg(long, env = "COOKIE_SECURE", default_value_t = true, action = clap::ArgAction::Set)]
+    pub cookie_secure: bool,
+}
+
+/// Argon2id, and how many log-ins may wait for it.
+#[derive(Args, Clone, Debug)]
+pub struct PasswordConfig {
+    /// Memory of one Argon2id hash, in KiB (OWASP: 19456 or more)
+    #[arg(long, env = "ARGON2_MEMORY_KIB", default_value_t = 19_456, value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+    pub argon2_memory_kib: u32,
+    /// Passes of one Argon2id hash over its memory
+    #[arg(long, env = "ARGON2_PASSES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub argon2_passes: u32,
+    /// Log-ins that may wait while all cores hash; more are answered 503
+    #[arg(long, env = "ARGON2_QUEUE", default_value_t = 64)]
+    pub argon2_queue: usize,
+}
+
+impl Config {
+    /// Whether the settings fit together; if not, says everything that does not, in words for an operator.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        if self.cookie.cookie_name.starts_with("__Secure-") && !self.cookie.cookie_secure {
+            problems.push(
+                "COOKIE_NAME begins with __Secure-, which browsers accept only with COOKIE_SECURE=true".to_owned(),
+            );
+        }
+        if self.tokens.access_token_expiry > self.tokens.refresh_token_expiry {
+            problems.push("ACCESS_TOKEN_EXPIRY must not be longer than REFRESH_TOKEN_EXPIRY".to_owned());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let duration = positive_duration(text)?;
+    if duration.subsec_nanos() == 0 { Ok(duration) } else { Err("must be whole seconds".to_owned()) }
+}
+
+fn reuse_grace(text: &str) -> Result<Duration, String> {
+    let grace = duration(text)?;
+    if grace <= Duration::from_secs(30) { Ok(grace) } else { Err("must be 30s at most".to_owned()) }
+}
+
+/// A `token` of RFC 9110. Not `__Host-`: that prefix demands `Path=/`, and ours is `/api`.
+fn cookie_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.is_empty() || !text.bytes().all(allowed) {
+        return Err("must be a cookie name: letters, digits and some punctuation".to_owned());
+    }
+    if text.starts_with("__Host-") {
+        return Err("cannot begin with __Host-, since the cookie's path is /api".to_owned());
+    }
+    Ok(text.to_owned())
+}

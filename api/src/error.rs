@@ -1,0 +1,116 @@
+//! Every error that a client can get, and its status, code and words, decided in one place.
+
+use axum::response::{IntoResponse, Response};
+use gatefold_shared::{jwt::VerifyError, problem::Problem};
+use http::{HeaderValue, StatusCode, header};
+use tracing::error;
+
+use crate::{families::FamilyError, passwords::PasswordError, users::UserError};
+
+/// See the module. The variants without a source are the client's doing and are not logged as errors.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("{0}")]
+    InvalidRequest(String),
+    #[error("Send the body as application/json")]
+    UnsupportedMediaType,
+    #[error("The body is larger than 16 KiB")]
+    PayloadTooLarge,
+    #[error("There is nothing here")]
+    NotFound,
+    #[error("This path does not answer to that method; see the Allow header")]
+    MethodNotAllowed,
+    #[error("Requests from this origin are not allowed")]
+    ForbiddenOrigin,
+
+    #[error("Invalid credentials")]
+    InvalidCredentials,
+    #[error("No refresh token: log in first")]
+    MissingRefreshToken,
+    #[error("The refresh token is not valid")]
+    InvalidRefreshToken,
+    #[error("The session has expired: log in again")]
+    SessionNotFound,
+    #[error("The session was ended: log in again")]
+    SessionRevoked,
+    #[error("The refresh token had been used before, so the session was ended: log in again")]
+    RefreshTokenReused,
+
+    #[error("No access token: send Authorization: Bearer <token>")]
+    MissingToken,
+    #[error("The access token is not valid")]
+    InvalidToken,
+    #[error("The access token has expired: refresh it")]
+    TokenExpired,
+
+    #[error(transparent)]
+    Family(#[from] FamilyError),
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    #[error(transparent)]
+    Sign(#[from] gatefold_shared::jwt::SignError),
+}
+
+impl From<VerifyError> for ApiError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Expired => Self::TokenExpired,
+            VerifyError::Invalid => Self::InvalidToken,
+        }
+    }
+}
+
+impl ApiError {
+    /// What the client is told.
+    fn problem(&self) -> Problem {
+        let (status, code) = match self {
+            Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::ForbiddenOrigin => (StatusCode::FORBIDDEN, "forbidden_origin"),
+            Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
+            Self::MissingRefreshToken => (StatusCode::UNAUTHORIZED, "missing_refresh_token"),
+            Self::InvalidRefreshToken => (StatusCode::UNAUTHORIZED, "invalid_refresh_token"),
+            Self::SessionNotFound => (StatusCode::UNAUTHORIZED, "session_not_found"),
+            Self::SessionRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
+            Self::RefreshTokenReused => (StatusCode::UNAUTHORIZED, "refresh_token_reused"),
+            Self::MissingToken => (StatusCode::UNAUTHORIZED, "missing_token"),
+            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
+            Self::TokenExpired => (StatusCode::UNAUTHORIZED, "token_expired"),
+            Self::Password(PasswordError::Busy)
+            | Self::Family(FamilyError::Redis(_) | FamilyError::TooLate | FamilyError::NotJudged) => {
+                return Problem::unavailable();
+            }
+            Self::User(error) if error.is_outage() => return Problem::unavailable(),
+            Self::User(_) | Self::Family(FamilyError::Random(_)) | Self::Password(_) | Self::Sign(_) => {
+                return Problem::internal();
+            }
+        };
+        let require_reauth = matches!(self, Self::SessionNotFound | Self::SessionRevoked | Self::RefreshTokenReused);
+        Problem { require_reauth, ..Problem::new(status, code, self.to_string()) }
+    }
+
+    /// Whether the access token was at fault, so that the answer carries a challenge (RFC 6750 3).
+    fn is_about_access_token(&self) -> bool {
+        matches!(self, Self::MissingToken | Self::InvalidToken | Self::TokenExpired)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        if problem.status.is_server_error() {
+            error!(error = %self, http.status = problem.status.as_u16(), "a request failed");
+        }
+        let mut response = problem.into_response();
+        if self.is_about_access_token() {
+            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}

@@ -1,0 +1,303 @@
+//! Refresh-token families: a log-in opens one, each refresh moves it a generation on, a replay ends it.
+//!
+//! All decisions are made by scripts in Redis, atomically and by Redis's clock; what is here gives them their arguments,
+//! turns their answers into enums, and takes care of answers that were lost (see [`Families::rotate`]).
+
+mod reopen;
+mod token;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use gatefold_shared::{
+    lifecycle::Lifecycle,
+    redis::{Redis, RedisError, Script, Value, keys},
+};
+use metrics::counter;
+use secrecy::SecretString;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use self::reopen::Reopener;
+pub use self::token::{RefreshKeys, RefreshToken, sha256_hex};
+
+macro_rules! script {
+    ($name:literal) => {
+        Script::new(
+            $name,
+            concat!(include_str!("families/prelude.lua"), include_str!(concat!("families/", $name, ".lua"))),
+        )
+    };
+}
+static ISSUE: Script = script!("issue");
+static ROTATE: Script = script!("rotate");
+static REVOKE: Script = script!("revoke");
+
+/// Pause before a request asks Redis again after losing the connection; it does so only as long as it may wait anyway.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long sessions live; all by Redis's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// Since the last refresh.
+    pub refresh: Duration,
+    /// Since the log-in, however often refreshed.
+    pub absolute: Duration,
+    /// For how long a token that was traded may be traded again by anybody.
+    pub reuse_grace: Duration,
+    /// For how long a revocation is of interest: as long as an access token of the family could still be valid.
+    pub revocation: Duration,
+}
+
+/// What a client gets: the session's next refresh token, and for whom it is.
+pub struct Session {
+    /// The user.
+    pub user_id: i64,
+    /// The user's name.
+    pub username: Arc<str>,
+    /// The session.
+    pub family: Uuid,
+    /// The refresh token, sealed.
+    pub refresh_token: SecretString,
+    /// How long the refresh token lives.
+    pub expires_in: Duration,
+}
+
+/// What became of an attempt to trade a refresh token.
+pub enum Rotation {
+    /// For the next generation.
+    Rotated(Session),
+    /// For the same successor as before, since the client cannot have got that.
+    Retried(Session),
+    /// For the next generation, although Redis had forgotten that this one was issued.
+    RolledForward(Session),
+    /// Never: it had been traded before. The family is ended, logged and announced.
+    Replayed,
+    /// Never: the family had ended before.
+    Revoked,
+    /// Never: there is no such family (any more).
+    Unknown,
+}
+
+/// Why nothing is known of the outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum FamilyError {
+    /// Redis did not answer; the same request may be sent again.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// The script came too late to have any effect; the same request may be sent again.
+    #[error("redis came to the request only after it had been given up")]
+    TooLate,
+    /// Redis has just come back, and the answer to another replica's rotation may have been lost: not the moment to call a
+    /// client a thief.
+    #[error("redis has just come back; a replay is not judged yet")]
+    NotJudged,
+    /// No randomness for a new secret.
+    #[error("no randomness")]
+    Random(#[from] aws_lc_rs::error::Unspecified),
+}
+
+/// Where a session is opened from.
+pub struct Origin<'a> {
+    /// The client's address.
+    pub address: IpAddr,
+    /// What the client says it is.
+    pub user_agent: &'a str,
+}
+
+/// The families of all users.
+pub struct Families {
+    redis: Redis,
+    keys: RefreshKeys,
+    lifetimes: Lifetimes,
+    reopener: Reopener,
+}
+
+impl Families {
+    /// Families in `redis`, with tokens sealed by `keys`.
+    pub fn new(redis: Redis, keys: RefreshKeys, lifetimes: Lifetimes, life: &Lifecycle) -> Self {
+        let reopener = Reopener::start(redis.clone(), life);
+        Self { redis, keys, lifetimes, reopener }
+    }
+
+    /// The token behind what a client sent, if it is one of ours.
+    pub fn open(&self, text: &str) -> Option<RefreshToken> {
+        self.keys.open(text)
+    }
+
+    /// Opens a session for a user.
+    pub async fn issue(&self, user_id: i64, username: Arc<str>, from: Origin<'_>) -> Result<Session, FamilyError> {
+        let token = RefreshToken::first(user_id, Uuid::new_v4())?;
+        let until = Instant::now() + self.redis.call_timeout();
+        let keys = [keys::family(user_id, token.family), keys::families(user_id)];
+        loop {
+            let arguments: Vec<Value> = vec![
+                token.family.to_string().into(),
+                user_id.into(),
+                (&*username).into(),
+                token.secret_digest().into(),
+                self.redis.time().at(until).into(),
+                millis(self.lifetimes.refresh).into(),
+                millis(self.lifetimes.absolute).into(),
+                from.address.to_string().into(),
+                from.user_agent.into(),
+            ];
+            let reply: Vec<i64> = self.redis.run(&ISSUE, &keys, arguments, until).await?;
+            match reply[..] {
+                [1, now, expires] => {
+                    self.redis.time().learn(now);
+                    return Ok(self.session(&token, username, now, expires));
+                }
+                [2, now] => self.too_late(now, until)?,
+                _ => return Err(ISSUE.unexpected_reply().into()),
+            }
+        }
+    }
+
+    /// Trades a refresh token for its successor.
+    ///
+    /// When the connection to Redis is lost on the way, the script may have run: so the same *attempt* asks again while it
+    /// may wait, and is recognised. If it has to give up, the script is told to do nothing any more, and what it may have
+    /// done already is reopened as soon as Redis can be reached, so that the client, who is told 503, can come back with
+    /// the same token.
+    pub async fn rotate(&self, old: &RefreshToken, retry_key: Option<&str>) -> Result<Rotation, FamilyError> {
+        let until = Instant::now() + self.redis.call_timeout();
+        let attempt = Uuid::new_v4();
+        let retry_digest = retry_key.map(|key| sha256_hex(key.as_bytes())).unwrap_or_default();
+        let mut answer_lost = false;
+        let result = loop {
+            match self.ask_to_rotate(old, &retry_digest, attempt, until).await {
+                Ok(reply) => match self.read_rotation(old, &reply) {
+                    Err(RotationReply::TooLate(now)) => match self.too_late(now, until) {
+                        Ok(()) => {}
+                        Err(error) => break Err(error),
+                    },
+                    Err(RotationReply::Final(error)) => break Err(error),
+                    Ok(rotation) => break Ok(rotation),
+                },
+                Err(error) => {
+                    answer_lost = true;
+                    if Instant::now() + ASK_AGAIN >= until {
+                        break Err(error.into());
+                    }
+                    sleep(ASK_AGAIN).await;
+                }
+            }
+        };
+        if answer_lost && result.is_err() {
+            self.reopener.reopen(keys::family(old.user_id, old.family), attempt);
+        }
+        count(&result);
+        result
+    }
+
+    async fn ask_to_rotate(
+        &self,
+        old: &RefreshToken,
+        retry_digest: &str,
+        attempt: Uuid,
+        until: Instant,
+    ) -> Result<Vec<Value>, RedisError> {
+        let keys = [keys::family(old.user_id, old.family), keys::families(old.user_id), keys::revocations(old.user_id)];
+        let arguments: Vec<Value> = vec![
+            old.family.to_string().into(),
+            old.user_id.into(),
+            old.secret_digest().into(),
+            i64::from(old.generation).into(),
+            retry_digest.into(),
+            attempt.to_string().into(),
+            self.redis.time().at(until).into(),
+            millis(self.lifetimes.refresh).into(),
+            millis(self.lifetimes.reuse_grace).into(),
+            millis(self.lifetimes.revocation).into(),
+            i64::from(self.redis.is_settled()).into(),
+        ];
+        self.redis.run(&ROTATE, &keys, arguments, until).await
+    }
+
+    fn read_rotation(&self, old: &RefreshToken, reply: &[Value]) -> Result<Rotation, RotationReply> {
+        let unexpected = || RotationReply::Final(ROTATE.unexpected_reply().into());
+        let number = |index: usize| reply.get(index).and_then(Value::as_i64);
+        let (Some(outcome), Some(now)) = (number(0), number(1)) else { return Err(unexpected()) };
+        self.redis.time().learn(now);
+        let session = || {
+            let generation = number(2).and_then(|generation| u32::try_from(generation).ok()).ok_or_else(unexpected)?;
+            let expires = number(3).ok_or_else(unexpected)?;
+            let username = reply.get(4).and_then(Value::as_str).ok_or_else(unexpected)?;
+            Ok(self.session(&old.at_generation(generation), username.as_ref().into(), now, expires))
+        };
+        match outcome {
+            0 => Ok(Rotation::Unknown),
+            1 => session().map(Rotation::Rotated),
+            2 => session().map(Rotation::Retried),
+            3 => session().map(Rotation::RolledForward),
+            4 => Ok(Rotation::Replayed),
+            5 => Ok(Rotation::Revoked),
+            6 => Err(RotationReply::TooLate(now)),
+            7 => Err(RotationReply::Final(FamilyError::NotJudged)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Ends the session to which a refresh token of any generation belongs. Whether it was alive makes no difference.
+    pub async fn revoke(&self, token: &RefreshToken, why: &'static str) -> Result<(), FamilyError> {
+        let (user_id, family) = (token.user_id, token.family);
+        let keys = [keys::family(user_id, family), keys::families(user_id), keys::revocations(user_id)];
+        let arguments: Vec<Value> = vec![
+            family.to_string().into(),
+            user_id.into(),
+            token.secret_digest().into(),
+            why.into(),
+            millis(self.lifetimes.revocation).into(),
+        ];
+        let until = Instant::now() + self.redis.call_timeout();
+        let reply: Vec<i64> = self.redis.run(&REVOKE, &keys, arguments, until).await?;
+        let outcome = match reply[..] {
+            [0] => "unknown",
+            [1] => "revoked",
+            [2] => "revoked_before",
+            _ => return Err(REVOKE.unexpected_reply().into()),
+        };
+        counter!("family_revocations_total", "outcome" => outcome).increment(1);
+        Ok(())
+    }
+
+    /// A script refused because its time was over. If that was only by a wrong idea of Redis's clock (a first contact, a
+    /// fail-over), it is asked again.
+    fn too_late(&self, now: i64, until: Instant) -> Result<(), FamilyError> {
+        self.redis.time().learn(now);
+        if Instant::now() >= until { Err(FamilyError::TooLate) } else { Ok(()) }
+    }
+
+    fn session(&self, token: &RefreshToken, username: Arc<str>, now: i64, expires: i64) -> Session {
+        Session {
+            user_id: token.user_id,
+            username,
+            family: token.family,
+            refresh_token: self.keys.seal(token),
+            expires_in: Duration::from_millis(u64::try_from(expires - now).unwrap_or(0)),
+        }
+    }
+}
+
+/// A reply of `rotate` that is no [`Rotation`].
+enum RotationReply {
+    TooLate(i64),
+    Final(FamilyError),
+}
+
+fn count(result: &Result<Rotation, FamilyError>) {
+    let outcome = match result {
+        Ok(Rotation::Rotated(_)) => "rotated",
+        Ok(Rotation::Retried(_)) => "retried",
+        Ok(Rotation::RolledForward(_)) => "rolled_forward",
+        Ok(Rotation::Replayed) => "replayed",
+        Ok(Rotation::Revoked) => "revoked",
+        Ok(Rotation::Unknown) => "unknown",
+        Err(_) => "unavailable",
+    };
+    counter!("family_rotations_total", "outcome" => outcome).increment(1);
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,24 @@
+-- Issue a family: a log-in opens a session, whose first refresh token is generation 0.
+-- KEYS  1 family hash   2 families of the user
+-- ARGV  1 family id     2 user id          3 username        4 digest of the family's secret
+--       5 do nothing from this moment on (ms)   6 refresh lifetime (ms)   7 absolute lifetime (ms)
+--       8 client address   9 user agent
+-- reply { 1 issued, now (ms), expires at (ms) } | { 2 too late, now }
+-- Keeps: a family without an entry in its user's list is never alive, and neither outlives the absolute limit.
+local family, index = KEYS[1], KEYS[2]
+local family_id, user_id, username, secret_digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local too_late, lifetime, absolute = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local address, user_agent = ARGV[8], ARGV[9]
+
+local now = redis_now()
+if now >= too_late then return { 2, now } end
+
+local limit = now + absolute
+local expires = math.min(now + lifetime, limit)
+redis.call('HSET', family, 'user', user_id, 'username', username, 'gen', 0, 'secret_digest', secret_digest,
+  'state', 'active', 'created_at', now, 'last_used_at', now, 'expires_at', limit,
+  'ip', address, 'user_agent', user_agent)
+redis.call('PEXPIREAT', family, expires)
+redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+list_family(index, family_id, expires)
+return { 1, now, expires }

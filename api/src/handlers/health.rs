@@ -1,0 +1,54 @@
+//! Whether the process lives, and whether it can be of use.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use gatefold_shared::clock;
+use http::StatusCode;
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{state::App, users};
+
+#[derive(Serialize)]
+pub struct Health {
+    status: &'static str,
+    timestamp: String,
+}
+
+/// `GET /api/health`: the process lives. Asks nobody else.
+pub async fn health() -> Json<Health> {
+    let now = OffsetDateTime::UNIX_EPOCH + clock::since_epoch();
+    Json(Health { status: "ok", timestamp: now.format(&Rfc3339).unwrap_or_default() })
+}
+
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    checks: Checks,
+}
+
+#[derive(Serialize)]
+struct Checks {
+    postgres: &'static str,
+    redis: &'static str,
+}
+
+/// `GET /api/ready`: whether requests should be sent here. Not while draining, nor while a store is away.
+pub async fn ready(State(app): State<App>) -> Response {
+    let limit = app.redis.call_timeout();
+    let (postgres, redis) = tokio::join!(users::ready(&app.postgres, limit), app.redis.ping());
+    let is_ready = postgres.is_ok() && redis.is_ok() && !app.draining.is_cancelled();
+    let word = |ok| if ok { "ok" } else { "unavailable" };
+    let checks = Checks { postgres: word(postgres.is_ok()), redis: word(redis.is_ok()) };
+    let (code, status) = if is_ready {
+        (StatusCode::OK, "ok")
+    } else if app.draining.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+    };
+    (code, Json(Ready { status, checks })).into_response()
+}

@@ -1,0 +1,29 @@
+//! Logging out.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use tracing::info;
+
+use super::session_response::set_cookie;
+use crate::{error::ApiError, extract::RefreshCookie, state::App};
+
+#[derive(Serialize)]
+struct Message {
+    message: &'static str,
+}
+
+/// `POST /api/logout`: ends the session of the cookie, if there is one, and forgets the cookie. Whoever is logged out
+/// already is told the same. During an outage nothing is claimed: 503, and the cookie stays.
+pub async fn logout(State(app): State<App>, cookie: Result<RefreshCookie, ApiError>) -> Result<Response, ApiError> {
+    if let Ok(RefreshCookie(token)) = cookie {
+        app.families.revoke(&token, "logout").await?;
+        info!(user.id = token.user_id, family.id = %token.family, "logged out");
+    }
+    let mut response = Json(Message { message: "Logged out" }).into_response();
+    set_cookie(&mut response, app.cookies.clear());
+    Ok(response)
+}

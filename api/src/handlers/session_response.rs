@@ -1,0 +1,43 @@
+//! The answer that carries a session: the access token in the body, the refresh token in the cookie.
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, header};
+use serde::Serialize;
+
+use crate::{error::ApiError, families::Session, state::AppState};
+
+/// A user, as every answer shows them.
+#[derive(Serialize)]
+pub struct UserBody {
+    pub id: i64,
+    pub username: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionBody {
+    access_token: String,
+    /// Seconds.
+    expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<UserBody>,
+}
+
+/// The answer to a log-in (with the user) or a refresh (without).
+pub fn session_response(app: &AppState, session: &Session, user: Option<UserBody>) -> Result<Response, ApiError> {
+    let access_token = app.signer.sign(session.user_id, session.username.clone(), session.family)?;
+    let body = SessionBody { access_token, expires_in: app.signer.lifetime().as_secs(), user };
+    let mut response = Json(body).into_response();
+    set_cookie(&mut response, app.cookies.set(&session.refresh_token, session.expires_in));
+    Ok(response)
+}
+
+/// Adds a `Set-Cookie` to an answer.
+pub fn set_cookie(response: &mut Response, cookie: Option<HeaderValue>) {
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+}

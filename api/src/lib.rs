@@ -1,0 +1,48 @@
+//! Gatefold's REST replica: log-in, refresh, log-out, and whatever else an account needs over HTTP.
+//!
+//! Stateless: users are in Postgres, sessions in Redis, so that any replica serves any request and any may die.
+
+pub mod commands;
+pub mod config;
+mod cookies;
+mod error;
+mod extract;
+mod families;
+mod handlers;
+mod passwords;
+mod postgres;
+mod router;
+mod same_origin;
+mod state;
+mod users;
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use gatefold_shared::{http_server, lifecycle::Lifecycle, telemetry};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tracing::info;
+
+pub use crate::state::Keys;
+use crate::{config::Config, state::AppState};
+
+/// How long requests in flight may take once the replica drains.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Serves until the process is told to end.
+pub async fn run(config: Config, keys: Keys, metrics: PrometheusHandle) -> anyhow::Result<()> {
+    let life = Lifecycle::begin().context("listening for signals")?;
+    let address = SocketAddr::new(config.listen.host, config.port);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
+    let scraped = SocketAddr::new(config.listen.host, config.metrics_port);
+    telemetry::serve_metrics(scraped, metrics, &life)
+        .await
+        .with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
+    let max_connections = config.listen.max_connections;
+    let proxies = config.proxy.trusted_proxies.clone();
+    let app = AppState::new(config, keys, &life)?;
+    info!(address = %listener.local_addr()?, "serving");
+    let serving = http_server::serve(listener, router::router(app, proxies), max_connections, life.clone());
+    Ok(life.run(DRAIN, serving).await?)
+}

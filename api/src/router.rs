@@ -1,0 +1,36 @@
+//! Every route and every layer, once, in order.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::from_fn_with_state,
+    routing::{get, post},
+};
+use gatefold_shared::{client_ip::TrustedProxies, request};
+use ipnet::IpNet;
+
+use crate::{error::ApiError, handlers, same_origin::same_origin, state::App};
+
+/// Largest request body, in bytes.
+pub const MAX_BODY: usize = 16 * 1024;
+
+/// The whole of the REST API.
+pub fn router(app: App, trusted_proxies: Vec<IpNet>) -> Router {
+    Router::new()
+        .route("/api/login", post(handlers::login))
+        .route("/api/logout", post(handlers::logout))
+        .route("/api/refresh", post(handlers::refresh))
+        .route("/api/protected", get(handlers::protected))
+        .route("/api/health", get(handlers::health))
+        .route("/api/ready", get(handlers::ready))
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        // The first layer is the innermost.
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(app.clone(), same_origin))
+        .layer(request::catch_panic())
+        .layer(from_fn_with_state(Arc::new(TrustedProxies::new(trusted_proxies)), request::context))
+        .with_state(app)
+}
