@@ -2,7 +2,7 @@
 # Installs Debian packages without letting any of them start a service. Must be root.
 #
 # Debian starts a service as soon as its package is installed: Nginx would take port 80, Redis 6379 and Postgres 5432.
-# A cluster runs private ones of its own, so the services stay stopped and, where systemd is there, disabled at boot.
+# A cluster runs private ones of its own, so the services stay stopped, and disabled at boot.
 # Services of packages that were installed before are left as they are.
 set -Eeuo pipefail
 
@@ -56,7 +56,7 @@ readonly APT=(apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
 "${APT[@]}" update </dev/null
 "${APT[@]}" install -y --no-install-recommends "$@" </dev/null
 
-if ((${#services[@]})) && command -v systemctl >/dev/null; then
-    systemctl --quiet disable "${services[@]}" 2>/dev/null ||
-        echo "Note: could not disable ${services[*]} at boot; see systemctl disable."
-fi
+for service in "${services[@]}"; do
+    update-rc.d "$service" disable >/dev/null ||
+        echo "Note: $service could not be disabled at boot; see update-rc.d(8)."
+done
