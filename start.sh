@@ -9,8 +9,6 @@ source scripts/lib.sh
 readonly TEST_USER=testuser TEST_PASSWORD=password123
 target=${CARGO_TARGET_DIR:-$PWD/target}/release
 readonly CLUSTER=$target/gatefold-cluster API=$target/gatefold-api
-# What `gatefold-api user add` exits with when the name is taken.
-readonly USER_EXISTS=3
 
 usage() {
     cat <<'TEXT'
@@ -27,7 +25,8 @@ Environment:
   API_REPLICAS  REST replicas (2)
   WS_REPLICAS   WebSocket replicas (2)
 
-Everything in "Configuration" of README.md that is set here reaches the replicas.
+The settings of the replicas (README.md, "Configuration") are passed on to them,
+except for those that say where things are: addresses, ports, stores and keys.
 TEXT
 }
 
@@ -59,10 +58,14 @@ mention_docker() {
     fi
 }
 
+# Adds the test account, unless it is there.
 add_test_user() {
-    local database=$1 code=0
-    printf '%s\n' "$TEST_PASSWORD" | DATABASE_URL=$database "$API" user add "$TEST_USER" || code=$?
-    ((code == 0 || code == USER_EXISTS)) || fail "could not create the test account (exit code $code)."
+    local database=$1 message
+    if message=$(printf '%s\n' "$TEST_PASSWORD" | DATABASE_URL=$database "$API" user add "$TEST_USER" 2>&1); then
+        say "$message"
+    elif [[ $message != *'is taken'* ]]; then
+        fail 'the test account could not be created:' "$message"
+    fi
 }
 
 explain() {
@@ -132,9 +135,7 @@ start() {
     local port=(--port "${HTTP_PORT:-80}")
     [[ -n ${HTTP_PORT-} ]] || port+=(--or-port 8080)
     say 'Starting the cluster'
-    # Browsers and curl do not send a Secure cookie over the plain http that is served here.
-    COOKIE_SECURE=${COOKIE_SECURE:-false} \
-        "$CLUSTER" up --api "${API_REPLICAS:-2}" --ws "${WS_REPLICAS:-2}" "${port[@]}" </dev/null ||
+    "$CLUSTER" up --api "${API_REPLICAS:-2}" --ws "${WS_REPLICAS:-2}" "${port[@]}" </dev/null ||
         fail 'the cluster did not start; the reason is above, and more is in ./start.sh logs'
     state=$(running) || fail 'the cluster has started but not all of it is running: see ./start.sh status'
 
