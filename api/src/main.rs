@@ -1,5 +1,7 @@
 //! The program `gatefold-api`: the REST replica, and the commands that look after its data.
 
+use std::process::ExitCode;
+
 use gatefold_api::{
     Keys,
     commands::{self, Cli, Command},
@@ -11,8 +13,17 @@ use gatefold_shared::{config, telemetry};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli: Cli = config::parse();
+async fn main() -> ExitCode {
+    match start(config::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             let metrics = telemetry::init(&cli.config.log.log_level)?;

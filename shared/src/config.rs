@@ -136,6 +136,8 @@ fn try_parse<C: Parser>(arguments: impl Iterator<Item = OsString>) -> Result<C, 
 /// The id of the argument that `error` complains of, if it is one of the top-level command's.
 fn argument_of(error: &clap::Error, command: &clap::Command) -> Option<clap::Id> {
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return None };
+    let mut command = command.clone();
+    command.build(); // Only a command that is built can show its arguments.
     command.get_arguments().find(|argument| argument.to_string() == *shown).map(|argument| argument.get_id().clone())
 }
 
