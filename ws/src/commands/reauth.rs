@@ -1,0 +1,77 @@
+//! `reauth`: the socket lives on by another token of the same session. Also after its own has expired, within the grace.
+
+use gatefold_shared::jwt::{AccessToken, VerifyError};
+use tokio::time::Instant;
+
+use crate::{
+    close::CloseReason,
+    protocol::{ErrorCode, ServerMessage},
+    session::{AnotherIdentity, Session},
+};
+
+/// A bad token changes nothing; a good one of somebody else must not stay on this socket.
+pub(super) fn reauth(
+    session: &mut Session,
+    brought: Result<AccessToken, VerifyError>,
+    now: Instant,
+) -> Result<ServerMessage, CloseReason> {
+    let Ok(token) = brought else { return Ok(ServerMessage::error(ErrorCode::ReauthFailed)) };
+    match session.renew(token, now) {
+        Ok(()) => Ok(ServerMessage::ReauthSuccess { expires_at: session.expires_at() }),
+        Err(AnotherIdentity) => Err(CloseReason::IdentityMismatch),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gatefold_shared::clock;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::token_clock::{TokenEvent, TokenPolicy};
+
+    fn token(user_id: i64, family: u128, lifetime: u64) -> AccessToken {
+        let expires_at = clock::unix_seconds() + lifetime;
+        AccessToken { user_id, username: "alice".into(), family: Uuid::from_u128(family), expires_at }
+    }
+
+    fn session(now: Instant) -> Session {
+        let policy = TokenPolicy { warning: Duration::from_mins(2), grace: Duration::from_secs(30) };
+        Session::start(token(1, 1, 10), policy, now)
+    }
+
+    #[test]
+    fn a_token_of_the_same_session_renews_it_even_in_the_grace() {
+        let now = Instant::now();
+        let mut session = session(now);
+        let late = now + Duration::from_secs(20);
+        while session.clock.tick(late).is_some_and(|event| event != TokenEvent::GraceOver) {}
+        assert!(session.clock.is_expired());
+        let renewed = token(1, 1, 900);
+        let answer = reauth(&mut session, Ok(renewed.clone()), late);
+        assert_eq!(answer, Ok(ServerMessage::ReauthSuccess { expires_at: renewed.expires_at * 1000 }));
+        assert!(!session.clock.is_expired());
+    }
+
+    #[test]
+    fn a_bad_token_changes_nothing() {
+        let now = Instant::now();
+        let mut session = session(now);
+        let before = session.token().clone();
+        for error in [VerifyError::Expired, VerifyError::Invalid] {
+            let answer = reauth(&mut session, Err(error), now);
+            assert_eq!(answer, Ok(ServerMessage::error(ErrorCode::ReauthFailed)));
+        }
+        assert_eq!(session.token(), &before);
+    }
+
+    #[test]
+    fn a_token_of_another_user_or_of_another_session_closes_the_socket() {
+        let now = Instant::now();
+        for another in [token(2, 1, 900), token(1, 2, 900)] {
+            assert_eq!(reauth(&mut session(now), Ok(another), now), Err(CloseReason::IdentityMismatch));
+        }
+    }
+}

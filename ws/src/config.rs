@@ -1,0 +1,41 @@
+//! Configuration of the WebSocket replica.
+
+use std::time::Duration;
+
+use clap::Parser;
+use gatefold_shared::config::{
+    ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, StoreConfig, duration, positive_duration,
+};
+
+/// Gatefold's WebSocket replica: GET /ws, /health and /ready on one port, /metrics on another.
+///
+/// Every setting is a flag and an environment variable; the flag wins. Durations are 900 (seconds), 90s, 15m, 12h or 7d.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "gatefold-ws", version, max_term_width = 100)]
+pub struct Config {
+    /// Port for clients
+    #[arg(long, env = "PORT", default_value_t = 3001)]
+    pub port: u16,
+    /// Port for Prometheus (/metrics); not for clients
+    #[arg(long, env = "METRICS_PORT", default_value_t = 9101)]
+    pub metrics_port: u16,
+    /// How long before its access token expires a socket is told so
+    #[arg(long, env = "TOKEN_WARNING", default_value = "120s", value_parser = duration)]
+    pub token_warning: Duration,
+    /// How long a socket whose access token has expired may still bring a new one before it is closed
+    #[arg(long, env = "REAUTH_GRACE", default_value = "30s", value_parser = duration)]
+    pub reauth_grace: Duration,
+    /// Longest time between SIGTERM and the end of the process
+    #[arg(long, env = "DRAIN_SECONDS", default_value = "20s", value_parser = positive_duration)]
+    pub drain_seconds: Duration,
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    #[command(flatten)]
+    pub store: StoreConfig,
+    #[command(flatten)]
+    pub proxy: ProxyConfig,
+    #[command(flatten)]
+    pub public_keys: PublicKeyConfig,
+    #[command(flatten)]
+    pub log: LogConfig,
+}

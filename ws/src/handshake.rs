@@ -1,0 +1,129 @@
+//! `GET /ws`: from an HTTP request to a WebSocket (RFC 6455 4.2), or to a refusal.
+//!
+//! Everything that can be refused is refused here, with a status and words. After the upgrade there are only close codes,
+//! which browsers do show, but which no proxy and no log understands.
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use gatefold_shared::{
+    client_ip::Client,
+    jwt::{AccessToken, VerifyError},
+    origin,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use metrics::counter;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::debug;
+
+use crate::{
+    authenticate::{self, Credential, SUBPROTOCOL},
+    connection::Connection,
+    refusal::Refusal,
+    socket::Socket,
+    state::{App, AppState},
+};
+
+/// A handshake that is accepted.
+struct Accepted {
+    accept_key: String,
+    subprotocol: bool,
+    /// Absent if the first message will bring it.
+    token: Option<AccessToken>,
+}
+
+/// `GET /ws`: see the module.
+pub(crate) async fn open(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    mut request: Request,
+) -> Response {
+    let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let opened = accept(&app, &client, &request, on_upgrade.is_some()).and_then(|accepted| {
+        let seat = app.seats.take().filter(|_| !app.life.draining().is_cancelled());
+        Ok((accepted, seat.ok_or(Refusal::Unavailable)?, on_upgrade.ok_or(Refusal::UpgradeRequired)?))
+    });
+    let result = opened.as_ref().map_or_else(|refusal| refusal.problem().code, |_| "accepted");
+    counter!("ws_handshakes_total", "result" => result).increment(1);
+    let (accepted, seat, on_upgrade) = match opened {
+        Ok(opened) => opened,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let response = switching_protocols(&accepted);
+    let life = app.life.clone();
+    life.spawn(async move {
+        let _seat = seat;
+        let Some(socket) = upgraded(on_upgrade).await else { return };
+        Connection::new(app, client.address, socket).run(accepted.token).await;
+    });
+    response
+}
+
+fn accept(app: &AppState, client: &Client, request: &Request, can_upgrade: bool) -> Result<Accepted, Refusal> {
+    let headers = request.headers();
+    let wants_upgrade = request.method() == Method::GET
+        && has_word(headers, &header::CONNECTION, "upgrade")
+        && has_word(headers, &header::UPGRADE, "websocket");
+    let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    if !(can_upgrade && wants_upgrade && version) {
+        return Err(Refusal::UpgradeRequired);
+    }
+    let accept_key = accept_key(headers)?;
+    if !origin::is_allowed(headers, client.scheme, &app.allowed_origins) {
+        return Err(Refusal::ForeignOrigin);
+    }
+    let (credential, subprotocol) = authenticate::credential(request.uri().query(), headers)?;
+    let token = match credential {
+        Credential::Absent => None,
+        Credential::Token(token) => Some(app.verify(&token).map_err(Refusal::Token)?),
+        Credential::Unusable => return Err(Refusal::Token(VerifyError::Invalid)),
+    };
+    Ok(Accepted { accept_key, subprotocol, token })
+}
+
+/// The key must be 16 bytes in base64; what becomes of it proves to the client that we speak its protocol.
+fn accept_key(headers: &HeaderMap) -> Result<String, Refusal> {
+    const BAD_KEY: Refusal = Refusal::BadHandshake("Sec-WebSocket-Key is not one key of 16 bytes in base64");
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    let (Some(key), None) = (keys.next(), keys.next()) else { return Err(BAD_KEY) };
+    let is_base64 = |key: &[u8]| key.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte));
+    match key.as_bytes().strip_suffix(b"==") {
+        Some(digits) if digits.len() == 22 && is_base64(digits) => Ok(derive_accept_key(key.as_bytes())),
+        _ => Err(BAD_KEY),
+    }
+}
+
+/// Whether a header that is a list of words, on one line or on several, has this one.
+fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
+}
+
+fn switching_protocols(accepted: &Accepted) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(key) = HeaderValue::from_str(&accepted.accept_key) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+    }
+    if accepted.subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    response
+}
+
+/// The connection below, once our answer has been sent. It was a `TcpStream` before and is one again: going through hyper
+/// for every byte would cost memory and time.
+async fn upgraded(on_upgrade: OnUpgrade) -> Option<Socket<TcpStream>> {
+    let upgraded: Upgraded = on_upgrade.await.inspect_err(|error| debug!(%error, "no upgrade")).ok()?;
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some(Socket::accept(parts.io.into_inner(), parts.read_buf.into()).await)
+}

@@ -1,0 +1,44 @@
+//! What orchestrators ask: does the process live, and should it be sent clients?
+
+use axum::{Json, extract::State};
+use gatefold_shared::clock;
+use http::StatusCode;
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::state::App;
+
+#[derive(Serialize)]
+pub(crate) struct Health {
+    status: &'static str,
+    /// ISO 8601.
+    timestamp: String,
+}
+
+/// `GET /health`: the process lives.
+pub(crate) async fn health() -> Json<Health> {
+    let now = OffsetDateTime::UNIX_EPOCH + clock::since_epoch();
+    Json(Health { status: "ok", timestamp: now.format(&Rfc3339).unwrap_or_default() })
+}
+
+#[derive(Serialize)]
+pub(crate) struct Readiness {
+    status: &'static str,
+    checks: Checks,
+}
+
+#[derive(Serialize)]
+struct Checks {
+    redis: &'static str,
+}
+
+/// `GET /ready`: new clients are welcome. Not while draining, nor without Redis: they would be better off elsewhere.
+pub(crate) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
+    let redis = app.redis.ping().await.is_ok();
+    let (code, status) = match (app.life.draining().is_cancelled(), redis) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        (false, true) => (StatusCode::OK, "ok"),
+    };
+    (code, Json(Readiness { status, checks: Checks { redis: if redis { "ok" } else { "unavailable" } } }))
+}

@@ -1,0 +1,49 @@
+//! Gatefold's WebSocket replica: it takes sockets in, knows who is on each and until when, and speaks the protocol with
+//! them. It keeps nothing that another replica could not do without: any of them serves any client.
+
+mod authenticate;
+mod close;
+mod commands;
+pub mod config;
+mod connection;
+mod handshake;
+mod health;
+mod heartbeat;
+mod limits;
+mod protocol;
+mod refusal;
+mod router;
+mod seats;
+mod session;
+mod socket;
+mod state;
+mod token_clock;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use gatefold_shared::{client_ip::TrustedProxies, http_server, jwt::Verifier, lifecycle::Lifecycle, redis::Redis};
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::{config::Config, state::AppState};
+
+/// Serves until the replica is told to end, and returns when its sockets are closed.
+pub async fn run(config: Config, verifier: Verifier, redis: Redis, life: Lifecycle) -> anyhow::Result<()> {
+    let address = SocketAddr::new(config.listen.host, config.port);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
+    info!(address = %listener.local_addr()?, "serving sockets");
+    let app = AppState::new(&config, verifier, redis, life.clone());
+    let proxies = TrustedProxies::new(config.proxy.trusted_proxies);
+    let http = http_server::serve(
+        listener,
+        router::router(Arc::clone(&app), proxies),
+        config.listen.max_connections,
+        life.clone(),
+    );
+    let serving = async {
+        http.await;
+        app.seats.all_free().await;
+    };
+    Ok(life.run(config.drain_seconds, serving).await?)
+}

@@ -1,0 +1,65 @@
+//! Why a socket is refused before the upgrade: one table of status, code and words.
+
+use axum::response::{IntoResponse, Response};
+use gatefold_shared::{jwt::VerifyError, problem::Problem};
+use http::{HeaderValue, StatusCode, header};
+
+/// Why there is no socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not a WebSocket handshake, or one of another version.
+    UpgradeRequired,
+    /// A WebSocket handshake, but a broken one; says what is wrong.
+    BadHandshake(&'static str),
+    /// A page of a foreign origin wants it.
+    ForeignOrigin,
+    /// The token that was brought does not open sockets.
+    Token(VerifyError),
+    /// The replica has no seat left, or is going away.
+    Unavailable,
+}
+
+impl Refusal {
+    pub(crate) fn problem(self) -> Problem {
+        match self {
+            Self::UpgradeRequired => Problem::new(
+                StatusCode::UPGRADE_REQUIRED,
+                "upgrade_required",
+                "This is a WebSocket (version 13): open it with a WebSocket client",
+            ),
+            Self::BadHandshake(what) => Problem::new(StatusCode::BAD_REQUEST, "invalid_request", what),
+            Self::ForeignOrigin => Problem::new(
+                StatusCode::FORBIDDEN,
+                "forbidden_origin",
+                "Pages of this origin may not open sockets here",
+            ),
+            Self::Token(VerifyError::Invalid) => {
+                Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", "The access token is not valid")
+            }
+            Self::Token(VerifyError::Expired) => {
+                Problem::new(StatusCode::UNAUTHORIZED, "token_expired", "The access token has expired")
+            }
+            Self::Unavailable => Problem::unavailable(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = self.problem().into_response();
+        let headers = response.headers_mut();
+        match self {
+            Self::UpgradeRequired => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            Self::Token(_) => {
+                let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            Self::BadHandshake(_) | Self::ForeignOrigin | Self::Unavailable => {}
+        }
+        response
+    }
+}
