@@ -35,6 +35,12 @@ pub struct StoreConfig {
     /// Redis: redis://, rediss://, redis-sentinel:// or redis-cluster://
     #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     pub redis_url: SecretString,
+    /// How many of Redis's own replicas must have a change to a session before it counts as made
+    #[arg(long, env = "REDIS_ACK_REPLICAS", default_value_t = 0)]
+    pub redis_ack_replicas: u16,
+    /// After this long without reading the revocation log, tokens are answered 503 rather than trusted; 0 never
+    #[arg(long, env = "REVOCATION_STALENESS_LIMIT", default_value = "60s", value_parser = duration)]
+    pub revocation_staleness_limit: Duration,
     /// Longest wait for Postgres or Redis before the answer is 503
     #[arg(long, env = "BACKEND_TIMEOUT", default_value = "2s", value_parser = positive_duration)]
     pub backend_timeout: Duration,

@@ -15,4 +15,5 @@ pub mod origin;
 pub mod problem;
 pub mod redis;
 pub mod request;
+pub mod revocation;
 pub mod telemetry;

@@ -14,7 +14,8 @@ use std::{
 pub use fred::types::{FromValue, Value};
 use fred::{
     bytes_utils::Str,
-    clients::Pool,
+    util::redis_keyslot,
+    clients::{Client, Pool, SubscriberClient},
     error::{Error, ErrorKind},
     interfaces::{ClientLike, EventInterface},
     prelude::{Builder, Config, ReconnectPolicy, TcpConfig},
@@ -54,6 +55,9 @@ pub enum RedisError {
     /// No answer in time.
     #[error("redis did not answer within {0:?}")]
     Timeout(Duration),
+    /// The change was made, but not by enough of Redis's replicas: it may be lost in a fail-over.
+    #[error("only {0} replicas of redis acknowledged a change")]
+    NotAcknowledged(i64),
     /// A script answered what it never should: the replicas or the scripts are of different versions.
     #[error("unexpected reply of the script `{0}`")]
     Reply(&'static str),
@@ -64,6 +68,8 @@ pub enum RedisError {
 pub struct Redis {
     pool: Pool,
     time: RedisTime,
+    builder: Builder,
+    ack_replicas: i64,
     call_timeout: Duration,
     /// When a connection was last lost and made again.
     came_back: Arc<Mutex<Option<Instant>>>,
@@ -95,7 +101,8 @@ impl Redis {
             life.spawn(watch(client.reconnect_rx(), Arc::clone(&came_back)));
         }
         drop(pool.connect());
-        Ok(Self { pool, time: RedisTime::default(), call_timeout, came_back })
+        let ack_replicas = i64::from(config.redis_ack_replicas);
+        Ok(Self { pool, time: RedisTime::default(), builder, ack_replicas, call_timeout, came_back })
     }
 
     /// How long one call may take.
@@ -122,6 +129,19 @@ impl Redis {
         Ok(())
     }
 
+    /// Reads the clock of Redis.
+    pub async fn read_time(&self, until: Instant) -> Result<(), RedisError> {
+        let time = CustomCommand::new_static("TIME", ClusterHash::Random, false);
+        let (seconds, micros): (i64, i64) = within(until, self.pool.next().custom(time, Vec::<Value>::new())).await?;
+        self.time.learn(seconds.saturating_mul(1000).saturating_add(micros / 1000));
+        Ok(())
+    }
+
+    /// When a call that begins now must have ended.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.call_timeout
+    }
+
     /// Runs `script` once, or not at all if it cannot be sent before `until`.
     pub async fn run<R: FromValue>(
         &self,
@@ -131,7 +151,7 @@ impl Redis {
         until: Instant,
     ) -> Result<R, RedisError> {
         let started = Instant::now();
-        let result = within(until, self.evaluate(script, keys, arguments)).await;
+        let result = within(until, evaluate(self.pool.next(), script, keys, arguments)).await;
         histogram!("redis_script_duration_seconds", "script" => script.name).record(started.elapsed());
         if result.is_err() {
             counter!("redis_script_errors_total", "script" => script.name).increment(1);
@@ -139,29 +159,77 @@ impl Redis {
         result
     }
 
-    async fn evaluate<R: FromValue>(
+    /// Like [`Self::run`], for a change that must not be lost: where so configured, it has happened only when enough of
+    /// Redis's own replicas have it too.
+    pub async fn commit<R: FromValue>(
         &self,
         script: &Script,
         keys: &[String],
         arguments: Vec<Value>,
-    ) -> Result<R, Error> {
-        const EVALSHA: CustomCommand =
-            CustomCommand { cmd: Str::from_static("EVALSHA"), cluster_hash: ClusterHash::Offset(2), blocking: false };
-        const EVAL: CustomCommand =
-            CustomCommand { cmd: Str::from_static("EVAL"), cluster_hash: ClusterHash::Offset(2), blocking: false };
-        let mut call = Vec::with_capacity(2 + keys.len() + arguments.len());
-        call.push(Value::from(script.sha1()));
-        call.push(Value::from(i64::try_from(keys.len()).unwrap_or(i64::MAX)));
-        call.extend(keys.iter().map(|key| Value::from(key.as_str())));
-        call.extend(arguments);
-        match self.pool.next().custom(EVALSHA, call.clone()).await {
-            // Redis has not seen this script since it started; EVAL runs it and remembers it.
-            Err(error) if error.kind() == &ErrorKind::Unknown && error.details().starts_with("NOSCRIPT") => {
-                call[0] = Value::from_static_str(script.lua);
-                self.pool.next().custom(EVAL, call).await
-            }
-            result => result,
+        until: Instant,
+    ) -> Result<R, RedisError> {
+        if self.ack_replicas == 0 {
+            return self.run(script, keys, arguments, until).await;
         }
+        let started = Instant::now();
+        // WAIT speaks of what its own connection wrote.
+        let client = self.pool.next();
+        let result = within(until, evaluate(client, script, keys, arguments)).await;
+        histogram!("redis_script_duration_seconds", "script" => script.name).record(started.elapsed());
+        let reply = result?;
+        let slot = keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()));
+        let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
+        let patience = until.saturating_duration_since(Instant::now());
+        let milliseconds = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX).max(1);
+        let acknowledged: i64 =
+            within(until, client.custom(wait, vec![Value::from(self.ack_replicas), Value::from(milliseconds)])).await?;
+        if acknowledged < self.ack_replicas { Err(RedisError::NotAcknowledged(acknowledged)) } else { Ok(reply) }
+    }
+
+    /// A connection of its own for subscriptions. It connects, and connects again, by itself; whoever uses it subscribes
+    /// at each [`EventInterface::reconnect_rx`].
+    pub fn subscriber(&self, backlog: usize) -> Result<SubscriberClient, RedisError> {
+        let mut builder = self.builder.clone();
+        builder.with_performance_config(|performance| performance.broadcast_channel_capacity = backlog);
+        Ok(builder.build_subscriber_client()?)
+    }
+
+    /// Sends commands together, and returns the replies in order.
+    pub async fn pipeline<R: FromValue>(
+        &self,
+        commands: Vec<(CustomCommand, Vec<Value>)>,
+        until: Instant,
+    ) -> Result<Vec<R>, RedisError> {
+        let pipeline = self.pool.next().pipeline();
+        for (command, arguments) in commands {
+            let _queued: () = pipeline.custom(command, arguments).await?;
+        }
+        within(until, pipeline.all()).await
+    }
+}
+
+async fn evaluate<R: FromValue>(
+    client: &Client,
+    script: &Script,
+    keys: &[String],
+    arguments: Vec<Value>,
+) -> Result<R, Error> {
+    const EVALSHA: CustomCommand =
+        CustomCommand { cmd: Str::from_static("EVALSHA"), cluster_hash: ClusterHash::Offset(2), blocking: false };
+    const EVAL: CustomCommand =
+        CustomCommand { cmd: Str::from_static("EVAL"), cluster_hash: ClusterHash::Offset(2), blocking: false };
+    let mut call = Vec::with_capacity(2 + keys.len() + arguments.len());
+    call.push(Value::from(script.sha1()));
+    call.push(Value::from(i64::try_from(keys.len()).unwrap_or(i64::MAX)));
+    call.extend(keys.iter().map(|key| Value::from(key.as_str())));
+    call.extend(arguments);
+    match client.custom(EVALSHA, call.clone()).await {
+        // Redis has not seen this script since it started; EVAL runs it and remembers it.
+        Err(error) if error.kind() == &ErrorKind::Unknown && error.details().starts_with("NOSCRIPT") => {
+            call[0] = Value::from(script.lua());
+            client.custom(EVAL, call).await
+        }
+        result => result,
     }
 }
 
@@ -186,14 +254,14 @@ async fn within<R>(until: Instant, call: impl Future<Output = Result<R, Error>>)
 /// A Lua script. Its header says its KEYS, ARGV, reply and the invariant that it keeps; one function of ours calls it.
 pub struct Script {
     name: &'static str,
-    lua: &'static str,
-    hashed: OnceLock<FredScript>,
+    parts: &'static [&'static str],
+    whole: OnceLock<(Str, FredScript)>,
 }
 
 impl Script {
-    /// The script with this text; `name` is for metrics and errors.
-    pub const fn new(name: &'static str, lua: &'static str) -> Self {
-        Self { name, lua, hashed: OnceLock::new() }
+    /// The script whose text is these parts, one after the other; `name` is for metrics and errors.
+    pub const fn new(name: &'static str, parts: &'static [&'static str]) -> Self {
+        Self { name, parts, whole: OnceLock::new() }
     }
 
     /// The error for a reply that the script never gives.
@@ -201,7 +269,18 @@ impl Script {
         RedisError::Reply(self.name)
     }
 
+    fn whole(&self) -> &(Str, FredScript) {
+        self.whole.get_or_init(|| {
+            let lua = Str::from(self.parts.concat());
+            (lua.clone(), FredScript::from_lua(lua))
+        })
+    }
+
+    fn lua(&self) -> Str {
+        self.whole().0.clone()
+    }
+
     fn sha1(&self) -> Str {
-        self.hashed.get_or_init(|| FredScript::from_lua(self.lua)).sha1().clone()
+        self.whole().1.sha1().clone()
     }
 }

@@ -6,9 +6,9 @@
 //!
 //! | key | type | holds | expires | written by | read by |
 //! |---|---|---|---|---|---|
-//! | `family:{pNN}:<uuid>` | hash | one session: user, generation, digest of its secret, times, client, state | with the refresh token, never after `expires_at` | `issue`, `rotate`, `reopen`, `revoke` | the same |
-//! | `families:{pNN}:<user>` | sorted set | the user's living families by the time at which they expire | with its last family | `issue`, `rotate`, `revoke` | the same |
-//! | `revocations:{pNN}` | stream, and a sharded channel of the same name | families that were revoked: `family`, `user`, `why`, `at` | trimmed when no access token of theirs can be valid any more | `rotate`, `revoke` | - |
+//! | `family:{pNN}:<uuid>` | hash | one session: user, generation, digest of its secret, times, client, state | with the refresh token, never after `expires_at` | `issue`, `rotate`, `reopen`, `revoke`, `revoke_all`, `reassert` | the same |
+//! | `families:{pNN}:<user>` | sorted set | the user's living families by the time at which they expire | with its last family | `issue`, `rotate`, `revoke`, `revoke_all`, `reassert` | `issue`, `revoke_all` |
+//! | `revocations:{pNN}` | stream, and a sharded channel of the same name | families that were revoked: `family`, `user`, `why`, `at`, `until` | trimmed when no access token of theirs can be valid any more | `rotate`, `revoke`, `revoke_all`, `reassert` | every replica |
 
 use uuid::Uuid;
 
@@ -25,6 +25,11 @@ pub fn family(user_id: i64, family: Uuid) -> String {
     format!("family:{}:{family}", partition(user_id))
 }
 
+/// What the keys of all of a user's families begin with.
+pub fn family_prefix(user_id: i64) -> String {
+    format!("family:{}:", partition(user_id))
+}
+
 /// The sorted set of a user's families.
 pub fn families(user_id: i64) -> String {
     format!("families:{}:{user_id}", partition(user_id))
@@ -33,6 +38,11 @@ pub fn families(user_id: i64) -> String {
 /// The revocation log of the partition of a user.
 pub fn revocations(user_id: i64) -> String {
     format!("revocations:{}", partition(user_id))
+}
+
+/// The revocation logs of all partitions, in order.
+pub fn all_revocations() -> Vec<String> {
+    (0..PARTITIONS).map(revocations).collect()
 }
 
 #[cfg(test)]

@@ -14,10 +14,12 @@ end
 
 -- End a family: mark it, take it off its user's list, log it, announce it. The log is the truth and the channel of the
 -- same name is for speed; both are written in the script that ends the family, so that none ever ends unheard.
+-- keep_for (ms): as long as an access token of the family could still be valid.
 local function end_family(family, index, log, family_id, user_id, why, now, keep_for)
   redis.call('HSET', family, 'state', 'revoked', 'revoked_at', now, 'revoked_why', why)
   redis.call('ZREM', index, family_id)
+  local expires = now + keep_for
   local id = redis.call('XADD', log, 'MINID', '~', now - keep_for, '*',
-    'family', family_id, 'user', user_id, 'why', why, 'at', now)
-  redis.call('SPUBLISH', log, cjson.encode({ id = id, family = family_id, user = user_id, why = why, at = now }))
+    'family', family_id, 'user', user_id, 'why', why, 'at', now, 'until', expires)
+  redis.call('SPUBLISH', log, string.format('%s %s %s %s %.0f', id, family_id, user_id, why, expires))
 end

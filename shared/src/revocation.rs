@@ -1,0 +1,205 @@
+//! The revocation log: a session that ended on one replica is dead on all of them within milliseconds, and stays dead.
+//!
+//! Ending a session is one script: it marks the family, appends to its partition's stream, and publishes on the sharded
+//! channel of the same name. The channel is for speed, the stream for truth. Every replica keeps the revocations that still
+//! matter (those of families whose access tokens could yet be valid) in memory, so that checking a token costs no I/O.
+//! [`follow`] keeps them up to date, and knows when it does not.
+
+mod entry;
+mod follow;
+mod held;
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::{counter, gauge};
+use tokio::{sync::broadcast, time::Instant};
+use uuid::Uuid;
+
+use self::held::Held;
+pub use self::entry::{Entry, Why};
+use crate::{
+    lifecycle::Lifecycle,
+    redis::{Redis, RedisError, Script, Value, keys},
+};
+
+/// What every script over families begins with.
+pub const PRELUDE: &str = include_str!("revocation/prelude.lua");
+static REVOKE: Script = Script::new("revoke", &[PRELUDE, include_str!("revocation/revoke.lua")]);
+static REVOKE_ALL: Script = Script::new("revoke_all", &[PRELUDE, include_str!("revocation/revoke_all.lua")]);
+static REASSERT: Script = Script::new("reassert", &[PRELUDE, include_str!("revocation/reassert.lua")]);
+
+/// Revocations that may wait for a listener that is busy; one that falls further behind must look at everything.
+const LISTENER_BACKLOG: usize = 4096;
+
+/// Why a token whose signature is good is refused all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Its session was ended.
+    Revoked(Why),
+    /// It is not known whether its session was ended: the log could not be read for too long.
+    Stale,
+}
+
+/// Whether a session that should end was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was, and has ended.
+    Now,
+    /// It had ended before.
+    Before,
+    /// There is none.
+    Unknown,
+}
+
+/// The log; clones are the same.
+#[derive(Clone)]
+pub struct Revocations {
+    redis: Redis,
+    state: Arc<State>,
+    /// As long as an access token could be valid after its session ended.
+    keep_for: Duration,
+}
+
+struct State {
+    held: RwLock<Held>,
+    /// When a read of all partitions was last begun that succeeded.
+    read_at: RwLock<Option<Instant>>,
+    /// Whether what is published reaches us, as far as is known.
+    hears: AtomicBool,
+    staleness_limit: Option<Duration>,
+    listeners: broadcast::Sender<Entry>,
+}
+
+impl Revocations {
+    /// Begins to follow the log. `keep_for` is how long an access token may be valid after its session ended (only who
+    /// ends sessions needs it); without success for `staleness_limit` nothing is certain any more (zero: never mind).
+    pub fn follow(
+        redis: Redis,
+        keep_for: Duration,
+        staleness_limit: Duration,
+        life: &Lifecycle,
+    ) -> Result<Self, RedisError> {
+        let state = Arc::new(State {
+            held: RwLock::default(),
+            read_at: RwLock::default(),
+            hears: AtomicBool::new(false),
+            staleness_limit: (!staleness_limit.is_zero()).then_some(staleness_limit),
+            listeners: broadcast::Sender::new(LISTENER_BACKLOG),
+        });
+        let revocations = Self { redis, state, keep_for };
+        follow::start(&revocations, life)?;
+        Ok(revocations)
+    }
+
+    /// Whether a token of this session may be accepted. No I/O.
+    pub fn check(&self, family: Uuid) -> Result<(), Denied> {
+        if let Some(why) = self.state.held.read().unwrap_or_else(PoisonError::into_inner).why(family) {
+            return Err(Denied::Revoked(why));
+        }
+        match self.state.staleness_limit {
+            Some(limit) if self.staleness().is_none_or(|staleness| staleness > limit) => Err(Denied::Stale),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether revocations arrive here: everything was read, and what is published comes back.
+    pub fn is_ready(&self) -> bool {
+        self.state.hears.load(Ordering::Acquire) && self.staleness().is_some()
+    }
+
+    /// Revocations as they become known here.
+    pub fn listen(&self) -> broadcast::Receiver<Entry> {
+        self.state.listeners.subscribe()
+    }
+
+    /// Ends one session of a user. `secret_digest` proves that the caller holds a token of it; without one the caller must
+    /// have made sure that the session is theirs to end.
+    pub async fn revoke(
+        &self,
+        user_id: i64,
+        family: Uuid,
+        secret_digest: Option<&str>,
+        why: Why,
+    ) -> Result<Ended, RedisError> {
+        let keys = [keys::family(user_id, family), keys::families(user_id), keys::revocations(user_id)];
+        let arguments: Vec<Value> = vec![
+            family.to_string().into(),
+            user_id.into(),
+            secret_digest.unwrap_or_default().into(),
+            why.as_str().into(),
+            self.keep_for().into(),
+        ];
+        let reply: Vec<i64> = self.redis.commit(&REVOKE, &keys, arguments, self.redis.deadline()).await?;
+        match reply[..] {
+            [0] => Ok(Ended::Unknown),
+            [1] => {
+                counter!("sessions_revoked_total", "why" => why.as_str()).increment(1);
+                Ok(Ended::Now)
+            }
+            [2] => Ok(Ended::Before),
+            _ => Err(REVOKE.unexpected_reply()),
+        }
+    }
+
+    /// Ends all sessions of a user, but for one if that is spared, and tells how many there were.
+    pub async fn revoke_all(&self, user_id: i64, spared: Option<Uuid>, why: Why) -> Result<u64, RedisError> {
+        let keys = [keys::families(user_id), keys::revocations(user_id)];
+        let arguments: Vec<Value> = vec![
+            user_id.into(),
+            spared.map(|family| family.to_string()).unwrap_or_default().into(),
+            why.as_str().into(),
+            self.keep_for().into(),
+            keys::family_prefix(user_id).into(),
+        ];
+        let reply: Vec<u64> = self.redis.commit(&REVOKE_ALL, &keys, arguments, self.redis.deadline()).await?;
+        let [revoked] = reply[..] else { return Err(REVOKE_ALL.unexpected_reply()) };
+        counter!("sessions_revoked_total", "why" => why.as_str()).increment(revoked);
+        Ok(revoked)
+    }
+
+    /// How long access tokens outlive their sessions, in milliseconds, for scripts that end families on the way.
+    pub fn keep_for(&self) -> i64 {
+        i64::try_from(self.keep_for.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    async fn reassert(&self, entry: &Entry) -> Result<(), RedisError> {
+        let (user_id, family) = (entry.user_id, entry.family);
+        let keys = [keys::family(user_id, family), keys::families(user_id), keys::revocations(user_id)];
+        let arguments: Vec<Value> =
+            vec![family.to_string().into(), user_id.into(), entry.why.as_str().into(), entry.until.into()];
+        let reply: Vec<i64> = self.redis.commit(&REASSERT, &keys, arguments, self.redis.deadline()).await?;
+        if reply == [1] {
+            counter!("revocations_reasserted_total").increment(1);
+            tracing::warn!(user.id = user_id, family.id = %family, "redis had forgotten a revocation; it was re-asserted");
+        }
+        Ok(())
+    }
+
+    /// Takes note of a revocation, however it became known.
+    fn learn(&self, entry: Entry) {
+        let is_new = self.state.held.write().unwrap_or_else(PoisonError::into_inner).add(entry);
+        if is_new {
+            // Nobody listening is no error: a replica without sockets has nothing to close.
+            let _ = self.state.listeners.send(entry);
+        }
+    }
+
+    fn staleness(&self) -> Option<Duration> {
+        self.state.read_at.read().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+    }
+
+    fn report(&self) {
+        let held = self.state.held.read().unwrap_or_else(PoisonError::into_inner).len();
+        gauge!("revocations_held").set(u32::try_from(held).unwrap_or(u32::MAX));
+        gauge!("revocations_ready").set(f64::from(u8::from(self.is_ready())));
+        if let Some(staleness) = self.staleness() {
+            gauge!("revocations_staleness_seconds").set(staleness);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! One line of the revocation log.
+
+use std::{collections::HashMap, str::FromStr};
+
+use uuid::Uuid;
+
+/// Why a session ended; the same words reach clients in close frames and lists of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    Logout,
+    LogoutAll,
+    PasswordChanged,
+    RefreshTokenReused,
+    EndedByUser,
+    EndedByAdmin,
+    Disabled,
+    Evicted,
+}
+
+impl Why {
+    const ALL: [Self; 8] = [
+        Self::Logout,
+        Self::LogoutAll,
+        Self::PasswordChanged,
+        Self::RefreshTokenReused,
+        Self::EndedByUser,
+        Self::EndedByAdmin,
+        Self::Disabled,
+        Self::Evicted,
+    ];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::LogoutAll => "logout_all",
+            Self::PasswordChanged => "password_changed",
+            Self::RefreshTokenReused => "refresh_token_reused",
+            Self::EndedByUser => "ended_by_user",
+            Self::EndedByAdmin => "ended_by_admin",
+            Self::Disabled => "disabled",
+            Self::Evicted => "evicted",
+        }
+    }
+
+    /// A word that a newer replica may have written must still end the session, so any unknown one is an administrator's.
+    fn of(word: &str) -> Self {
+        Self::ALL.into_iter().find(|why| why.as_str() == word).unwrap_or(Self::EndedByAdmin)
+    }
+}
+
+/// The id of an entry of a stream: milliseconds and a number within them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct StreamId(pub(super) u64, pub(super) u64);
+
+impl FromStr for StreamId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (milliseconds, number) = text.split_once('-').ok_or(())?;
+        Ok(Self(milliseconds.parse().map_err(drop)?, number.parse().map_err(drop)?))
+    }
+}
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+/// A session that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub(super) id: StreamId,
+    /// The session.
+    pub family: Uuid,
+    /// Whose it was.
+    pub user_id: i64,
+    /// Why it ended.
+    pub why: Why,
+    /// Until when an access token of it could be valid, in milliseconds of Redis's clock.
+    pub until: i64,
+}
+
+impl Entry {
+    /// As published: `id family user why until`.
+    pub(super) fn from_message(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let entry = Self {
+            id: words.next()?.parse().ok()?,
+            family: words.next()?.parse().ok()?,
+            user_id: words.next()?.parse().ok()?,
+            why: Why::of(words.next()?),
+            until: words.next()?.parse().ok()?,
+        };
+        words.next().is_none().then_some(entry)
+    }
+
+    /// As it stands in the stream.
+    pub(super) fn from_stream(id: &str, fields: &HashMap<String, String>) -> Option<Self> {
+        Some(Self {
+            id: id.parse().ok()?,
+            family: fields.get("family")?.parse().ok()?,
+            user_id: fields.get("user")?.parse().ok()?,
+            why: Why::of(fields.get("why")?),
+            until: fields.get("until")?.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_read_and_garbage_is_not() {
+        let family = Uuid::from_u128(7);
+        let entry = Entry::from_message(&format!("1700-2 {family} 42 logout 9000")).expect("an entry");
+        assert_eq!((entry.id, entry.family, entry.user_id), (StreamId(1700, 2), family, 42));
+        assert_eq!((entry.why, entry.until), (Why::Logout, 9000));
+        for garbage in ["", "probe x 1", &format!("1700-2 {family} 42 logout"), &format!("1700-2 {family} 42 logout 9 x")] {
+            assert_eq!(Entry::from_message(garbage), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn every_reason_is_read_back_and_an_unknown_one_still_ends_the_session() {
+        for why in Why::ALL {
+            assert_eq!(Why::of(why.as_str()), why);
+        }
+        assert_eq!(Why::of("from_the_future"), Why::EndedByAdmin);
+    }
+}
