@@ -93,7 +93,7 @@ Try it, in this order (the cookie jar holds the refresh token):
   curl -sS -H "Authorization: Bearer \$TOKEN" $url/api/protected
 
   # a socket, for three seconds: the upgrade and the first message (or: websocat "ws${url#http}/ws?token=\$TOKEN")
-  curl -sS -i -N --http1.1 --max-time 3 --output - -H 'Connection: Upgrade' -H 'Upgrade: websocket' \\
+  curl -s -i -N --http1.1 --max-time 3 --output - -H 'Connection: Upgrade' -H 'Upgrade: websocket' \\
     -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: Z2F0ZWZvbGQtZXhhbXBsZQ==' "$url/ws?token=\$TOKEN"
 
   # the next access token, and the next refresh token in the jar

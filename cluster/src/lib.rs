@@ -1,1 +1,37 @@
-//! x
+//! Starts a whole Gatefold cluster from local programs: Postgres, Redis, Nginx and any number of replicas, in a private
+//! directory, on free ports.
+//!
+//! `gatefold-cluster` runs one for people ([`Cluster::open`]); integration tests of every crate run theirs through
+//! [`Cluster::builder`], break it, and leave it to be swept away when they end, however they end. Nothing is ever
+//! restarted behind anybody's back, and nothing is touched that was not started here.
+
+mod builder;
+mod cluster;
+pub mod faults;
+pub mod guard;
+mod layout;
+mod lock;
+pub mod logs;
+mod nginx;
+mod nodes;
+mod poll;
+mod ports;
+mod postgres;
+mod process;
+mod programs;
+mod ready;
+mod redis;
+mod replica;
+mod state;
+mod status;
+mod up;
+
+pub use builder::Builder;
+pub use cluster::{Cluster, Report};
+pub use layout::default_dir;
+pub use nix::sys::signal::Signal;
+pub use poll::eventually;
+pub use ports::available;
+pub use state::Kind;
+pub use status::{Process, ProcessState, Status};
+pub use up::Plan;

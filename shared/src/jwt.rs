@@ -2,6 +2,8 @@
 
 mod keys;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::sync::Arc;

@@ -1,0 +1,165 @@
+//! Clusters for tests: fresh directory, fresh keys, and a guard that outlives the test.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::Cluster;
+use crate::faults::Faults;
+use crate::guard::Guard;
+use crate::state::{Kind, Settings, State};
+
+/// What a test's cluster is to be.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    api: u16,
+    ws: u16,
+    env: BTreeMap<String, String>,
+    nginx_rate_limits: bool,
+    without_stores: bool,
+    redis_through_proxy: bool,
+    postgres_through_proxy: bool,
+    upstreams: Vec<(Kind, SocketAddr)>,
+}
+
+impl Builder {
+    /// How many REST replicas; none by default.
+    #[must_use]
+    pub fn api(mut self, replicas: u16) -> Self {
+        self.api = replicas;
+        self
+    }
+
+    /// How many WebSocket replicas; none by default.
+    #[must_use]
+    pub fn ws(mut self, replicas: u16) -> Self {
+        self.ws = replicas;
+        self
+    }
+
+    /// A variable of every replica's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Whether Nginx limits requests, which it does not by default.
+    #[must_use]
+    pub fn nginx_rate_limits(mut self, limits: bool) -> Self {
+        self.nginx_rate_limits = limits;
+        self
+    }
+
+    /// Nginx alone, without Postgres and Redis.
+    #[must_use]
+    pub fn without_stores(mut self) -> Self {
+        self.without_stores = true;
+        self
+    }
+
+    /// Has Nginx forward to a server of the test's own, as if it were a replica.
+    #[must_use]
+    pub fn upstream(mut self, kind: Kind, address: SocketAddr) -> Self {
+        self.upstreams.push((kind, address));
+        self
+    }
+
+    /// Puts a proxy between the replicas and Redis: see [`Cluster::redis_faults`].
+    #[must_use]
+    pub fn redis_through_proxy(mut self) -> Self {
+        self.redis_through_proxy = true;
+        self
+    }
+
+    /// Puts a proxy between the replicas and Postgres: see [`Cluster::postgres_faults`].
+    #[must_use]
+    pub fn postgres_through_proxy(mut self) -> Self {
+        self.postgres_through_proxy = true;
+        self
+    }
+
+    /// Starts it and waits until all of it is ready.
+    pub async fn start(self) -> Result<Cluster> {
+        let binaries = binaries()?;
+        let dir = tempfile::Builder::new().prefix("gatefold-test-").tempdir()?;
+        let mut cluster = Cluster::create(dir.path())?;
+        cluster.guard = Some(Guard::start(&cluster.layout, &binaries)?);
+        let _ = dir.keep(); // from here on it is the guard's
+        if self.api + self.ws > 0 {
+            generate_keys(&cluster.layout.keys()).await?;
+        }
+        let settings = self.settings(&cluster, binaries);
+        self.bring_up(&mut cluster, settings).await?;
+        Ok(cluster)
+    }
+
+    fn settings(&self, cluster: &Cluster, binaries: PathBuf) -> Settings {
+        Settings {
+            port: 0,
+            public: false,
+            ephemeral: true,
+            rate_limits: self.nginx_rate_limits,
+            keys: cluster.layout.keys(),
+            binaries,
+            nginx: repository().join("nginx"),
+            client: repository().join("client"),
+            env: self.env.clone(),
+            upstreams: self.upstreams.clone(),
+        }
+    }
+
+    async fn bring_up(&self, cluster: &mut Cluster, settings: Settings) -> Result<()> {
+        let mut change = cluster.change().await?;
+        change.state = State { settings, nodes: Vec::new() };
+        change.plan(self.api, self.ws, !self.without_stores);
+        change.check()?;
+        change.start_stores().await?;
+        let redis = Self::proxy(self.redis_through_proxy, change.state.port(Kind::Redis))?;
+        let postgres = Self::proxy(self.postgres_through_proxy, change.state.port(Kind::Postgres))?;
+        let env = &mut change.state.settings.env;
+        if let Some(proxy) = &redis {
+            env.insert("REDIS_URL".into(), format!("redis://{}", proxy.address()));
+        }
+        if let Some(proxy) = &postgres {
+            env.insert("DATABASE_URL".into(), format!("postgres://authuser@{}/authdb", proxy.address()));
+        }
+        change.start_replicas().await?;
+        change.start_exited(Kind::Nginx).await?;
+        drop(change);
+        cluster.redis_faults = redis;
+        cluster.postgres_faults = postgres;
+        Ok(())
+    }
+
+    fn proxy(wanted: bool, port: Option<u16>) -> Result<Option<Faults>> {
+        if !wanted {
+            return Ok(None);
+        }
+        let port = port.context("a proxy needs the stores that `without_stores()` leaves out")?;
+        Ok(Some(Faults::start(SocketAddr::from(([127, 0, 0, 1], port)))?))
+    }
+}
+
+fn repository() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// Cargo puts tests into `deps/`, below the programs that they belong to.
+fn binaries() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().context("a program is in a folder")?;
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(folder.to_owned())
+}
+
+async fn generate_keys(dir: &Path) -> Result<()> {
+    let mut command = tokio::process::Command::new(repository().join("generate-keys.sh"));
+    let output = command.arg("--dir").arg(dir).output().await.context("cannot run generate-keys.sh")?;
+    ensure!(output.status.success(), "generate-keys.sh failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}

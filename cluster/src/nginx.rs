@@ -1,0 +1,135 @@
+//! The reverse proxy: its private copy of the configuration and of the page, and the files that differ between
+//! clusters.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::{User, geteuid};
+
+use crate::layout::Layout;
+use crate::state::{Kind, Settings, State};
+use crate::{ports, programs};
+
+/// Counts nothing, as an empty key is not counted.
+const NO_LIMITS: &str = r#"map "" $nobody { default ""; }
+limit_req_zone $nobody zone=authentication:64k rate=1r/s;
+limit_req_zone $nobody zone=requests:64k rate=1r/s;
+limit_conn_zone $nobody zone=requests_at_once:64k;
+limit_conn_zone $nobody zone=sockets_at_once:64k;
+"#;
+
+/// The access log, beside the log of the processes.
+pub(crate) fn access_log(layout: &Layout) -> PathBuf {
+    layout.log("nginx-access")
+}
+
+/// Copies what the repository has into the cluster's directory, where the workers of Nginx can read it, and adds what
+/// is this cluster's own.
+pub(crate) fn prepare(layout: &Layout, state: &State, port: u16) -> Result<()> {
+    let home = layout.nginx();
+    let settings = &state.settings;
+    copy_folder(&settings.nginx, &home.join("conf")).context("cannot copy the configuration of Nginx (see --nginx)")?;
+    copy_folder(&settings.client, &home.join("client")).context("cannot copy the web page (see --client)")?;
+    create_readable(&home.join("run"))?;
+    let site = home.join("conf/site");
+    create_readable(&site)?;
+    fs::write(site.join("listen.conf"), listen(layout, settings, port))?;
+    if !settings.rate_limits {
+        fs::write(site.join("limits.conf"), NO_LIMITS)?;
+    }
+    write_upstreams(layout, state)?;
+    let check = command(layout)?.arg("-t").output()?;
+    ensure!(
+        check.status.success(),
+        "Nginx refuses its configuration: {}",
+        String::from_utf8_lossy(&check.stderr).trim()
+    );
+    Ok(())
+}
+
+fn listen(layout: &Layout, settings: &Settings, port: u16) -> String {
+    let mut lines = if settings.public {
+        format!("listen 0.0.0.0:{port} default_server backlog=4096;\n")
+    } else {
+        format!("listen 127.0.0.1:{port} default_server backlog=4096;\n")
+    };
+    if settings.public && ports::has_ipv6() {
+        let _ = writeln!(lines, "listen [::]:{port} default_server backlog=4096;");
+    }
+    let _ = writeln!(lines, "root client;\naccess_log \"{}\" access;", access_log(layout).display());
+    lines
+}
+
+/// Writes the addresses of the replicas, those that have exited too: they may be back without a word to Nginx.
+pub(crate) fn write_upstreams(layout: &Layout, state: &State) -> Result<()> {
+    let upstreams =
+        upstream(state, Kind::Api, "keepalive 64;\n    keepalive_timeout 30s;\n") + &upstream(state, Kind::Ws, "");
+    fs::write(layout.nginx().join("conf/site/upstreams.conf"), upstreams)?;
+    Ok(())
+}
+
+/// One replica must be counted dead only for a moment, and never because of a few resets: with all of them counted
+/// dead nobody is served.
+fn upstream(state: &State, kind: Kind, more: &str) -> String {
+    let name = kind.as_str();
+    let mut text = format!("upstream {name} {{\n    zone {name} 128k;\n    least_conn;\n");
+    let replicas = state.of(kind).filter(|node| node.port != 0).map(|node| format!("127.0.0.1:{}", node.port));
+    let others = state.settings.upstreams.iter().filter(|(of, _)| *of == kind).map(|(_, address)| address.to_string());
+    let servers: Vec<String> = replicas.chain(others).collect();
+    for server in &servers {
+        let _ = writeln!(text, "    server {server} max_fails=20 fail_timeout=1s;");
+    }
+    if servers.is_empty() {
+        text += "    server 127.0.0.1:9 down;\n";
+    }
+    if !more.is_empty() {
+        let _ = write!(text, "    {more}");
+    }
+    text + "}\n"
+}
+
+/// Nginx, in the foreground; as root its workers are somebody else.
+pub(crate) fn command(layout: &Layout) -> Result<Command> {
+    let mut directives = String::from("daemon off;");
+    if geteuid().is_root() {
+        let worker =
+            ["www-data", "nginx", "nobody"].into_iter().find(|name| matches!(User::from_name(name), Ok(Some(_))));
+        let worker = worker.context("there is no user www-data, nginx or nobody for the workers of Nginx")?;
+        let user = User::from_name(worker)?.context("unreachable: the user was just found")?;
+        let group = nix::unistd::Group::from_gid(user.gid)?.context("the user of Nginx's workers has no group")?;
+        let _ = write!(directives, " user {worker} {};", group.name);
+    }
+    let mut command = Command::new(programs::system("nginx", "nginx")?);
+    command.args(["-e", "stderr", "-c", "conf/nginx.conf", "-g", &directives, "-p"]).arg(layout.nginx());
+    command.current_dir(layout.dir());
+    Ok(command)
+}
+
+fn create_readable(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Copies a folder and makes it readable by everybody; hidden files are left out.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    create_readable(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("no folder {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+            fs::set_permissions(&target, Permissions::from_mode(0o644))?;
+        }
+    }
+    Ok(())
+}

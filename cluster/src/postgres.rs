@@ -1,0 +1,124 @@
+//! A private Postgres: its data directory, its command line, its database.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::{User, geteuid};
+
+use crate::layout::{Layout, create_private};
+use crate::poll::eventually;
+use crate::process::pids;
+use crate::programs;
+use crate::state::Settings;
+
+const USER: &str = "authuser";
+const DATABASE: &str = "authdb";
+
+fn data(layout: &Layout) -> PathBuf {
+    layout.postgres().join("data")
+}
+
+pub(crate) fn is_new(layout: &Layout) -> bool {
+    !data(layout).join("PG_VERSION").exists()
+}
+
+/// Whom Postgres runs as: it refuses to run as root, so then it is the user that its package made.
+fn account() -> Result<Option<User>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let user = User::from_name("postgres")?;
+    Ok(Some(user.context("there is no user postgres; as root: apt-get install --no-install-recommends postgresql")?))
+}
+
+/// One of Postgres's programs, run as it must be and undisturbed by settings meant for clients.
+fn program(name: &str, layout: &Layout) -> Result<Command> {
+    let mut command = Command::new(programs::postgres(name)?);
+    command.current_dir(layout.postgres());
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"PG") {
+            command.env_remove(variable);
+        }
+    }
+    if let Some(user) = account()? {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    Ok(command)
+}
+
+/// Makes the data directory, the first time, and waits until nothing is left of a server that was killed.
+pub(crate) async fn prepare(layout: &Layout, settings: &Settings) -> Result<()> {
+    let home = layout.postgres();
+    create_private(&home)?;
+    if let Some(user) = account()? {
+        chown(&home, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    }
+    if !is_new(layout) {
+        return eventually(Duration::from_secs(10), || async { nobody_works_in(&data(layout)) }).await;
+    }
+    let unfinished = home.join("unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    let mut initdb = program("initdb", layout)?;
+    initdb.args(["-A", "trust", "-U", USER, "-E", "UTF8", "--locale", "C.UTF-8", "-D"]).arg(&unfinished);
+    if settings.ephemeral {
+        initdb.arg("-N");
+    }
+    run(initdb).await?;
+    fs::rename(unfinished, data(layout))?; // one that was interrupted is not taken for a database
+    Ok(())
+}
+
+/// The children of a killed server live a moment longer, and until they end no new one can start.
+fn nobody_works_in(data: &Path) -> Result<()> {
+    let worker = pids().into_iter().find(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data));
+    ensure!(worker.is_none(), "process {} still works in {}", worker.unwrap_or_default(), data.display());
+    Ok(())
+}
+
+pub(crate) fn command(layout: &Layout, settings: &Settings, port: u16) -> Result<Command> {
+    let mut command = program("postgres", layout)?;
+    command.arg("-D").arg(data(layout)).args(["-p", &port.to_string()]);
+    for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"] {
+        command.args(["-c", setting]);
+    }
+    if settings.ephemeral {
+        for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB"] {
+            command.args(["-c", setting]);
+        }
+    }
+    Ok(command)
+}
+
+/// The server itself writes into its lock file whether it takes connections.
+pub(crate) fn ready(layout: &Layout, pid: i32) -> Result<()> {
+    let lock = fs::read_to_string(data(layout).join("postmaster.pid")).context("it is starting")?;
+    let lines: Vec<&str> = lock.lines().map(str::trim).collect();
+    ensure!(lines.first() == Some(&pid.to_string().as_str()) && lines.get(7) == Some(&"ready"), "it is recovering");
+    Ok(())
+}
+
+/// Makes the database, unless it is there.
+pub(crate) async fn create_database(layout: &Layout, port: u16) -> Result<()> {
+    let mut command = program("createdb", layout)?;
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", USER, DATABASE]);
+    match run(command).await {
+        Err(error) if error.to_string().contains("already exists") => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Runs a program to its end.
+async fn run(command: Command) -> Result<()> {
+    let program = Path::new(command.get_program()).display().to_string();
+    let output =
+        tokio::process::Command::from(command).output().await.with_context(|| format!("cannot run {program}"))?;
+    ensure!(output.status.success(), "{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Processes of the operating system: started detached, recognised for certain, signalled, ended.
+//!
+//! A process is known by its id and the time of its start, so that a reused id is never signalled.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// A process that was started once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) pid: i32,
+    /// In clock ticks since boot, as the kernel counts.
+    started: u64,
+    /// What it executes: tells its left-over children from strangers.
+    program: PathBuf,
+}
+
+/// What `/proc/<pid>/stat` says of a process.
+struct Stat {
+    state: char,
+    group: i32,
+    started: u64,
+}
+
+impl Stat {
+    fn of(pid: i32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name, in parentheses, may hold anything: blanks and parentheses too.
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(Self {
+            state: fields.first()?.chars().next()?,
+            group: fields.get(2)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// A zombie has exited; only its parent has not noticed.
+    fn is_running(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+}
+
+impl Identity {
+    pub(crate) fn is_running(&self) -> bool {
+        Stat::of(self.pid).is_some_and(|stat| stat.started == self.started && stat.is_running())
+    }
+
+    /// Signals that end or freeze a process at once reach its children too: a dead Nginx whose workers answer, or a
+    /// frozen one whose workers do, would be no fault at all.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        if !self.is_running() {
+            bail!("process {} has exited", self.pid);
+        }
+        let pid = Pid::from_raw(self.pid);
+        let sent = match signal {
+            Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGCONT => killpg(pid, signal),
+            _ => kill(pid, signal),
+        };
+        match sent {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot signal process {}", self.pid)),
+        }
+    }
+
+    /// Whether it exited in time.
+    pub(crate) async fn await_exit(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        while self.is_running() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        true
+    }
+
+    /// Asks it to end, then makes it and whatever it has left behind.
+    pub(crate) async fn end(&self, ask: Signal, patience: Duration) -> Result<()> {
+        if self.is_running() {
+            self.signal(ask)?;
+            if ask != Signal::SIGKILL {
+                self.signal(Signal::SIGCONT).ok(); // a frozen one could not hear
+            }
+        }
+        if !self.await_exit(patience).await {
+            self.signal(Signal::SIGKILL).ok();
+            if !self.await_exit(Duration::from_secs(10)).await {
+                bail!("process {} survives SIGKILL", self.pid);
+            }
+        }
+        self.end_children();
+        Ok(())
+    }
+
+    /// Ends those of its group which outlived it. The group's number is not given to another while one of them lives,
+    /// and the program tells them from strangers.
+    fn end_children(&self) {
+        for pid in pids() {
+            let is_child = || {
+                let stat = Stat::of(pid).filter(|stat| stat.group == self.pid && stat.is_running())?;
+                (stat.started >= self.started && self.program == program_of(pid)?).then_some(())
+            };
+            if pid != self.pid && is_child().is_some() {
+                kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+            }
+        }
+    }
+}
+
+/// Every process that there is.
+pub(crate) fn pids() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn program_of(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// Starts a program which outlives its starter, with its output at the end of `log`.
+pub(crate) fn spawn(mut command: Command, log: &Path) -> Result<Identity> {
+    let program = Path::new(command.get_program()).to_owned();
+    let output = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+    let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
+    let pid = i32::try_from(child.id())?;
+    let stat = Stat::of(pid).with_context(|| format!("{} vanished", program.display()))?;
+    let program = program_of(pid).unwrap_or(program);
+    // Unless somebody waits for it, it stays a zombie for as long as we live. Not the runtime's business: a test's
+    // runtime ends before its cluster.
+    thread::Builder::new().name("reaper".into()).spawn(move || child.wait())?;
+    Ok(Identity { pid, started: stat.started, program })
+}

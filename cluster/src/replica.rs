@@ -1,0 +1,124 @@
+//! The `api` and `ws` replicas: their environment, which is the same whoever starts them, and their commands.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::AsyncWriteExt;
+
+use crate::layout::Layout;
+use crate::programs;
+use crate::state::{Kind, Node, Settings, State};
+
+/// What is inherited: nothing that configures a replica.
+const INHERITED: [&str; 7] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE"];
+
+/// Beginnings of the names of variables that configure replicas. `up` takes those from its own environment and
+/// remembers them, so that a replica added later from another shell is no different.
+const CONFIGURING: [&str; 24] = [
+    "ACCESS_TOKEN_",
+    "ALLOWED_",
+    "ARGON2_",
+    "BACKEND_",
+    "COOKIE_",
+    "DB_POOL_",
+    "DRAIN_",
+    "IDLE_",
+    "JWT_",
+    "LIMIT_",
+    "LOG_",
+    "MAX_",
+    "OUTBOX_",
+    "PRESENCE_",
+    "REAUTH_",
+    "REDIS_ACK_",
+    "REFRESH_REUSE_",
+    "REFRESH_TOKEN_",
+    "REGISTRATION",
+    "REVOCATION_",
+    "SESSION_",
+    "TOKEN_",
+    "TYPING_",
+    "WS_",
+];
+
+/// What of this process's environment configures replicas.
+pub fn configuration_from_environment() -> BTreeMap<String, String> {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    variables.filter(|(name, _)| CONFIGURING.iter().any(|beginning| name.starts_with(beginning))).collect()
+}
+
+/// Says so if a key is missing, before anything is started.
+pub(crate) fn check(settings: &Settings) -> Result<()> {
+    for key in ["private.pem", "public.pem", "refresh.key"] {
+        let path = settings.keys.join(key);
+        ensure!(path.is_file(), "{} does not exist; run: ./generate-keys.sh", path.display());
+    }
+    program(settings, Kind::Api)?;
+    program(settings, Kind::Ws)?;
+    Ok(())
+}
+
+fn program(settings: &Settings, kind: Kind) -> Result<std::path::PathBuf> {
+    programs::ours(&settings.binaries, &format!("gatefold-{}", kind.as_str()))
+}
+
+/// A command of `gatefold-api` or `gatefold-ws` with the environment of a replica.
+fn any_command(layout: &Layout, state: &State, kind: Kind) -> Result<Command> {
+    let settings = &state.settings;
+    let mut command = Command::new(program(settings, kind)?);
+    command.current_dir(layout.dir()).env_clear();
+    command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.env("HOST", "127.0.0.1").env("COOKIE_SECURE", "false").env("TRUSTED_PROXIES", "127.0.0.0/8");
+    command.env("PUBLIC_KEY_PATH", settings.keys.join("public.pem"));
+    command.envs(state.redis_url().map(|url| ("REDIS_URL", url)));
+    if kind == Kind::Api {
+        command.envs(state.database_url().map(|url| ("DATABASE_URL", url)));
+        command.env("PRIVATE_KEY_PATH", settings.keys.join("private.pem"));
+        command.env("REFRESH_KEY_PATH", settings.keys.join("refresh.key"));
+    }
+    command.envs(&settings.env);
+    Ok(command)
+}
+
+pub(crate) fn command(layout: &Layout, state: &State, node: &Node) -> Result<Command> {
+    let mut command = any_command(layout, state, node.kind)?;
+    command.env("PORT", node.port.to_string());
+    command.env("METRICS_PORT", node.metrics_port.unwrap_or_default().to_string());
+    Ok(command)
+}
+
+pub(crate) async fn migrate(layout: &Layout, state: &State) -> Result<()> {
+    run(layout, state, &["migrate"], "").await
+}
+
+pub(crate) async fn create_user(layout: &Layout, state: &State, name: &str, password: &str) -> Result<()> {
+    run(layout, state, &["user", "add", name], &format!("{password}\n")).await
+}
+
+async fn run(layout: &Layout, state: &State, arguments: &[&str], input: &str) -> Result<()> {
+    let mut command = any_command(layout, state, Kind::Api)?;
+    // Its commands need the database only as it is, and not through a proxy that may be out of order.
+    command.envs(state.database_url().map(|url| ("DATABASE_URL", url)));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = tokio::process::Command::from(command).spawn().context("cannot run gatefold-api")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).await.ok(); // one that does not read says why it failed
+    }
+    let output = child.wait_with_output().await?;
+    ensure!(
+        output.status.success(),
+        "gatefold-api {} failed ({}): {}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+/// Where a replica says whether it is ready.
+pub(crate) fn ready_url(node: &Node) -> String {
+    let path = if node.kind == Kind::Api { "/api/ready" } else { "/ready" };
+    format!("http://127.0.0.1:{}{path}", node.port)
+}
