@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use gatefold_shared::config::{
     ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, StoreConfig, duration, positive_duration,
 };
@@ -31,10 +31,22 @@ pub struct Config {
     pub cookie: CookieConfig,
     #[command(flatten)]
     pub proxy: ProxyConfig,
+    /// Whether anybody may register
+    #[arg(long, env = "REGISTRATION", value_enum, default_value = "open")]
+    pub registration: Registration,
     #[command(flatten)]
     pub passwords: PasswordConfig,
     #[command(flatten)]
     pub log: LogConfig,
+}
+
+/// Who may add a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Registration {
+    /// Anybody.
+    Open,
+    /// Administrators.
+    Closed,
 }
 
 /// Postgres: one URL, or the original's five variables.
@@ -81,6 +93,9 @@ pub struct TokenConfig {
     /// How long a session lives however often it is refreshed
     #[arg(long, env = "SESSION_ABSOLUTE_EXPIRY", default_value = "30d", value_parser = whole_seconds)]
     pub session_absolute_expiry: Duration,
+    /// How many sessions a user may have; one more ends the one that was not used for longest
+    #[arg(long, env = "MAX_SESSIONS_PER_USER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_sessions_per_user: u32,
     /// For how long a refresh token that was used may be used again, up to 30s; 0 ends the session at once
     #[arg(long, env = "REFRESH_REUSE_GRACE", default_value = "0", value_parser = reuse_grace)]
     pub refresh_reuse_grace: Duration,

@@ -1,11 +1,11 @@
 //! Every error that a client can get, and its status, code and words, decided in one place.
 
 use axum::response::{IntoResponse, Response};
-use gatefold_shared::{jwt::VerifyError, problem::Problem};
+use gatefold_shared::{jwt::VerifyError, problem::Problem, redis::RedisError, revocation::Denied};
 use http::{HeaderValue, StatusCode, header};
 use tracing::error;
 
-use crate::{families::FamilyError, passwords::PasswordError, users::UserError};
+use crate::{families::FamilyError, password_rules::WeakPassword, passwords::PasswordError, users::UserError};
 
 /// See the module. The variants without a source are the client's doing and are not logged as errors.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,14 @@ pub enum ApiError {
 
     #[error("Invalid credentials")]
     InvalidCredentials,
+    #[error("This account was disabled")]
+    AccountDisabled,
+    #[error("Registration is closed")]
+    RegistrationClosed,
+    #[error(transparent)]
+    WeakPassword(#[from] WeakPassword),
+    #[error("There is no such session")]
+    NoSuchSession,
     #[error("No refresh token: log in first")]
     MissingRefreshToken,
     #[error("The refresh token is not valid")]
@@ -42,15 +50,30 @@ pub enum ApiError {
     InvalidToken,
     #[error("The access token has expired: refresh it")]
     TokenExpired,
+    #[error("The session was ended: log in again")]
+    AccessRevoked,
+    #[error("the revocation log could not be read for too long")]
+    Stale,
 
     #[error(transparent)]
     Family(#[from] FamilyError),
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     #[error(transparent)]
     User(#[from] UserError),
     #[error(transparent)]
     Password(#[from] PasswordError),
     #[error(transparent)]
     Sign(#[from] gatefold_shared::jwt::SignError),
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Revoked(_) => Self::AccessRevoked,
+            Denied::Stale => Self::Stale,
+        }
+    }
 }
 
 impl From<VerifyError> for ApiError {
@@ -73,6 +96,11 @@ impl ApiError {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::ForbiddenOrigin => (StatusCode::FORBIDDEN, "forbidden_origin"),
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
+            Self::AccountDisabled => (StatusCode::FORBIDDEN, "account_disabled"),
+            Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
+            Self::WeakPassword(_) => (StatusCode::BAD_REQUEST, "weak_password"),
+            Self::NoSuchSession => (StatusCode::NOT_FOUND, "session_not_found"),
+            Self::User(UserError::Taken) => (StatusCode::CONFLICT, "username_taken"),
             Self::MissingRefreshToken => (StatusCode::UNAUTHORIZED, "missing_refresh_token"),
             Self::InvalidRefreshToken => (StatusCode::UNAUTHORIZED, "invalid_refresh_token"),
             Self::SessionNotFound => (StatusCode::UNAUTHORIZED, "session_not_found"),
@@ -81,7 +109,10 @@ impl ApiError {
             Self::MissingToken => (StatusCode::UNAUTHORIZED, "missing_token"),
             Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
             Self::TokenExpired => (StatusCode::UNAUTHORIZED, "token_expired"),
+            Self::AccessRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
+            Self::Stale => return Problem::unavailable(),
             Self::Password(PasswordError::Busy)
+            | Self::Redis(_)
             | Self::Family(FamilyError::Redis(_) | FamilyError::TooLate | FamilyError::NotJudged) => {
                 return Problem::unavailable();
             }
@@ -90,13 +121,16 @@ impl ApiError {
                 return Problem::internal();
             }
         };
-        let require_reauth = matches!(self, Self::SessionNotFound | Self::SessionRevoked | Self::RefreshTokenReused);
+        let require_reauth = matches!(
+            self,
+            Self::SessionNotFound | Self::SessionRevoked | Self::RefreshTokenReused | Self::AccessRevoked
+        );
         Problem { require_reauth, ..Problem::new(status, code, self.to_string()) }
     }
 
     /// Whether the access token was at fault, so that the answer carries a challenge (RFC 6750 3).
     fn is_about_access_token(&self) -> bool {
-        matches!(self, Self::MissingToken | Self::InvalidToken | Self::TokenExpired)
+        matches!(self, Self::MissingToken | Self::InvalidToken | Self::TokenExpired | Self::AccessRevoked)
     }
 }
 

@@ -11,6 +11,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use gatefold_shared::{
     lifecycle::Lifecycle,
     redis::{Redis, RedisError, Script, Value, keys},
+    revocation::{PRELUDE, Revocations, Why},
 };
 use metrics::counter;
 use secrecy::SecretString;
@@ -20,17 +21,9 @@ use uuid::Uuid;
 use self::reopen::Reopener;
 pub use self::token::{RefreshKeys, RefreshToken, sha256_hex};
 
-macro_rules! script {
-    ($name:literal) => {
-        Script::new(
-            $name,
-            concat!(include_str!("families/prelude.lua"), include_str!(concat!("families/", $name, ".lua"))),
-        )
-    };
-}
-static ISSUE: Script = script!("issue");
-static ROTATE: Script = script!("rotate");
-static REVOKE: Script = script!("revoke");
+static ISSUE: Script = Script::new("issue", &[PRELUDE, include_str!("families/issue.lua")]);
+static ROTATE: Script = Script::new("rotate", &[PRELUDE, include_str!("families/rotate.lua")]);
+static LIST: Script = Script::new("list", &[include_str!("families/list.lua")]);
 
 /// Pause before a request asks Redis again after losing the connection; it does so only as long as it may wait anyway.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
@@ -44,8 +37,6 @@ pub struct Lifetimes {
     pub absolute: Duration,
     /// For how long a token that was traded may be traded again by anybody.
     pub reuse_grace: Duration,
-    /// For how long a revocation is of interest: as long as an access token of the family could still be valid.
-    pub revocation: Duration,
 }
 
 /// What a client gets: the session's next refresh token, and for whom it is.
@@ -76,6 +67,36 @@ pub enum Rotation {
     Revoked,
     /// Never: there is no such family (any more).
     Unknown,
+}
+
+/// A session in a user's list of them. Times are milliseconds since 1970.
+pub struct Listed {
+    /// The session.
+    pub family: Uuid,
+    /// When it was opened.
+    pub created_at: i64,
+    /// When it was last refreshed.
+    pub last_used_at: i64,
+    /// When it ends if it is not refreshed.
+    pub expires_at: i64,
+    /// Where it was opened from.
+    pub address: String,
+    /// What the client called itself.
+    pub user_agent: String,
+}
+
+impl Listed {
+    fn read(fields: &[Value]) -> Option<Self> {
+        let [family, created_at, last_used_at, expires_at, address, user_agent] = fields else { return None };
+        Some(Self {
+            family: family.as_str()?.parse().ok()?,
+            created_at: created_at.as_i64()?,
+            last_used_at: last_used_at.as_i64()?,
+            expires_at: expires_at.as_i64()?,
+            address: address.as_string()?,
+            user_agent: user_agent.as_string()?,
+        })
+    }
 }
 
 /// Why nothing is known of the outcome.
@@ -109,14 +130,24 @@ pub struct Families {
     redis: Redis,
     keys: RefreshKeys,
     lifetimes: Lifetimes,
+    /// Most sessions that a user may have.
+    most: u32,
+    revocations: Revocations,
     reopener: Reopener,
 }
 
 impl Families {
     /// Families in `redis`, with tokens sealed by `keys`.
-    pub fn new(redis: Redis, keys: RefreshKeys, lifetimes: Lifetimes, life: &Lifecycle) -> Self {
+    pub fn new(
+        redis: Redis,
+        keys: RefreshKeys,
+        lifetimes: Lifetimes,
+        most: u32,
+        revocations: Revocations,
+        life: &Lifecycle,
+    ) -> Self {
         let reopener = Reopener::start(redis.clone(), life);
-        Self { redis, keys, lifetimes, reopener }
+        Self { redis, keys, lifetimes, most, revocations, reopener }
     }
 
     /// The token behind what a client sent, if it is one of ours.
@@ -128,7 +159,7 @@ impl Families {
     pub async fn issue(&self, user_id: i64, username: Arc<str>, from: Origin<'_>) -> Result<Session, FamilyError> {
         let token = RefreshToken::first(user_id, Uuid::new_v4())?;
         let until = Instant::now() + self.redis.call_timeout();
-        let keys = [keys::family(user_id, token.family), keys::families(user_id)];
+        let keys = [keys::family(user_id, token.family), keys::families(user_id), keys::revocations(user_id)];
         loop {
             let arguments: Vec<Value> = vec![
                 token.family.to_string().into(),
@@ -140,8 +171,11 @@ impl Families {
                 millis(self.lifetimes.absolute).into(),
                 from.address.to_string().into(),
                 from.user_agent.into(),
+                i64::from(self.most).into(),
+                self.revocations.keep_for().into(),
+                keys::family_prefix(user_id).into(),
             ];
-            let reply: Vec<i64> = self.redis.run(&ISSUE, &keys, arguments, until).await?;
+            let reply: Vec<i64> = self.redis.commit(&ISSUE, &keys, arguments, until).await?;
             match reply[..] {
                 [1, now, expires] => {
                     self.redis.time().learn(now);
@@ -208,10 +242,10 @@ impl Families {
             self.redis.time().at(until).into(),
             millis(self.lifetimes.refresh).into(),
             millis(self.lifetimes.reuse_grace).into(),
-            millis(self.lifetimes.revocation).into(),
+            self.revocations.keep_for().into(),
             i64::from(self.redis.is_settled()).into(),
         ];
-        self.redis.run(&ROTATE, &keys, arguments, until).await
+        self.redis.commit(&ROTATE, &keys, arguments, until).await
     }
 
     fn read_rotation(&self, old: &RefreshToken, reply: &[Value]) -> Result<Rotation, RotationReply> {
@@ -239,26 +273,21 @@ impl Families {
     }
 
     /// Ends the session to which a refresh token of any generation belongs. Whether it was alive makes no difference.
-    pub async fn revoke(&self, token: &RefreshToken, why: &'static str) -> Result<(), FamilyError> {
-        let (user_id, family) = (token.user_id, token.family);
-        let keys = [keys::family(user_id, family), keys::families(user_id), keys::revocations(user_id)];
-        let arguments: Vec<Value> = vec![
-            family.to_string().into(),
-            user_id.into(),
-            token.secret_digest().into(),
-            why.into(),
-            millis(self.lifetimes.revocation).into(),
-        ];
-        let until = Instant::now() + self.redis.call_timeout();
-        let reply: Vec<i64> = self.redis.run(&REVOKE, &keys, arguments, until).await?;
-        let outcome = match reply[..] {
-            [0] => "unknown",
-            [1] => "revoked",
-            [2] => "revoked_before",
-            _ => return Err(REVOKE.unexpected_reply().into()),
-        };
-        counter!("family_revocations_total", "outcome" => outcome).increment(1);
+    pub async fn end(&self, token: &RefreshToken, why: Why) -> Result<(), FamilyError> {
+        let digest = token.secret_digest();
+        self.revocations.revoke(token.user_id, token.family, Some(&digest), why).await?;
         Ok(())
+    }
+
+    /// The living sessions of a user, newest first.
+    pub async fn list(&self, user_id: i64) -> Result<Vec<Listed>, FamilyError> {
+        let keys = [keys::families(user_id)];
+        let arguments = vec![keys::family_prefix(user_id).into()];
+        let reply: Vec<Vec<Value>> = self.redis.run(&LIST, &keys, arguments, self.redis.deadline()).await?;
+        let sessions: Option<Vec<Listed>> = reply.iter().map(|fields| Listed::read(fields)).collect();
+        let mut sessions = sessions.ok_or_else(|| LIST.unexpected_reply())?;
+        sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
+        Ok(sessions)
     }
 
     /// A script refused because its time was over. If that was only by a wrong idea of Redis's clock (a first contact, a

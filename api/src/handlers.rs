@@ -3,14 +3,20 @@
 mod health;
 mod login;
 mod logout;
+mod password;
 mod protected;
 mod refresh;
+mod register;
 mod session_response;
+mod sessions;
 
 pub use self::{
     health::{health, ready},
     login::login,
     logout::logout,
+    password::password,
     protected::protected,
     refresh::refresh,
+    register::register,
+    sessions::{end_session, events, logout_all, sessions},
 };

@@ -2,6 +2,7 @@
 //!
 //! Stateless: users are in Postgres, sessions in Redis, so that any replica serves any request and any may die.
 
+mod audit;
 pub mod commands;
 pub mod config;
 mod cookies;
@@ -9,6 +10,7 @@ mod error;
 mod extract;
 mod families;
 mod handlers;
+mod password_rules;
 mod passwords;
 mod postgres;
 mod router;
@@ -43,6 +45,11 @@ pub async fn run(config: Config, keys: Keys, metrics: PrometheusHandle) -> anyho
     let proxies = config.proxy.trusted_proxies.clone();
     let app = AppState::new(config, keys, &life)?;
     info!(address = %listener.local_addr()?, "serving");
-    let serving = http_server::serve(listener, router::router(app, proxies), max_connections, life.clone());
+    let router = router::router(app.clone(), proxies);
+    let http = http_server::serve(listener, router, max_connections, life.clone());
+    let serving = async {
+        http.await;
+        app.audit.flush().await;
+    };
     Ok(life.run(DRAIN, serving).await?)
 }

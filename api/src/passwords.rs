@@ -12,7 +12,7 @@ use metrics::{counter, gauge, histogram};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 
-pub use self::hash::ParameterError;
+pub use self::hash::{ParameterError, Verdict};
 use self::hash::{HashError, Hasher};
 use crate::config::PasswordConfig;
 
@@ -51,7 +51,7 @@ impl Passwords {
 
     /// Whether `password` is the one behind `stored`. Without a stored hash (an unknown user) the answer is no, after the
     /// same work, so that the time does not tell who has an account.
-    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<bool, PasswordError> {
+    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Verdict, PasswordError> {
         self.on_a_core(move |hasher| match stored {
             Some(stored) => hasher.verify(password.expose_secret(), &stored),
             None => hasher.verify_nothing(password.expose_secret()),

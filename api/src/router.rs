@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware::from_fn_with_state,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use gatefold_shared::{client_ip::TrustedProxies, request};
 use ipnet::IpNet;
@@ -22,7 +22,13 @@ pub fn router(app: App, trusted_proxies: Vec<IpNet>) -> Router {
         .route("/api/login", post(handlers::login))
         .route("/api/logout", post(handlers::logout))
         .route("/api/refresh", post(handlers::refresh))
+        .route("/api/register", post(handlers::register))
+        .route("/api/logout-all", post(handlers::logout_all))
         .route("/api/protected", get(handlers::protected))
+        .route("/api/sessions", get(handlers::sessions))
+        .route("/api/sessions/{id}", delete(handlers::end_session))
+        .route("/api/password", post(handlers::password))
+        .route("/api/events", get(handlers::events))
         .route("/api/health", get(handlers::health))
         .route("/api/ready", get(handlers::ready))
         .fallback(async || ApiError::NotFound)

@@ -9,12 +9,14 @@ use gatefold_shared::{
     lifecycle::Lifecycle,
     origin::Origin,
     redis::Redis,
+    revocation::Revocations,
 };
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, TokenConfig},
+    audit::Audit,
+    config::{Config, Registration, TokenConfig},
     cookies::RefreshCookies,
     families::{Families, Lifetimes, RefreshKeys},
     passwords::Passwords,
@@ -29,9 +31,12 @@ pub struct AppState {
     pub postgres: PgPool,
     pub redis: Redis,
     pub families: Families,
+    pub revocations: Revocations,
     pub signer: Signer,
     pub verifier: Verifier,
     pub passwords: Passwords,
+    pub audit: Audit,
+    pub registration_is_open: bool,
     pub cookies: RefreshCookies,
     pub allowed_origins: Vec<Origin>,
     pub draining: CancellationToken,
@@ -76,15 +81,30 @@ impl AppState {
             refresh: tokens.refresh_token_expiry,
             absolute: tokens.session_absolute_expiry,
             reuse_grace: tokens.refresh_reuse_grace,
-            revocation: tokens.access_token_expiry + Verifier::LEEWAY,
         };
         let redis = Redis::connect(&config.store, life).context("REDIS_URL")?;
+        let keep_for = tokens.access_token_expiry + Verifier::LEEWAY;
+        let staleness_limit = config.store.revocation_staleness_limit;
+        let revocations = Revocations::follow(redis.clone(), keep_for, staleness_limit, life).context("REDIS_URL")?;
+        let families = Families::new(
+            redis.clone(),
+            keys.refresh,
+            lifetimes,
+            tokens.max_sessions_per_user,
+            revocations.clone(),
+            life,
+        );
+        let call_timeout = config.store.call_timeout();
+        let postgres = postgres::connect(&config.database, call_timeout).context("DATABASE_URL")?;
         Ok(Arc::new(Self {
-            postgres: postgres::connect(&config.database, config.store.call_timeout()).context("DATABASE_URL")?,
-            families: Families::new(redis.clone(), keys.refresh, lifetimes, life),
+            families,
+            revocations,
             redis,
             signer: keys.signer,
             verifier: keys.verifier,
+            audit: Audit::start(postgres.clone(), call_timeout, life),
+            postgres,
+            registration_is_open: config.registration == Registration::Open,
             passwords: Passwords::new(&config.passwords).context("ARGON2_MEMORY_KIB, ARGON2_PASSES")?,
             cookies: RefreshCookies::new(config.cookie),
             allowed_origins: config.proxy.allowed_origins,

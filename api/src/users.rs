@@ -3,7 +3,8 @@
 use std::{future::Future, time::Duration};
 
 use metrics::histogram;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
 
 /// A user, as far as logging in needs to know.
@@ -11,6 +12,9 @@ pub struct User {
     pub id: i64,
     pub username: String,
     pub password_hash: String,
+    pub disabled_at: Option<OffsetDateTime>,
+    /// Changes with whatever makes earlier log-ins worthless.
+    pub security_version: i32,
 }
 
 /// Why nothing is known about users.
@@ -23,7 +27,7 @@ pub enum UserError {
     #[error("postgres did not answer within {0:?}")]
     Timeout(Duration),
     /// The name belongs to somebody, perhaps in other letters.
-    #[error("the username is taken")]
+    #[error("The username is taken")]
     Taken,
 }
 
@@ -57,9 +61,31 @@ pub fn is_username(name: &str) -> bool {
 
 /// The user of this name, without regard to case.
 pub async fn by_name(postgres: &PgPool, name: &str, limit: Duration) -> Result<Option<User>, UserError> {
-    let query =
-        sqlx::query_as!(User, "SELECT id, username, password_hash FROM users WHERE lower(username) = lower($1)", name);
+    let query = sqlx::query_as!(
+        User,
+        "SELECT id, username, password_hash, disabled_at, security_version FROM users WHERE lower(username) = lower($1)",
+        name
+    );
     within(limit, "user_by_name", query.fetch_optional(postgres)).await
+}
+
+/// The user with this id.
+pub async fn by_id(postgres: &PgPool, id: i64, limit: Duration) -> Result<Option<User>, UserError> {
+    let query = sqlx::query_as!(
+        User,
+        "SELECT id, username, password_hash, disabled_at, security_version FROM users WHERE id = $1",
+        id
+    );
+    within(limit, "user_by_id", query.fetch_optional(postgres)).await
+}
+
+/// All users, by id.
+pub async fn all(postgres: &PgPool, limit: Duration) -> Result<Vec<User>, UserError> {
+    let query = sqlx::query_as!(
+        User,
+        "SELECT id, username, password_hash, disabled_at, security_version FROM users ORDER BY id"
+    );
+    within(limit, "users", query.fetch_all(postgres)).await
 }
 
 /// Adds a user and returns their id.
@@ -77,13 +103,77 @@ pub async fn add(postgres: &PgPool, name: &str, password_hash: &str, limit: Dura
     }
 }
 
+/// Whether nothing has made a log-in worthless that began when the user was at `security_version`. Waits for a change that
+/// is being made.
+pub async fn is_current(postgres: &PgPool, user: &User, limit: Duration) -> Result<bool, UserError> {
+    let query = sqlx::query_scalar!(
+        "SELECT id FROM users WHERE id = $1 AND security_version = $2 AND disabled_at IS NULL FOR SHARE",
+        user.id,
+        user.security_version
+    );
+    Ok(within(limit, "user_is_current", query.fetch_optional(postgres)).await?.is_some())
+}
+
+/// Stores the same password under newer parameters, unless it was changed meanwhile.
+pub async fn rehash(postgres: &PgPool, user: &User, password_hash: &str, limit: Duration) -> Result<(), UserError> {
+    let query = sqlx::query!(
+        "UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2",
+        user.id,
+        user.password_hash,
+        password_hash
+    );
+    within(limit, "user_rehash", query.execute(postgres)).await.map(drop)
+}
+
+/// Changes a password, unless it was changed since `user` was read; tells whether it was.
+pub async fn change_password(
+    postgres: &mut PgConnection,
+    user: &User,
+    password_hash: &str,
+    limit: Duration,
+) -> Result<bool, UserError> {
+    let query = sqlx::query!(
+        "UPDATE users SET password_hash = $3, security_version = security_version + 1
+         WHERE id = $1 AND security_version = $2",
+        user.id,
+        user.security_version,
+        password_hash
+    );
+    let result = within(limit, "user_change_password", query.execute(postgres)).await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Lets a user in no more, or again.
+pub async fn set_disabled(
+    postgres: &mut PgConnection,
+    id: i64,
+    disabled: bool,
+    limit: Duration,
+) -> Result<(), UserError> {
+    let query = sqlx::query!(
+        "UPDATE users SET security_version = security_version + 1,
+                disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END
+         WHERE id = $1",
+        id,
+        disabled
+    );
+    within(limit, "user_set_disabled", query.execute(postgres)).await.map(drop)
+}
+
+/// Deletes a user.
+pub async fn delete(postgres: &mut PgConnection, id: i64, limit: Duration) -> Result<(), UserError> {
+    let query = sqlx::query!("DELETE FROM users WHERE id = $1", id);
+    within(limit, "user_delete", query.execute(postgres)).await.map(drop)
+}
+
 /// Whether Postgres answers, and has the schema that we need.
 pub async fn ready(postgres: &PgPool, limit: Duration) -> Result<(), UserError> {
-    let query = sqlx::query_scalar!("SELECT EXISTS (SELECT FROM users)");
+    let query = sqlx::query_scalar!("SELECT EXISTS (SELECT security_version FROM users)");
     within(limit, "ready", query.fetch_one(postgres)).await.map(drop)
 }
 
-async fn within<T>(
+/// Waits for a query, but not for long.
+pub async fn within<T>(
     limit: Duration,
     name: &'static str,
     query: impl Future<Output = Result<T, sqlx::Error>>,

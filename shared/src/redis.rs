@@ -14,7 +14,6 @@ use std::{
 pub use fred::types::{FromValue, Value};
 use fred::{
     bytes_utils::Str,
-    util::redis_keyslot,
     clients::{Client, Pool, SubscriberClient},
     error::{Error, ErrorKind},
     interfaces::{ClientLike, EventInterface},
@@ -24,6 +23,7 @@ use fred::{
         config::{Server, UnresponsiveConfig},
         scripts::Script as FredScript,
     },
+    util::redis_keyslot,
 };
 use metrics::{counter, histogram};
 use secrecy::ExposeSecret;

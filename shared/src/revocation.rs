@@ -21,8 +21,8 @@ use metrics::{counter, gauge};
 use tokio::{sync::broadcast, time::Instant};
 use uuid::Uuid;
 
-use self::held::Held;
 pub use self::entry::{Entry, Why};
+use self::held::Held;
 use crate::{
     lifecycle::Lifecycle,
     redis::{Redis, RedisError, Script, Value, keys},

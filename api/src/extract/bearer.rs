@@ -22,7 +22,9 @@ impl FromRequestParts<App> for Bearer {
         let text = first.to_str().map_err(|_| ApiError::InvalidToken)?;
         match text.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                Ok(Self(app.verifier.verify(token.trim())?))
+                let token = app.verifier.verify(token.trim())?;
+                app.revocations.check(token.family)?;
+                Ok(Self(token))
             }
             _ => Err(ApiError::MissingToken),
         }

@@ -1,14 +1,17 @@
--- Issue a family: a log-in opens a session, whose first refresh token is generation 0.
--- KEYS  1 family hash   2 families of the user
+-- Issue a family: a log-in opens a session, whose first refresh token is generation 0. A user with too many sessions loses
+-- those that were not used for longest.
+-- KEYS  1 family hash   2 families of the user   3 revocation log
 -- ARGV  1 family id     2 user id          3 username        4 digest of the family's secret
 --       5 do nothing from this moment on (ms)   6 refresh lifetime (ms)   7 absolute lifetime (ms)
 --       8 client address   9 user agent
+--       10 most sessions a user may have   11 keep log entries for (ms)   12 what the keys of the user's families begin with
 -- reply { 1 issued, now (ms), expires at (ms) } | { 2 too late, now }
 -- Keeps: a family without an entry in its user's list is never alive, and neither outlives the absolute limit.
-local family, index = KEYS[1], KEYS[2]
+local family, index, log = KEYS[1], KEYS[2], KEYS[3]
 local family_id, user_id, username, secret_digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local too_late, lifetime, absolute = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local address, user_agent = ARGV[8], ARGV[9]
+local most, keep_for, family_prefix = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 
 local now = redis_now()
 if now >= too_late then return { 2, now } end
@@ -20,5 +23,9 @@ redis.call('HSET', family, 'user', user_id, 'username', username, 'gen', 0, 'sec
   'ip', address, 'user_agent', user_agent)
 redis.call('PEXPIREAT', family, expires)
 redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+local surplus = redis.call('ZCARD', index) + 1 - most
+for _, oldest in ipairs(surplus > 0 and redis.call('ZRANGE', index, 0, surplus - 1) or {}) do
+  end_family(family_prefix .. oldest, index, log, oldest, user_id, 'evicted', now, keep_for)
+end
 list_family(index, family_id, expires)
 return { 1, now, expires }

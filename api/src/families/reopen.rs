@@ -8,6 +8,7 @@ use std::time::Duration;
 use gatefold_shared::{
     lifecycle::Lifecycle,
     redis::{Redis, Script, Value},
+    revocation::PRELUDE,
 };
 use metrics::counter;
 use tokio::{
@@ -17,7 +18,7 @@ use tokio::{
 use tracing::{error, info};
 use uuid::Uuid;
 
-static REOPEN: Script = Script::new("reopen", concat!(include_str!("prelude.lua"), include_str!("reopen.lua")));
+static REOPEN: Script = Script::new("reopen", &[PRELUDE, include_str!("reopen.lua")]);
 
 /// How long a client has to come back once Redis has.
 const REOPENED_FOR: Duration = Duration::from_secs(30);

@@ -34,15 +34,18 @@ struct Ready {
 struct Checks {
     postgres: &'static str,
     redis: &'static str,
+    revocations: &'static str,
 }
 
 /// `GET /api/ready`: whether requests should be sent here. Not while draining, nor while a store is away.
 pub async fn ready(State(app): State<App>) -> Response {
     let limit = app.redis.call_timeout();
     let (postgres, redis) = tokio::join!(users::ready(&app.postgres, limit), app.redis.ping());
-    let is_ready = postgres.is_ok() && redis.is_ok() && !app.draining.is_cancelled();
+    let revocations = app.revocations.is_ready();
+    let is_ready = postgres.is_ok() && redis.is_ok() && revocations && !app.draining.is_cancelled();
     let word = |ok| if ok { "ok" } else { "unavailable" };
-    let checks = Checks { postgres: word(postgres.is_ok()), redis: word(redis.is_ok()) };
+    let checks =
+        Checks { postgres: word(postgres.is_ok()), redis: word(redis.is_ok()), revocations: word(revocations) };
     let (code, status) = if is_ready {
         (StatusCode::OK, "ok")
     } else if app.draining.is_cancelled() {

@@ -1,7 +1,7 @@
 //! Logging in.
 
 use axum::{Extension, extract::State, response::Response};
-use gatefold_shared::client_ip::Client;
+use gatefold_shared::{client_ip::Client, revocation::Why};
 use metrics::counter;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -9,9 +9,11 @@ use tracing::info;
 
 use super::session_response::{UserBody, session_response};
 use crate::{
+    audit::{Event, Kind},
     error::ApiError,
     extract::{Json, UserAgent},
     families::Origin,
+    passwords::Verdict,
     state::App,
     users,
 };
@@ -36,20 +38,39 @@ pub async fn login(
 ) -> Result<Response, ApiError> {
     check_length("username", &request.username, MAX_USERNAME)?;
     check_length("password", request.password.expose_secret(), MAX_PASSWORD)?;
+    let limit = app.redis.call_timeout();
     let user = if users::is_username(&request.username) {
-        users::by_name(&app.postgres, &request.username, app.redis.call_timeout()).await?
+        users::by_name(&app.postgres, &request.username, limit).await?
     } else {
         None
     };
     let stored = user.as_ref().map(|user| user.password_hash.clone());
-    let is_right = app.passwords.verify(request.password, stored).await?;
-    let Some(user) = user.filter(|_| is_right) else {
+    let verdict = app.passwords.verify(request.password, stored).await?;
+    let event = |kind| Event::now(kind).from(client.address, &user_agent);
+    let known = user.as_ref().map(|user| user.id);
+    let Some(user) = user.filter(|_| verdict.is_right()) else {
         counter!("logins_total", "outcome" => "refused").increment(1);
+        app.audit.record(match known {
+            Some(id) => event(Kind::LoginFailed).of_user(id),
+            None => event(Kind::LoginFailed),
+        });
         return Err(ApiError::InvalidCredentials);
     };
+    if user.disabled_at.is_some() {
+        return Err(ApiError::AccountDisabled);
+    }
+    if let Verdict::RightAndOutdated(hash) = verdict {
+        users::rehash(&app.postgres, &user, &hash, limit).await?;
+    }
     let from = Origin { address: client.address, user_agent: &user_agent };
     let session = app.families.issue(user.id, user.username.as_str().into(), from).await?;
+    // Whatever ended all sessions while the password was being hashed did not know of this one.
+    if !users::is_current(&app.postgres, &user, limit).await? {
+        app.revocations.revoke(user.id, session.family, None, Why::PasswordChanged).await?;
+        return Err(ApiError::InvalidCredentials);
+    }
     counter!("logins_total", "outcome" => "accepted").increment(1);
+    app.audit.record(event(Kind::LoggedIn).of_user(user.id).of_session(session.family));
     info!(user.id = user.id, family.id = %session.family, client.address = %client.address, "logged in");
     session_response(&app, &session, Some(UserBody { id: user.id, username: user.username }))
 }

@@ -5,6 +5,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use gatefold_shared::revocation::Why;
 use serde::Serialize;
 use tracing::info;
 
@@ -20,7 +21,7 @@ struct Message {
 /// already is told the same. During an outage nothing is claimed: 503, and the cookie stays.
 pub async fn logout(State(app): State<App>, cookie: Result<RefreshCookie, ApiError>) -> Result<Response, ApiError> {
     if let Ok(RefreshCookie(token)) = cookie {
-        app.families.revoke(&token, "logout").await?;
+        app.families.end(&token, Why::Logout).await?;
         info!(user.id = token.user_id, family.id = %token.family, "logged out");
     }
     let mut response = Json(Message { message: "Logged out" }).into_response();

@@ -7,13 +7,21 @@ use uuid::Uuid;
 /// Why a session ended; the same words reach clients in close frames and lists of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
+    /// Its user logged out.
     Logout,
+    /// Its user logged out everywhere.
     LogoutAll,
+    /// Its user changed the password, from another session.
     PasswordChanged,
+    /// One of its refresh tokens was used a second time: somebody else has a copy.
     RefreshTokenReused,
+    /// Its user ended it from the list of sessions.
     EndedByUser,
+    /// An administrator ended it.
     EndedByAdmin,
+    /// Its user was disabled or deleted.
     Disabled,
+    /// Its user opened more sessions than are kept.
     Evicted,
 }
 
@@ -118,7 +126,9 @@ mod tests {
         let entry = Entry::from_message(&format!("1700-2 {family} 42 logout 9000")).expect("an entry");
         assert_eq!((entry.id, entry.family, entry.user_id), (StreamId(1700, 2), family, 42));
         assert_eq!((entry.why, entry.until), (Why::Logout, 9000));
-        for garbage in ["", "probe x 1", &format!("1700-2 {family} 42 logout"), &format!("1700-2 {family} 42 logout 9 x")] {
+        for garbage in
+            ["", "probe x 1", &format!("1700-2 {family} 42 logout"), &format!("1700-2 {family} 42 logout 9 x")]
+        {
             assert_eq!(Entry::from_message(garbage), None, "{garbage}");
         }
     }

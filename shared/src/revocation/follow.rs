@@ -228,7 +228,11 @@ impl Reader {
 }
 
 const fn command(name: &'static str) -> CustomCommand {
-    CustomCommand { cmd: fred::bytes_utils::Str::from_static(name), cluster_hash: ClusterHash::FirstKey, blocking: false }
+    CustomCommand {
+        cmd: fred::bytes_utils::Str::from_static(name),
+        cluster_hash: ClusterHash::FirstKey,
+        blocking: false,
+    }
 }
 
 fn read(stream: &str, from: StreamId) -> (CustomCommand, Vec<Value>) {

@@ -1,0 +1,234 @@
+//! The audit: what happened to accounts and sessions, in a table that only grows.
+//!
+//! A request never waits for it. Events go into a bounded queue, one task writes them in batches, and while Postgres is away
+//! they wait. What is in the queue when a replica ends is written before it goes; what is in it when a replica is killed is
+//! lost, and so is what does not fit: both would otherwise stop log-ins for the sake of their record.
+
+use std::{net::IpAddr, time::Duration};
+
+use gatefold_shared::{clock, lifecycle::Lifecycle};
+use ipnet::IpNet;
+use metrics::{counter, gauge};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use crate::users::{UserError, within};
+
+/// Events that may wait.
+const QUEUE: usize = 20_000;
+/// Events written at once.
+const BATCH: usize = 500;
+/// Pause before Postgres is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Registered,
+    LoggedIn,
+    LoginFailed,
+    LoggedOut,
+    LoggedOutEverywhere,
+    SessionEnded,
+    RefreshTokenReused,
+    PasswordChanged,
+    UserAdded,
+    UserDisabled,
+    UserEnabled,
+    UserDeleted,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::LoggedIn => "logged_in",
+            Self::LoginFailed => "login_failed",
+            Self::LoggedOut => "logged_out",
+            Self::LoggedOutEverywhere => "logged_out_everywhere",
+            Self::SessionEnded => "session_ended",
+            Self::RefreshTokenReused => "refresh_token_reused",
+            Self::PasswordChanged => "password_changed",
+            Self::UserAdded => "user_added",
+            Self::UserDisabled => "user_disabled",
+            Self::UserEnabled => "user_enabled",
+            Self::UserDeleted => "user_deleted",
+        }
+    }
+}
+
+/// One event. Never holds a secret.
+#[derive(Clone, Debug)]
+pub struct Event {
+    at: OffsetDateTime,
+    kind: Kind,
+    user_id: Option<i64>,
+    family: Option<Uuid>,
+    address: Option<IpAddr>,
+    user_agent: Option<String>,
+    details: Value,
+}
+
+impl Event {
+    /// An event that happens now.
+    pub fn now(kind: Kind) -> Self {
+        let at = OffsetDateTime::UNIX_EPOCH + clock::since_epoch();
+        Self { at, kind, user_id: None, family: None, address: None, user_agent: None, details: json!({}) }
+    }
+
+    /// Whose account it concerns.
+    pub fn of_user(mut self, user_id: i64) -> Self {
+        self.user_id = Some(user_id);
+        self
+    }
+
+    /// Which session it concerns.
+    pub fn of_session(mut self, family: Uuid) -> Self {
+        self.family = Some(family);
+        self
+    }
+
+    /// Who did it, as far as the request tells.
+    pub fn from(mut self, address: IpAddr, user_agent: &str) -> Self {
+        self.address = Some(address);
+        self.user_agent = Some(user_agent.replace('\0', ""));
+        self
+    }
+
+    /// What else there is to say.
+    pub fn with(mut self, details: Value) -> Self {
+        self.details = details;
+        self
+    }
+}
+
+enum Entry {
+    Event(Box<Event>),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The way into the audit.
+pub struct Audit(mpsc::Sender<Entry>);
+
+impl Audit {
+    /// Begins to write to `postgres`.
+    pub fn start(postgres: PgPool, limit: Duration, life: &Lifecycle) -> Self {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        life.spawn_forever("write the audit", write_all(postgres, limit, queue));
+        Self(sender)
+    }
+
+    /// Takes note of an event. Never waits.
+    pub fn record(&self, event: Event) {
+        let kind = event.kind.as_str();
+        counter!("events_total", "kind" => kind).increment(1);
+        if self.0.try_send(Entry::Event(Box::new(event))).is_err() {
+            error!(event.kind = kind, "the audit's queue is full: an event is lost");
+            counter!("events_lost_total").increment(1);
+        }
+        gauge!("events_free_places").set(u32::try_from(self.0.capacity()).unwrap_or(u32::MAX));
+    }
+
+    /// Waits until everything recorded so far is written.
+    pub async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        if self.0.send(Entry::Flush(done)).await.is_ok() {
+            let _ = written.await;
+        }
+    }
+}
+
+async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<Entry>) {
+    let mut entries = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut entries, BATCH).await > 0 {
+        let (mut events, mut waiting) = (Vec::new(), Vec::new());
+        for entry in entries.drain(..) {
+            match entry {
+                Entry::Event(event) => events.push(*event),
+                Entry::Flush(done) => waiting.push(done),
+            }
+        }
+        while let Err(failure) = append(&postgres, &events, limit).await {
+            if !failure.is_outage() {
+                error!(error = %failure, events = events.len(), "events cannot be written: they are lost");
+                counter!("events_lost_total").increment(events.len() as u64);
+                break;
+            }
+            warn!(error = %failure, "the audit waits for postgres");
+            sleep(PAUSE).await;
+        }
+        for done in waiting {
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Appends events, all or none.
+pub async fn append(postgres: &PgPool, events: &[Event], limit: Duration) -> Result<(), UserError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let at: Vec<_> = events.iter().map(|event| event.at).collect();
+    let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str().to_owned()).collect();
+    let users: Vec<_> = events.iter().map(|event| event.user_id).collect();
+    let families: Vec<_> = events.iter().map(|event| event.family).collect();
+    let addresses: Vec<_> = events.iter().map(|event| event.address.map(IpNet::from)).collect();
+    let agents: Vec<_> = events.iter().map(|event| event.user_agent.clone()).collect();
+    let details: Vec<_> = events.iter().map(|event| event.details.clone()).collect();
+    let query = sqlx::query!(
+        "INSERT INTO events (at, kind, user_id, family, address, user_agent, details)
+         SELECT * FROM UNNEST($1::timestamptz[], $2::text[], $3::bigint[], $4::uuid[], $5::inet[], $6::text[], $7::jsonb[])",
+        &at,
+        &kinds,
+        &users as &[Option<i64>],
+        &families as &[Option<Uuid>],
+        &addresses as &[Option<IpNet>],
+        &agents as &[Option<String>],
+        &details
+    );
+    within(limit, "events_append", query.execute(postgres)).await.map(drop)
+}
+
+/// An event as it is read.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorded {
+    pub id: i64,
+    pub kind: String,
+    /// Milliseconds since 1970.
+    #[serde(serialize_with = "as_millis")]
+    pub at: OffsetDateTime,
+    pub user_id: Option<i64>,
+    pub session_id: Option<Uuid>,
+    pub ip: Option<String>,
+    pub user_agent: Option<String>,
+    pub details: Value,
+}
+
+fn as_millis<S: serde::Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i64(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
+}
+
+/// The newest events, of one user or of all.
+pub async fn newest(
+    postgres: &PgPool,
+    user_id: Option<i64>,
+    most: i64,
+    limit: Duration,
+) -> Result<Vec<Recorded>, UserError> {
+    let query = sqlx::query_as!(
+        Recorded,
+        r#"SELECT id, kind, at, user_id, family AS session_id, host(address) AS ip, user_agent, details
+           FROM events WHERE $1::bigint IS NULL OR user_id = $1 ORDER BY id DESC LIMIT $2"#,
+        user_id,
+        most
+    );
+    within(limit, "events_newest", query.fetch_all(postgres)).await
+}

@@ -1,0 +1,56 @@
+//! Changing the password.
+
+use axum::{Extension, extract::State};
+use gatefold_shared::{client_ip::Client, revocation::Why};
+use http::StatusCode;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::json;
+use tracing::info;
+
+use crate::{
+    audit::{Event, Kind},
+    error::ApiError,
+    extract::{Bearer, Json, UserAgent},
+    password_rules,
+    state::App,
+    users::{self, UserError},
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PasswordRequest {
+    current_password: SecretString,
+    new_password: SecretString,
+}
+
+/// `POST /api/password`: changes the caller's password and ends all of their other sessions.
+///
+/// Both or neither: the sessions end while Postgres holds the change back, so that an outage of Redis leaves the old
+/// password, and the same request can be sent again.
+pub async fn password(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    UserAgent(user_agent): UserAgent,
+    Bearer(token): Bearer,
+    Json(request): Json<PasswordRequest>,
+) -> Result<StatusCode, ApiError> {
+    password_rules::check(&request.new_password, &token.username)?;
+    let limit = app.redis.call_timeout();
+    let user = users::by_id(&app.postgres, token.user_id, limit).await?.ok_or(ApiError::AccessRevoked)?;
+    if !app.passwords.verify(request.current_password, Some(user.password_hash.clone())).await?.is_right() {
+        return Err(ApiError::InvalidCredentials);
+    }
+    let hash = app.passwords.hash(request.new_password).await?;
+    let mut transaction = users::within(limit, "begin", app.postgres.begin()).await?;
+    if !users::change_password(&mut transaction, &user, &hash, limit).await? {
+        // Somebody changed it while we verified the old one.
+        return Err(ApiError::InvalidCredentials);
+    }
+    let revoked = app.revocations.revoke_all(user.id, Some(token.family), Why::PasswordChanged).await?;
+    users::within(limit, "commit", transaction.commit()).await.map_err(|error: UserError| error)?;
+    let event = Event::now(Kind::PasswordChanged).of_user(user.id).of_session(token.family);
+    app.audit.record(event.from(client.address, &user_agent).with(json!({ "sessionsEnded": revoked })));
+    info!(user.id = user.id, family.id = %token.family, "changed the password");
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,110 @@
+//! A user's sessions: what there is, and how to end it.
+
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use gatefold_shared::{
+    client_ip::Client,
+    revocation::{Ended, Why},
+};
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::session_response::set_cookie;
+use crate::{
+    audit::{self, Event, Kind, Recorded},
+    error::ApiError,
+    extract::{Bearer, UserAgent},
+    state::App,
+};
+
+/// Events that a user sees.
+const EVENTS: i64 = 100;
+
+#[derive(Serialize)]
+pub struct Sessions {
+    sessions: Vec<Session>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Session {
+    id: Uuid,
+    /// Whether it is the caller's own.
+    current: bool,
+    created_at: i64,
+    last_used_at: i64,
+    expires_at: i64,
+    ip: String,
+    user_agent: String,
+}
+
+/// `GET /api/sessions`: the caller's living sessions, newest first.
+pub async fn sessions(State(app): State<App>, Bearer(token): Bearer) -> Result<Json<Sessions>, ApiError> {
+    let listed = app.families.list(token.user_id).await?;
+    let session = |listed: crate::families::Listed| Session {
+        id: listed.family,
+        current: listed.family == token.family,
+        created_at: listed.created_at,
+        last_used_at: listed.last_used_at,
+        expires_at: listed.expires_at,
+        ip: listed.address,
+        user_agent: listed.user_agent,
+    };
+    Ok(Json(Sessions { sessions: listed.into_iter().map(session).collect() }))
+}
+
+/// `DELETE /api/sessions/{id}`: ends one of the caller's sessions, perhaps this one.
+pub async fn end_session(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    UserAgent(user_agent): UserAgent,
+    Bearer(token): Bearer,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let family = id.parse().map_err(|_| ApiError::NoSuchSession)?;
+    // The key holds the caller's own partition and the script only finds what is theirs: see `revoke.lua`.
+    let is_theirs = app.families.list(token.user_id).await?.iter().any(|session| session.family == family);
+    if !is_theirs {
+        return Err(ApiError::NoSuchSession);
+    }
+    match app.revocations.revoke(token.user_id, family, None, Why::EndedByUser).await? {
+        Ended::Unknown => Err(ApiError::NoSuchSession),
+        Ended::Now | Ended::Before => {
+            let event = Event::now(Kind::SessionEnded).of_user(token.user_id).of_session(family);
+            let by = json!({ "why": Why::EndedByUser.as_str(), "by": token.family });
+            app.audit.record(event.from(client.address, &user_agent).with(by));
+            Ok(StatusCode::NO_CONTENT)
+        }
+    }
+}
+
+/// `POST /api/logout-all`: ends all of the caller's sessions, this one too.
+pub async fn logout_all(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    UserAgent(user_agent): UserAgent,
+    Bearer(token): Bearer,
+) -> Result<Response, ApiError> {
+    let revoked = app.revocations.revoke_all(token.user_id, None, Why::LogoutAll).await?;
+    let event = Event::now(Kind::LoggedOutEverywhere).of_user(token.user_id).of_session(token.family);
+    app.audit.record(event.from(client.address, &user_agent).with(json!({ "sessions": revoked })));
+    let mut response = Json(json!({ "revoked": revoked })).into_response();
+    set_cookie(&mut response, app.cookies.clear());
+    Ok(response)
+}
+
+#[derive(Serialize)]
+pub struct Events {
+    events: Vec<Recorded>,
+}
+
+/// `GET /api/events`: what happened to the caller's account, newest first: "why was I logged out?"
+pub async fn events(State(app): State<App>, Bearer(token): Bearer) -> Result<Json<Events>, ApiError> {
+    let events = audit::newest(&app.postgres, Some(token.user_id), EVENTS, app.redis.call_timeout()).await?;
+    Ok(Json(Events { events }))
+}
