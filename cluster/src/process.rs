@@ -59,10 +59,10 @@ impl Identity {
     }
 
     /// Signals that end or freeze a process at once reach its children too: a dead Nginx whose workers answer, or a
-    /// frozen one whose workers do, would be no fault at all.
+    /// frozen one whose workers do, would be no fault at all. A process that has exited is past all signals.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         if !self.is_running() {
-            bail!("process {} has exited", self.pid);
+            return Ok(());
         }
         let pid = Pid::from_raw(self.pid);
         let sent = match signal {
@@ -89,14 +89,12 @@ impl Identity {
 
     /// Asks it to end, then makes it and whatever it has left behind.
     pub(crate) async fn end(&self, ask: Signal, patience: Duration) -> Result<()> {
-        if self.is_running() {
-            self.signal(ask)?;
-            if ask != Signal::SIGKILL {
-                self.signal(Signal::SIGCONT).ok(); // a frozen one could not hear
-            }
+        self.signal(ask)?;
+        if ask != Signal::SIGKILL {
+            self.signal(Signal::SIGCONT)?; // a frozen one could not hear
         }
         if !self.await_exit(patience).await {
-            self.signal(Signal::SIGKILL).ok();
+            self.signal(Signal::SIGKILL)?;
             if !self.await_exit(Duration::from_secs(10)).await {
                 bail!("process {} survives SIGKILL", self.pid);
             }
