@@ -118,6 +118,20 @@ impl Identity {
     }
 }
 
+/// Ends what was started for a directory without having become known: its starter was killed in between. Whatever the
+/// cluster starts works in or below the directory and executes one of these; nobody else's process does both.
+pub(crate) fn end_strays(dir: &Path) {
+    const PROGRAMS: [&str; 8] =
+        ["postgres", "initdb", "cp", "redis-server", "redis-check-rdb", "nginx", "gatefold-api", "gatefold-ws"];
+    for pid in pids() {
+        let works_here = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+        let program = program_of(pid).and_then(|program| Some(program.file_name()?.to_str()?.to_owned()));
+        if works_here && program.is_some_and(|program| PROGRAMS.contains(&program.as_str())) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
+    }
+}
+
 /// Every process that there is.
 pub(crate) fn pids() -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -141,4 +155,35 @@ pub(crate) fn spawn(mut command: Command, log: &Path) -> Result<Identity> {
     // runtime ends before its cluster.
     thread::Builder::new().name("reaper".into()).spawn(move || child.wait())?;
     Ok(Identity { pid, started: stat.started, program })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started() -> Identity {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        spawn(command, Path::new("/dev/null")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_process_that_got_a_reused_id_is_left_alone() {
+        let process = started();
+        let earlier = Identity { started: process.started - 1, ..process.clone() };
+        assert!(!earlier.is_running());
+        earlier.signal(Signal::SIGKILL).unwrap();
+        earlier.end(Signal::SIGKILL, Duration::ZERO).await.unwrap();
+        assert!(process.is_running(), "it was signalled");
+        process.end(Signal::SIGKILL, Duration::from_secs(5)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ignores_being_asked_is_made_to_end() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; while true; do sleep 0.1; done"]);
+        let process = spawn(command, Path::new("/dev/null")).unwrap();
+        process.end(Signal::SIGTERM, Duration::from_millis(200)).await.unwrap();
+        assert!(!process.is_running());
+    }
 }
