@@ -15,7 +15,7 @@ usage() {
 Usage: ./start.sh [COMMAND]
 
   (none)           install what is missing, build, and start the cluster
-  status [--json]  what is running, and where
+  status [--json]  what is running, and where; exits with 3 when nothing is
   logs [NAME]      the logs of all processes, or of one (see status)
   stop             stop the cluster; accounts and sessions are kept
   --help           this text
@@ -144,14 +144,21 @@ start() {
     explain "$state"
 }
 
-# Any other command is the cluster's own.
+# Any other command is the cluster's own. Before anything is built, it is answered as of a cluster that was never started.
 cluster() {
-    if [[ ! -x $CLUSTER ]]; then
-        [[ $1 == stop || $1 == down || $1 == status ]] || fail 'nothing has been built here yet: run ./start.sh first.'
-        echo 'Nothing is running: nothing has been built here yet.' >&2
-        return 0
-    fi
-    exec "$CLUSTER" "$@"
+    [[ ! -x $CLUSTER ]] || exec "$CLUSTER" "$@"
+    case "$*" in
+        down) say 'Nothing was started here.' ;;
+        status)
+            say 'Nothing was started here.'
+            exit 3
+            ;;
+        'status --json')
+            printf '{\n  "url": null,\n  "processes": []\n}\n'
+            exit 3
+            ;;
+        *) fail 'nothing has been built here yet: run ./start.sh first.' ;;
+    esac
 }
 
 case ${1-} in

@@ -138,7 +138,8 @@ impl Cluster {
     /// Signals a process; KILL, STOP and CONT reach its children too.
     pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
         let state = State::load(&self.layout)?;
-        let identity = state.node(name)?.identity.as_ref().with_context(|| format!("{name} was never started"))?;
+        let running = state.node(name)?.identity.as_ref().filter(|identity| identity.is_running());
+        let identity = running.with_context(|| format!("{name} is not running"))?;
         identity.signal(signal).with_context(|| format!("cannot signal {name}"))
     }
 

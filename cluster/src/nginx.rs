@@ -22,6 +22,10 @@ limit_conn_zone $nobody zone=requests_at_once:64k;
 limit_conn_zone $nobody zone=sockets_at_once:64k;
 "#;
 
+/// Connections that wait for the next request. They are closed before a replica would (after 10 s): a request that
+/// crosses with the replica's closing is lost, and not every request may be sent twice.
+const KEPT_OPEN: &str = "    keepalive 64;\n    keepalive_timeout 5s;\n";
+
 /// The access log, beside the log of the processes.
 pub(crate) fn access_log(layout: &Layout) -> PathBuf {
     layout.log("nginx-access")
@@ -66,8 +70,7 @@ fn listen(layout: &Layout, settings: &Settings, port: u16) -> String {
 
 /// Writes the addresses of the replicas, those that have exited too: they may be back without a word to Nginx.
 pub(crate) fn write_upstreams(layout: &Layout, state: &State) -> Result<()> {
-    let upstreams =
-        upstream(state, Kind::Api, "keepalive 64;\n    keepalive_timeout 30s;\n") + &upstream(state, Kind::Ws, "");
+    let upstreams = upstream(state, Kind::Api, KEPT_OPEN) + &upstream(state, Kind::Ws, "");
     fs::write(layout.nginx().join("conf/site/upstreams.conf"), upstreams)?;
     Ok(())
 }
@@ -86,10 +89,7 @@ fn upstream(state: &State, kind: Kind, more: &str) -> String {
     if servers.is_empty() {
         text += "    server 127.0.0.1:9 down;\n";
     }
-    if !more.is_empty() {
-        let _ = write!(text, "    {more}");
-    }
-    text + "}\n"
+    text + more + "}\n"
 }
 
 /// Nginx, in the foreground; as root its workers are somebody else.

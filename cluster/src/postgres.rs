@@ -1,5 +1,7 @@
 //! A private Postgres: its data directory, its command line, its database.
 
+mod template;
+
 use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -65,14 +67,24 @@ pub(crate) async fn prepare(layout: &Layout, settings: &Settings) -> Result<()> 
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
-    let mut initdb = program("initdb", layout)?;
-    initdb.args(["-A", "trust", "-U", USER, "-E", "UTF8", "--locale", "C.UTF-8", "-D"]).arg(&unfinished);
     if settings.ephemeral {
-        initdb.arg("-N");
+        let template = template::path(&settings.binaries)?;
+        if !template::copy_to(&template, &unfinished).await {
+            initdb(layout, &unfinished).await?;
+            template::keep(&unfinished, &template).await.ok(); // the next one takes longer, that is all
+        }
+    } else {
+        initdb(layout, &unfinished).await?;
     }
-    run(initdb).await?;
     fs::rename(unfinished, data(layout))?; // one that was interrupted is not taken for a database
     Ok(())
+}
+
+async fn initdb(layout: &Layout, data: &Path) -> Result<()> {
+    let mut initdb = program("initdb", layout)?;
+    // Not synchronised file by file: a machine that fails now fails before there is anything to lose.
+    initdb.args(["-N", "-A", "trust", "-U", USER, "-E", "UTF8", "--locale", "C.UTF-8", "-D"]).arg(data);
+    run(initdb).await
 }
 
 /// The children of a killed server live a moment longer, and until they end no new one can start.

@@ -59,10 +59,10 @@ impl Identity {
     }
 
     /// Signals that end or freeze a process at once reach its children too: a dead Nginx whose workers answer, or a
-    /// frozen one whose workers do, would be no fault at all.
+    /// frozen one whose workers do, would be no fault at all. A process that has exited is past all signals.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         if !self.is_running() {
-            bail!("process {} has exited", self.pid);
+            return Ok(());
         }
         let pid = Pid::from_raw(self.pid);
         let sent = match signal {
@@ -89,14 +89,12 @@ impl Identity {
 
     /// Asks it to end, then makes it and whatever it has left behind.
     pub(crate) async fn end(&self, ask: Signal, patience: Duration) -> Result<()> {
-        if self.is_running() {
-            self.signal(ask)?;
-            if ask != Signal::SIGKILL {
-                self.signal(Signal::SIGCONT).ok(); // a frozen one could not hear
-            }
+        self.signal(ask)?;
+        if ask != Signal::SIGKILL {
+            self.signal(Signal::SIGCONT)?; // a frozen one could not hear
         }
         if !self.await_exit(patience).await {
-            self.signal(Signal::SIGKILL).ok();
+            self.signal(Signal::SIGKILL)?;
             if !self.await_exit(Duration::from_secs(10)).await {
                 bail!("process {} survives SIGKILL", self.pid);
             }
@@ -116,6 +114,20 @@ impl Identity {
             if pid != self.pid && is_child().is_some() {
                 kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
             }
+        }
+    }
+}
+
+/// Ends what was started for a directory without having become known: its starter was killed in between. Whatever the
+/// cluster starts works in or below the directory and executes one of these; nobody else's process does both.
+pub(crate) fn end_strays(dir: &Path) {
+    const PROGRAMS: [&str; 8] =
+        ["postgres", "initdb", "cp", "redis-server", "redis-check-rdb", "nginx", "gatefold-api", "gatefold-ws"];
+    for pid in pids() {
+        let works_here = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+        let program = program_of(pid).and_then(|program| Some(program.file_name()?.to_str()?.to_owned()));
+        if works_here && program.is_some_and(|program| PROGRAMS.contains(&program.as_str())) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
     }
 }
@@ -143,4 +155,35 @@ pub(crate) fn spawn(mut command: Command, log: &Path) -> Result<Identity> {
     // runtime ends before its cluster.
     thread::Builder::new().name("reaper".into()).spawn(move || child.wait())?;
     Ok(Identity { pid, started: stat.started, program })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started() -> Identity {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        spawn(command, Path::new("/dev/null")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_process_that_got_a_reused_id_is_left_alone() {
+        let process = started();
+        let earlier = Identity { started: process.started - 1, ..process.clone() };
+        assert!(!earlier.is_running());
+        earlier.signal(Signal::SIGKILL).unwrap();
+        earlier.end(Signal::SIGKILL, Duration::ZERO).await.unwrap();
+        assert!(process.is_running(), "it was signalled");
+        process.end(Signal::SIGKILL, Duration::from_secs(5)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ignores_being_asked_is_made_to_end() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; while true; do sleep 0.1; done"]);
+        let process = spawn(command, Path::new("/dev/null")).unwrap();
+        process.end(Signal::SIGTERM, Duration::from_millis(200)).await.unwrap();
+        assert!(!process.is_running());
+    }
 }

@@ -30,7 +30,7 @@ pub struct Process {
     pub state: ProcessState,
     /// Of the last process of this name, if there ever was one.
     pub pid: Option<i32>,
-    /// Where it is reached without anything in between.
+    /// Where it is reached without anything in between; empty if it never was.
     pub url: String,
     /// Of replicas: where Prometheus reads.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,12 +67,13 @@ impl Process {
             Kind::Nginx => state.public_url(),
             Kind::Api | Kind::Ws => None,
         };
+        let has_port = node.port != 0;
         Self {
             name: node.name.clone(),
             kind: node.kind,
             state: if node.is_running() { ProcessState::Running } else { ProcessState::Exited },
             pid: node.identity.as_ref().map(|identity| identity.pid),
-            url: url.unwrap_or_else(|| format!("http://127.0.0.1:{}", node.port)),
+            url: url.or_else(|| has_port.then(|| format!("http://127.0.0.1:{}", node.port))).unwrap_or_default(),
             metrics_url: node.metrics_port.map(|port| format!("http://127.0.0.1:{port}/metrics")),
             log: layout.log(&node.name),
             access_log: (node.kind == Kind::Nginx).then(|| nginx::access_log(layout)),

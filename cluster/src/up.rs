@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
 use crate::cluster::{Change, Cluster};
+use crate::process::end_strays;
 use crate::state::{Kind, Node, Settings, State};
 use crate::{postgres, replica};
 
@@ -185,6 +186,7 @@ impl Change<'_> {
                 self.report(&format!("{:<10} stopped", node.name));
             }
         }
+        end_strays(self.layout().dir());
         outcome
     }
 }

@@ -57,11 +57,12 @@ pub(crate) async fn open(
     };
     let response = switching_protocols(&accepted);
     let life = app.life.clone();
-    life.spawn(async move {
+    // Boxed, because each wrapper around a task has room for its own copy of what it wraps.
+    life.spawn(Box::pin(async move {
         let _seat = seat;
         let Some(socket) = upgraded(on_upgrade).await else { return };
         Connection::new(app, client.address, socket).run(accepted.token).await;
-    });
+    }));
     response
 }
 

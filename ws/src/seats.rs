@@ -17,6 +17,7 @@ pub(crate) struct Seat(#[expect(dead_code, reason = "held for its drop")] OwnedS
 impl Seats {
     pub(crate) fn new(total: usize) -> Self {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
+        gauge!("ws_connections").set(0);
         Self { free: Arc::new(Semaphore::new(total as usize)), total }
     }
 

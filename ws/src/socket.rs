@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         // with unread data resets it, and a reset can overtake the close frame.
         let stream = self.stream.get_mut();
         stream.shutdown().await?;
-        let mut ignored = [0; 1024];
+        let mut ignored = vec![0; 1024];
         while stream.read(&mut ignored).await? > 0 {}
         Ok(())
     }

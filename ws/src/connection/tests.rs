@@ -84,7 +84,7 @@ async fn a_silent_peer_is_dropped_after_sixty_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_only_answers_pings_stays_and_hears_of_its_token_once() {
     let (connection, theirs) = pipe(&app()).await;
-    let (_, story) = tokio::join!(connection.run(Some(token(301))), async { story(client(theirs).await).await });
+    let ((), story) = tokio::join!(connection.run(Some(token(301))), async { story(client(theirs).await).await });
     let (pings, rest): (Vec<_>, Vec<_>) = story.into_iter().partition(|(_, what)| what == "ping");
     let pinged_at: Vec<_> = pings.iter().map(|(at, _)| *at).collect();
     assert_eq!(pinged_at, (1..=13).map(|n| n * 25).collect::<Vec<_>>());
@@ -99,7 +99,7 @@ async fn a_peer_that_only_answers_pings_stays_and_hears_of_its_token_once() {
 #[tokio::test(start_paused = true)]
 async fn with_less_left_than_the_warning_it_comes_right_after_the_greeting() {
     let (connection, theirs) = pipe(&app()).await;
-    let (_, story) = tokio::join!(connection.run(Some(token(10))), async { story(client(theirs).await).await });
+    let ((), story) = tokio::join!(connection.run(Some(token(10))), async { story(client(theirs).await).await });
     let kinds: Vec<_> = story.iter().map(|(_, what)| what.as_str()).filter(|what| *what != "ping").collect();
     assert_eq!(kinds, ["connected", "token_expiring", "token_expired", "4401 token_expired"]);
     assert_eq!(story[1].0, 0);
@@ -108,7 +108,7 @@ async fn with_less_left_than_the_warning_it_comes_right_after_the_greeting() {
 #[tokio::test(start_paused = true)]
 async fn without_an_auth_message_a_socket_is_closed_after_five_seconds() {
     let (connection, theirs) = pipe(&app()).await;
-    let (_, story) = tokio::join!(connection.run(None), async { story(client(theirs).await).await });
+    let ((), story) = tokio::join!(connection.run(None), async { story(client(theirs).await).await });
     assert_eq!(story, [(5, "4408 auth_timeout".to_owned())]);
 }
 
@@ -118,7 +118,7 @@ async fn a_first_message_that_is_no_auth_closes_the_socket() {
         let (connection, theirs) = pipe(&app()).await;
         let mut client = client(theirs).await;
         client.send(Message::text(first)).await.expect("sent");
-        let (_, story) = tokio::join!(connection.run(None), story(client));
+        let ((), story) = tokio::join!(connection.run(None), story(client));
         assert_eq!(story, [(0, "4401 invalid_token".to_owned())], "{first}");
     }
 }
@@ -179,7 +179,7 @@ async fn a_draining_replica_says_so_to_its_sockets() {
     let app = app();
     let (connection, theirs) = pipe(&app).await;
     app.life.draining().cancel();
-    let (_, story) = tokio::join!(connection.run(Some(token(900))), async { story(client(theirs).await).await });
+    let ((), story) = tokio::join!(connection.run(Some(token(900))), async { story(client(theirs).await).await });
     assert_eq!(story.last(), Some(&(0, "1012 service_restart".to_owned())));
 }
 
@@ -197,7 +197,7 @@ async fn the_close_frame_arrives_although_the_peer_goes_on_sending_what_is_too_b
         theirs.read_to_end(&mut heard).await.expect("read");
         heard
     };
-    let (_, heard) = tokio::join!(connection.run(Some(token(900))), too_big);
+    let ((), heard) = tokio::join!(connection.run(Some(token(900))), too_big);
     let close_frame = [&[0x88, 17, 0x03, 0xf1][..], b"message_too_big"].concat();
     assert!(heard.ends_with(&close_frame), "{}", String::from_utf8_lossy(&heard));
 }

@@ -1,0 +1,131 @@
+//! `gatefold-cluster` as people run it.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use gatefold_cluster::{ProcessState, eventually};
+use serde_json::Value;
+
+use crate::harness::{CommandLine, PATIENCE, get, nobody, processes_of};
+
+fn pids(line: &CommandLine) -> Result<Vec<(String, Option<i32>)>> {
+    let status = line.cluster()?.status()?;
+    Ok(status.processes.into_iter().map(|process| (process.name, process.pid)).collect())
+}
+
+#[tokio::test]
+async fn a_cluster_comes_up_and_goes_down() -> Result<()> {
+    let line = CommandLine::new()?;
+    ensure!(line.run(&["status"])?.status.code() == Some(3), "nothing is up yet");
+    let port = nobody()?.port();
+    line.up(port)?;
+    let status: Value = serde_json::from_slice(&line.run(&["status", "--json"])?.stdout)?;
+    ensure!(status["url"] == format!("http://localhost:{port}"), "{status}");
+    let kinds: Vec<&str> = status["processes"]
+        .as_array()
+        .context("a list")?
+        .iter()
+        .filter_map(|process| process["kind"].as_str())
+        .collect();
+    ensure!(kinds == ["postgres", "redis", "nginx"] && status["processes"][0]["state"] == "running", "{status}");
+    ensure!(status["processes"][2]["accessLog"].as_str().is_some_and(|log| log.ends_with("nginx-access.log")));
+    ensure!(get(&format!("http://127.0.0.1:{port}"), "/")?.status == 200);
+
+    ensure!(line.run(&["down"])?.status.success());
+    ensure!(line.run(&["status", "--json"])?.status.code() == Some(3));
+    eventually(PATIENCE, || async {
+        let left: Vec<String> = processes_of(line.dir()).into_iter().filter(|line| !line.contains(" guard ")).collect();
+        ensure!(left.is_empty(), "still there: {left:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn two_ups_at_once_make_one_cluster() -> Result<()> {
+    let line = CommandLine::new()?;
+    let port = nobody()?.port().to_string();
+    let arguments = ["up", "--api", "0", "--ws", "0", "--port", &port];
+    let start = || line.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let (one, other) = (start()?, start()?);
+    for up in [one.wait_with_output()?, other.wait_with_output()?] {
+        ensure!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    }
+    let masters = processes_of(line.dir()).into_iter().filter(|line| line.contains("nginx: master")).count();
+    ensure!(masters == 1, "there are {masters} of Nginx");
+    ensure!(line.cluster()?.status()?.processes.len() == 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn up_starts_what_has_exited_and_nothing_else() -> Result<()> {
+    let line = CommandLine::new()?;
+    let port = nobody()?.port();
+    line.up(port)?;
+    let before = pids(&line)?;
+    ensure!(line.run(&["kill", "redis"])?.status.success());
+    ensure!(line.cluster()?.process("redis")?.state == ProcessState::Exited);
+    line.up(port)?;
+    let changed: Vec<String> =
+        before.iter().zip(pids(&line)?).filter(|(old, new)| *old != new).map(|(old, _)| old.0.clone()).collect();
+    ensure!(changed == ["redis"], "changed: {changed:?}");
+    ensure!(line.cluster()?.process("redis")?.state == ProcessState::Running);
+    Ok(())
+}
+
+#[test]
+fn data_survives_down_and_up() -> Result<()> {
+    let line = CommandLine::new()?;
+    line.up(nobody()?.port())?;
+    let redis_cli = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new("redis-cli").args(["-u", &line.cluster()?.redis_url()]).args(arguments).output()?;
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let psql = |query: &str| -> Result<String> {
+        let output = Command::new("psql").args(["-XtAc", query, &line.cluster()?.database_url()]).output()?;
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    redis_cli(&["set", "kept", "indeed"])?;
+    psql("create table kept as select 'indeed' as word")?;
+    ensure!(line.run(&["down"])?.status.success());
+    line.up(nobody()?.port())?;
+    ensure!(redis_cli(&["get", "kept"])?.trim() == "indeed");
+    ensure!(psql("select word from kept")?.trim() == "indeed");
+    Ok(())
+}
+
+#[test]
+fn a_taken_port_is_named_and_the_other_one_is_taken_instead() -> Result<()> {
+    let line = CommandLine::new()?;
+    let taken = TcpListener::bind("0.0.0.0:0")?;
+    let (port, other) = (taken.local_addr()?.port().to_string(), nobody()?.port().to_string());
+    let refused = line.run(&["up", "--api", "0", "--ws", "0", "--port", &port])?;
+    let said = String::from_utf8(refused.stderr)?;
+    ensure!(!refused.status.success() && said.contains(&port) && said.contains("--port"), "{said}");
+
+    let moved = line.run(&["up", "--api", "0", "--ws", "0", "--port", &port, "--or-port", &other])?;
+    ensure!(moved.status.success() && String::from_utf8(moved.stderr)?.contains(&other));
+    ensure!(line.cluster()?.url() == format!("http://localhost:{other}"));
+    Ok(())
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_command_that_makes_it() -> Result<()> {
+    let line = CommandLine::new()?;
+    let port = nobody()?.port().to_string();
+    let empty = tempfile::tempdir()?;
+    let folder = empty.path().to_str().context("a plain name")?;
+    let no_keys = line.run(&["up", "--port", &port, "--keys", folder])?;
+    let said = String::from_utf8(no_keys.stderr)?;
+    ensure!(!no_keys.status.success() && said.contains("private.pem") && said.contains("./generate-keys.sh"), "{said}");
+
+    for key in ["private.pem", "public.pem", "refresh.key"] {
+        std::fs::write(empty.path().join(key), "")?;
+    }
+    let no_programs = line.run(&["up", "--port", &port, "--keys", folder, "--bin-dir", folder])?;
+    let said = String::from_utf8(no_programs.stderr)?;
+    ensure!(!no_programs.status.success() && said.contains("cargo build --workspace"), "{said}");
+    ensure!(!line.cluster()?.status()?.is_up(), "something was started all the same");
+    Ok(())
+}

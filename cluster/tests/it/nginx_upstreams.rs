@@ -1,0 +1,108 @@
+//! Nginx and the replicas: what it tells them, and what it does when one dies.
+
+use anyhow::{Context, Result, ensure};
+use gatefold_cluster::{Cluster, Kind};
+
+use crate::harness::{Manner, Stub, get, nobody, request};
+
+const OK: Manner = Manner::Answer("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+const AWAY: Manner =
+    Manner::Answer("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\naway");
+
+#[tokio::test]
+async fn a_client_cannot_forge_its_address() -> Result<()> {
+    let replica = Stub::start(OK)?;
+    let cluster = Cluster::builder().without_stores().upstream(Kind::Api, replica.address).start().await?;
+    let forged = "X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX-Real-IP: 9.9.9.9\r\n\
+                  Forwarded: for=9.9.9.9\r\nX-Request-Id: mine\r\nX_Forwarded_For: 9.9.9.9\r\n";
+    ensure!(request(&cluster.url(), "GET", "/api/health", forged)?.status == 200);
+    let headers = replica.only()?;
+    ensure!(headers["x-forwarded-for"] == ["127.0.0.1"] && headers["x-forwarded-proto"] == ["http"], "{headers:?}");
+    ensure!(headers["host"] == ["gatefold.test"] && headers["x-request-id"] != ["mine"], "{headers:?}");
+    for gone in ["forwarded", "x-real-ip", "x-forwarded-host", "x_forwarded_for"] {
+        ensure!(!headers.contains_key(gone), "{headers:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn health_and_public_keys_come_from_the_api() -> Result<()> {
+    let replica = Stub::start(OK)?;
+    let cluster = Cluster::builder().without_stores().upstream(Kind::Api, replica.address).start().await?;
+    get(&cluster.url(), "/health")?;
+    get(&cluster.url(), "/.well-known/jwks.json")?;
+    get(&cluster.url(), "/api/rooms/.hidden/presence")?;
+    let heads = replica.heads();
+    let lines: Vec<&str> = heads.iter().filter_map(|head| head.lines().next()).collect();
+    let wanted = ["/api/health", "/.well-known/jwks.json", "/api/rooms/.hidden/presence"];
+    ensure!(lines == wanted.map(|path| format!("GET {path} HTTP/1.1")), "{lines:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_socket_is_upgraded() -> Result<()> {
+    let replica = Stub::start(Manner::Answer(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello",
+    ))?;
+    let cluster = Cluster::builder().without_stores().upstream(Kind::Ws, replica.address).start().await?;
+    let upgrade =
+        "GET /ws?token=t HTTP/1.1\r\nHost: gatefold.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let answer = crate::harness::exchange(&cluster.url(), upgrade.as_bytes())?;
+    ensure!(answer.status == 101 && answer.body == "hello" && answer.header("x-request-id")?.len() == 32, "{answer:?}");
+    let headers = replica.only()?;
+    ensure!(headers["upgrade"] == ["websocket"] && headers["connection"] == ["upgrade"], "{headers:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refresh_is_asked_again_of_the_next_replica_under_the_same_key() -> Result<()> {
+    for (sent, expected) in [("", None), ("Idempotency-Key: mine\r\n", Some("mine"))] {
+        let (dying, living) = (Stub::start(Manner::Die)?, Stub::start(OK)?);
+        let cluster = Cluster::builder().without_stores().upstream(Kind::Api, dying.address);
+        let cluster = cluster.upstream(Kind::Api, living.address).start().await?;
+        while dying.heads().is_empty() {
+            ensure!(request(&cluster.url(), "POST", "/api/refresh", sent)?.status == 200);
+        }
+        let key =
+            |head: &String| head.lines().find_map(|line| line.strip_prefix("Idempotency-Key: ").map(str::to_owned));
+        let first = dying.heads().first().and_then(key).context("a key was added")?;
+        let again = living.heads().last().and_then(key).context("a key was added")?;
+        ensure!(first == again && expected.is_none_or(|expected| first == expected), "{first} and {again}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_could_happen_twice_is_not_asked_again() -> Result<()> {
+    for path in ["/api/register", "/api/password", "/api/rooms/lobby/messages"] {
+        let (one, other) = (Stub::start(Manner::Die)?, Stub::start(Manner::Die)?);
+        let cluster = Cluster::builder().without_stores().upstream(Kind::Api, one.address);
+        let cluster = cluster.upstream(Kind::Api, other.address).start().await?;
+        ensure!(request(&cluster.url(), "POST", path, "")?.status == 502);
+        ensure!(one.heads().len() + other.heads().len() == 1, "{path} was asked twice");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_of_503_is_passed_on_as_it_is() -> Result<()> {
+    let (one, other) = (Stub::start(AWAY)?, Stub::start(AWAY)?);
+    let cluster = Cluster::builder().without_stores().upstream(Kind::Api, one.address);
+    let cluster = cluster.upstream(Kind::Api, other.address).start().await?;
+    let answer = request(&cluster.url(), "POST", "/api/refresh", "")?;
+    ensure!(answer.status == 503 && answer.body == "away" && answer.header("retry-after")? == "7", "{answer:?}");
+    ensure!(one.heads().len() + other.heads().len() == 1, "it was asked twice");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dead_replica_is_not_noticed() -> Result<()> {
+    let living = Stub::start(OK)?;
+    let cluster = Cluster::builder().without_stores().upstream(Kind::Api, nobody()?);
+    let cluster = cluster.upstream(Kind::Api, living.address).start().await?;
+    for number in 0..200 {
+        let answer = request(&cluster.url(), "POST", "/api/password", "")?;
+        ensure!(answer.status == 200, "number {number}: {answer:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The WebSocket replica in real clusters: with Postgres, Redis, Nginx, and the REST replica that signs its tokens.
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why and ends")]
+
+mod frames;
+mod harness;
+mod limits;
+mod messages;
+mod outages;
+mod refusals;
+mod shutdown;
+mod token_attacks;
+mod token_life;
+mod ways_in;

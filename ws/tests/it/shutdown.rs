@@ -1,0 +1,41 @@
+//! The end of a replica.
+
+use gatefold_cluster::{Cluster, Signal};
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Gatefold, PATIENCE, get, refused};
+
+#[tokio::test]
+async fn a_replica_that_is_told_to_end_tells_its_sockets_to_come_back_elsewhere() {
+    let gatefold = Gatefold::start(Cluster::builder().ws(2)).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(gatefold.client().await);
+    }
+    let mut without_token = Client::connect(&gatefold.direct()).await;
+    // A client that does not answer the close frame must not hold up anything.
+    let deaf = gatefold.client().await;
+    gatefold.cluster.signal("ws-1", Signal::SIGTERM).expect("signalled");
+    for client in &mut clients {
+        assert_eq!(client.closed().await, (1012, "service_restart".to_owned()));
+    }
+    assert_eq!(without_token.closed().await, (1012, "service_restart".to_owned()));
+    gatefold.cluster.await_exit("ws-1", PATIENCE).await.expect("ended in time");
+    drop(deaf);
+    let mut elsewhere = Client::connect(&format!("{}?token={}", gatefold.cluster.ws_url(), gatefold.token())).await;
+    assert_eq!(elsewhere.hear().await["type"], "connected");
+    assert!(gatefold.log_of("ws-1").lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+}
+
+#[tokio::test]
+async fn a_draining_replica_is_not_ready_and_takes_no_new_sockets() {
+    let gatefold = Gatefold::start(Cluster::builder().ws(1)).await;
+    let mut client = gatefold.client().await;
+    gatefold.cluster.signal("ws-1", Signal::SIGTERM).expect("signalled");
+    assert_eq!(client.closed().await.0, 1012);
+    let (status, body) = get(&format!("{}/ready", gatefold.replica_url("ws-1"))).await;
+    let ready: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, &ready["status"]), (503, &json!("draining")));
+    let url = format!("{}?token={}", gatefold.direct(), gatefold.token());
+    assert_eq!(refused(&url, &[]).await, (503, "unavailable".to_owned()));
+}
