@@ -1,12 +1,28 @@
 //! The commands of `gatefold-api` beside serving: they look after the data, from a shell.
 
+mod admin;
+mod audit;
 mod migrate;
+mod output;
+mod session;
 mod user;
 
 use clap::{Parser, Subcommand};
+use uuid::Uuid;
 
-pub use self::{migrate::migrate, user::user};
+pub use self::migrate::migrate;
+use self::{admin::Admin, output::Output};
 use crate::config::Config;
+
+/// Runs a command of an administrator.
+pub async fn administer(config: Config, command: AdminCommand, json: bool) -> anyhow::Result<()> {
+    let (admin, output) = (Admin::new(config)?, Output::new(json));
+    match command {
+        AdminCommand::User(command) => user::user(&admin, command, output).await,
+        AdminCommand::Session(command) => session::session(&admin, command, output).await,
+        AdminCommand::Audit(arguments) => audit::audit(&admin, arguments, output).await,
+    }
+}
 
 /// Gatefold's REST replica: log-in, refresh and log-out over HTTP
 ///
@@ -19,6 +35,9 @@ pub struct Cli {
     pub command: Option<Command>,
     #[command(flatten)]
     pub config: Config,
+    /// Print JSON instead of words (administrator's commands)
+    #[arg(long, global = true)]
+    pub json: bool,
 }
 
 #[derive(Subcommand)]
@@ -27,9 +46,21 @@ pub enum Command {
     Serve,
     /// Bring the database's schema up to date
     Migrate(MigrateArguments),
+    #[command(flatten)]
+    Administer(AdminCommand),
+}
+
+/// What administrators do; all of it is recorded in the audit.
+#[derive(Subcommand)]
+pub enum AdminCommand {
     /// Look after users
     #[command(subcommand)]
     User(UserCommand),
+    /// Look after sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Show what happened to accounts and sessions, newest first
+    Audit(AuditArguments),
 }
 
 #[derive(clap::Args)]
@@ -46,4 +77,64 @@ pub enum UserCommand {
         /// 3 to 64 letters, digits, `_`, `.` or `-`; unique without regard to case
         name: String,
     },
+    /// List all users
+    List,
+    /// Show a user
+    Show {
+        /// The username, in any case
+        name: String,
+    },
+    /// Let a user in no more, and end all of their sessions at once
+    Disable {
+        /// The username, in any case
+        name: String,
+    },
+    /// Let a user in again
+    Enable {
+        /// The username, in any case
+        name: String,
+    },
+    /// Give a user a new password, and end all of their sessions; it is asked for, or read from standard input
+    Passwd {
+        /// The username, in any case
+        name: String,
+    },
+    /// Delete a user, and end all of their sessions at once
+    Delete {
+        /// The username, in any case
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum SessionCommand {
+    /// List a user's living sessions, newest first
+    List {
+        /// The username, in any case
+        user: String,
+    },
+    /// End one session of a user, or all of them
+    Revoke {
+        /// The username, in any case
+        user: String,
+        /// The session's id, as `session list` shows it
+        #[arg(required_unless_present = "all")]
+        id: Option<Uuid>,
+        /// End all of the user's sessions
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct AuditArguments {
+    /// Only what concerns this user
+    #[arg(long)]
+    pub user: Option<String>,
+    /// How many events at most
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    pub limit: i64,
 }

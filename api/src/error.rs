@@ -54,6 +54,8 @@ pub enum ApiError {
     AccessRevoked,
     #[error("the revocation log could not be read for too long")]
     Stale,
+    #[error("a request arrived without its client")]
+    NoClient,
 
     #[error(transparent)]
     Family(#[from] FamilyError),
@@ -117,7 +119,11 @@ impl ApiError {
                 return Problem::unavailable();
             }
             Self::User(error) if error.is_outage() => return Problem::unavailable(),
-            Self::User(_) | Self::Family(FamilyError::Random(_)) | Self::Password(_) | Self::Sign(_) => {
+            Self::NoClient
+            | Self::User(_)
+            | Self::Family(FamilyError::Random(_))
+            | Self::Password(_)
+            | Self::Sign(_) => {
                 return Problem::internal();
             }
         };

@@ -11,7 +11,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use gatefold_shared::{
     lifecycle::Lifecycle,
     redis::{Redis, RedisError, Script, Value, keys},
-    revocation::{PRELUDE, Revocations, Why},
+    revocation::{Ended, PRELUDE, Revocations, Why},
 };
 use metrics::counter;
 use secrecy::SecretString;
@@ -62,7 +62,10 @@ pub enum Rotation {
     /// For the next generation, although Redis had forgotten that this one was issued.
     RolledForward(Session),
     /// Never: it had been traded before. The family is ended, logged and announced.
-    Replayed,
+    Replayed {
+        /// From where the family was used last, before this.
+        last_address: String,
+    },
     /// Never: the family had ended before.
     Revoked,
     /// Never: there is no such family (any more).
@@ -123,6 +126,17 @@ pub struct Origin<'a> {
     pub address: IpAddr,
     /// What the client says it is.
     pub user_agent: &'a str,
+}
+
+/// The living sessions of a user, newest first.
+pub async fn list(redis: &Redis, user_id: i64) -> Result<Vec<Listed>, RedisError> {
+    let keys = [keys::families(user_id)];
+    let arguments = vec![keys::family_prefix(user_id).into()];
+    let reply: Vec<Vec<Value>> = redis.run(&LIST, &keys, arguments, redis.deadline()).await?;
+    let sessions: Option<Vec<Listed>> = reply.iter().map(|fields| Listed::read(fields)).collect();
+    let mut sessions = sessions.ok_or_else(|| LIST.unexpected_reply())?;
+    sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
+    Ok(sessions)
 }
 
 /// The families of all users.
@@ -193,13 +207,18 @@ impl Families {
     /// may wait, and is recognised. If it has to give up, the script is told to do nothing any more, and what it may have
     /// done already is reopened as soon as Redis can be reached, so that the client, who is told 503, can come back with
     /// the same token.
-    pub async fn rotate(&self, old: &RefreshToken, retry_key: Option<&str>) -> Result<Rotation, FamilyError> {
+    pub async fn rotate(
+        &self,
+        old: &RefreshToken,
+        retry_key: Option<&str>,
+        address: IpAddr,
+    ) -> Result<Rotation, FamilyError> {
         let until = Instant::now() + self.redis.call_timeout();
         let attempt = Uuid::new_v4();
         let retry_digest = retry_key.map(|key| sha256_hex(key.as_bytes())).unwrap_or_default();
         let mut answer_lost = false;
         let result = loop {
-            match self.ask_to_rotate(old, &retry_digest, attempt, until).await {
+            match self.ask_to_rotate(old, &retry_digest, attempt, address, until).await {
                 Ok(reply) => match self.read_rotation(old, &reply) {
                     Err(RotationReply::TooLate(now)) => match self.too_late(now, until) {
                         Ok(()) => {}
@@ -229,6 +248,7 @@ impl Families {
         old: &RefreshToken,
         retry_digest: &str,
         attempt: Uuid,
+        address: IpAddr,
         until: Instant,
     ) -> Result<Vec<Value>, RedisError> {
         let keys = [keys::family(old.user_id, old.family), keys::families(old.user_id), keys::revocations(old.user_id)];
@@ -244,6 +264,7 @@ impl Families {
             millis(self.lifetimes.reuse_grace).into(),
             self.revocations.keep_for().into(),
             i64::from(self.redis.is_settled()).into(),
+            address.to_string().into(),
         ];
         self.redis.commit(&ROTATE, &keys, arguments, until).await
     }
@@ -264,7 +285,7 @@ impl Families {
             1 => session().map(Rotation::Rotated),
             2 => session().map(Rotation::Retried),
             3 => session().map(Rotation::RolledForward),
-            4 => Ok(Rotation::Replayed),
+            4 => Ok(Rotation::Replayed { last_address: reply.get(2).and_then(Value::as_string).unwrap_or_default() }),
             5 => Ok(Rotation::Revoked),
             6 => Err(RotationReply::TooLate(now)),
             7 => Err(RotationReply::Final(FamilyError::NotJudged)),
@@ -273,21 +294,9 @@ impl Families {
     }
 
     /// Ends the session to which a refresh token of any generation belongs. Whether it was alive makes no difference.
-    pub async fn end(&self, token: &RefreshToken, why: Why) -> Result<(), FamilyError> {
+    pub async fn end(&self, token: &RefreshToken, why: Why) -> Result<Ended, FamilyError> {
         let digest = token.secret_digest();
-        self.revocations.revoke(token.user_id, token.family, Some(&digest), why).await?;
-        Ok(())
-    }
-
-    /// The living sessions of a user, newest first.
-    pub async fn list(&self, user_id: i64) -> Result<Vec<Listed>, FamilyError> {
-        let keys = [keys::families(user_id)];
-        let arguments = vec![keys::family_prefix(user_id).into()];
-        let reply: Vec<Vec<Value>> = self.redis.run(&LIST, &keys, arguments, self.redis.deadline()).await?;
-        let sessions: Option<Vec<Listed>> = reply.iter().map(|fields| Listed::read(fields)).collect();
-        let mut sessions = sessions.ok_or_else(|| LIST.unexpected_reply())?;
-        sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
-        Ok(sessions)
+        Ok(self.revocations.revoke(token.user_id, token.family, Some(&digest), why).await?)
     }
 
     /// A script refused because its time was over. If that was only by a wrong idea of Redis's clock (a first contact, a
@@ -319,7 +328,7 @@ fn count(result: &Result<Rotation, FamilyError>) {
         Ok(Rotation::Rotated(_)) => "rotated",
         Ok(Rotation::Retried(_)) => "retried",
         Ok(Rotation::RolledForward(_)) => "rolled_forward",
-        Ok(Rotation::Replayed) => "replayed",
+        Ok(Rotation::Replayed { .. }) => "replayed",
         Ok(Rotation::Revoked) => "revoked",
         Ok(Rotation::Unknown) => "unknown",
         Err(_) => "unavailable",

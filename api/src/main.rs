@@ -32,6 +32,6 @@ async fn start(cli: Cli) -> anyhow::Result<()> {
             run(cli.config, keys, metrics).await
         }
         Command::Migrate(arguments) => commands::migrate(&cli.config.database, &arguments).await,
-        Command::User(command) => commands::user(&cli.config, command).await,
+        Command::Administer(command) => commands::administer(cli.config, command, cli.json).await,
     }
 }

@@ -64,7 +64,13 @@ mod tests {
 
     #[test]
     fn good_ones_of_any_alphabet_are_accepted_without_rules_of_composition() {
-        for password in ["correct horse battery staple", "tr4velling-by-night", "пароль моей бабушки", "🦀🦀🦞🦐🦑🐙🐚🪸", &"x1y".repeat(85)] {
+        for password in [
+            "correct horse battery staple",
+            "tr4velling-by-night",
+            "пароль моей бабушки",
+            "🦀🦀🦞🦐🦑🐙🐚🪸",
+            &"x1y".repeat(85),
+        ] {
             assert_eq!(check(password), Ok(()), "{password}");
         }
     }
@@ -74,7 +80,18 @@ mod tests {
         assert_eq!(check("7 chars"), Err(WeakPassword::Short));
         assert_eq!(check(&"x".repeat(257)), Err(WeakPassword::Long));
         assert_eq!(check("Alice.MILLER"), Err(WeakPassword::Username));
-        for password in ["password", "PASSWORD", "password123", "12345678", "qwertyuiop", "iloveyou", "sunshine", "aaaaaaaa", "abcdefgh", "P@ssw0rd"] {
+        for password in [
+            "password",
+            "PASSWORD",
+            "password123",
+            "12345678",
+            "qwertyuiop",
+            "iloveyou",
+            "sunshine",
+            "aaaaaaaa",
+            "abcdefgh",
+            "P@ssw0rd",
+        ] {
             assert_eq!(check(password), Err(WeakPassword::Common), "{password}");
         }
     }

@@ -12,8 +12,8 @@ use metrics::{counter, gauge, histogram};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 
-pub use self::hash::{ParameterError, Verdict};
 use self::hash::{HashError, Hasher};
+pub use self::hash::{ParameterError, Verdict};
 use crate::config::PasswordConfig;
 
 /// Why no answer about a password can be given.

@@ -1,48 +1,136 @@
 //! `gatefold-api user`.
 
-use std::{
-    io::{self, BufRead, IsTerminal},
-    time::Duration,
-};
+use std::io::{self, BufRead, IsTerminal};
 
 use anyhow::{Context, bail, ensure};
+use gatefold_shared::revocation::Why;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use unicode_normalization::UnicodeNormalization;
 
-use super::UserCommand;
+use super::{UserCommand, admin::Admin, output::Output};
 use crate::{
-    config::Config,
+    audit::{Event, Kind},
+    password_rules,
     passwords::Passwords,
-    postgres,
-    users::{self, UserError},
+    users::{self, User},
 };
 
-/// A person waits for it, so it may take longer than a request.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// Runs one of the commands.
-pub async fn user(config: &Config, command: UserCommand) -> anyhow::Result<()> {
+pub async fn user(admin: &Admin, command: UserCommand, output: Output) -> anyhow::Result<()> {
     match command {
-        UserCommand::Add { name } => add(config, &name).await,
+        UserCommand::Add { name } => add(admin, &name, output).await,
+        UserCommand::List => list(admin, output).await,
+        UserCommand::Show { name } => show(admin, &name, output).await,
+        UserCommand::Disable { name } => set_disabled(admin, &name, true, output).await,
+        UserCommand::Enable { name } => set_disabled(admin, &name, false, output).await,
+        UserCommand::Passwd { name } => passwd(admin, &name, output).await,
+        UserCommand::Delete { name, yes } => delete(admin, &name, yes, output).await,
     }
 }
 
-async fn add(config: &Config, name: &str) -> anyhow::Result<()> {
+async fn add(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
     ensure!(users::is_username(name), "a username has 3 to 64 letters, digits, `_`, `.` or `-`");
+    let hash = hash_of_new_password(admin).await?;
+    let id = users::add(&admin.postgres, name, &hash, Admin::PATIENCE)
+        .await
+        .with_context(|| format!("could not add {name} (was `gatefold-api migrate` run?)"))?;
+    admin.record(Event::now(Kind::UserAdded).of_user(id)).await?;
+    output.done(&format!("Added {name} (user {id})."), &json!({ "id": id, "username": name }));
+    Ok(())
+}
+
+async fn list(admin: &Admin, output: Output) -> anyhow::Result<()> {
+    let users = users::all(&admin.postgres, Admin::PATIENCE).await?;
+    output.table(
+        &["id", "username", "state"],
+        users.iter().map(|user| {
+            json!({
+                "id": user.id, "username": user.username, "state": state(user),
+            })
+        }),
+    );
+    Ok(())
+}
+
+async fn show(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
+    let user = admin.user(name).await?;
+    let sessions = admin.sessions(user.id).await?;
+    let about = json!({ "id": user.id, "username": user.username, "state": state(&user), "sessions": sessions.len() });
+    output.table(&["id", "username", "state", "sessions"], [about]);
+    Ok(())
+}
+
+fn state(user: &User) -> &'static str {
+    if user.disabled_at.is_some() { "disabled" } else { "active" }
+}
+
+/// Both or neither, as in a change of the password: the sessions end while Postgres holds the change back.
+async fn set_disabled(admin: &Admin, name: &str, disabled: bool, output: Output) -> anyhow::Result<()> {
+    let user = admin.user(name).await?;
+    let mut transaction = admin.postgres.begin().await?;
+    users::set_disabled(&mut transaction, user.id, disabled, Admin::PATIENCE).await?;
+    let ended = if disabled { admin.revoke_all(user.id, Why::Disabled).await? } else { 0 };
+    transaction.commit().await?;
+    let kind = if disabled { Kind::UserDisabled } else { Kind::UserEnabled };
+    admin.record(Event::now(kind).of_user(user.id).with(json!({ "sessionsEnded": ended }))).await?;
+    let words = if disabled { "is disabled" } else { "may log in again" };
+    output.done(
+        &format!("{} {words}; sessions ended: {ended}.", user.username),
+        &json!({ "id": user.id, "state": if disabled { "disabled" } else { "active" }, "sessionsEnded": ended }),
+    );
+    Ok(())
+}
+
+async fn passwd(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
+    let user = admin.user(name).await?;
+    let hash = hash_of_new_password(admin).await?;
+    let mut transaction = admin.postgres.begin().await?;
+    ensure!(
+        users::change_password(&mut transaction, &user, &hash, Admin::PATIENCE).await?,
+        "somebody else changed {name} meanwhile; nothing was done"
+    );
+    let ended = admin.revoke_all(user.id, Why::PasswordChanged).await?;
+    transaction.commit().await?;
+    let by = json!({ "by": "administrator", "sessionsEnded": ended });
+    admin.record(Event::now(Kind::PasswordChanged).of_user(user.id).with(by)).await?;
+    let words = format!("{} has a new password; sessions ended: {ended}.", user.username);
+    output.done(&words, &json!({ "id": user.id, "sessionsEnded": ended }));
+    Ok(())
+}
+
+async fn delete(admin: &Admin, name: &str, yes: bool, output: Output) -> anyhow::Result<()> {
+    let user = admin.user(name).await?;
+    if !yes && !confirm(&format!("Delete {} (user {}) for ever?", user.username, user.id))? {
+        bail!("nothing was deleted (--yes does not ask)");
+    }
+    let mut transaction = admin.postgres.begin().await?;
+    users::delete(&mut transaction, user.id, Admin::PATIENCE).await?;
+    let ended = admin.revoke_all(user.id, Why::Disabled).await?;
+    transaction.commit().await?;
+    admin.record(Event::now(Kind::UserDeleted).of_user(user.id).with(json!({ "sessionsEnded": ended }))).await?;
+    let words = format!("{} is deleted; sessions ended: {ended}.", user.username);
+    output.done(&words, &json!({ "id": user.id, "sessionsEnded": ended }));
+    Ok(())
+}
+
+fn confirm(question: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+/// Administrators may set any password of a fitting length: what they set is often meant to be changed at once.
+async fn hash_of_new_password(admin: &Admin) -> anyhow::Result<String> {
     let password = read_password()?;
     let length = password.expose_secret().nfkc().count();
-    ensure!((8..=256).contains(&length), "a password has 8 to 256 characters");
-    let hash = Passwords::new(&config.passwords)?.hash(password).await?;
-    let postgres = postgres::connect(&config.database, PATIENCE)?;
-    match users::add(&postgres, name, &hash, PATIENCE).await {
-        Ok(id) => println!("Added {name} (user {id})."),
-        Err(UserError::Taken) => bail!("the username {name} is taken"),
-        Err(error) => {
-            return Err(error)
-                .context("could not add the user: is DATABASE_URL right, and was `gatefold-api migrate` run?");
-        }
-    }
-    Ok(())
+    let (min, max) = (password_rules::MIN, password_rules::MAX);
+    ensure!((min..=max).contains(&length), "a password has {min} to {max} characters");
+    Ok(Passwords::new(&admin.config.passwords)?.hash(password).await?)
 }
 
 /// From a prompt without echo, twice, or the first line of standard input.

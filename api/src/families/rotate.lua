@@ -5,20 +5,22 @@
 --       5 digest of the Idempotency-Key, or ''   6 attempt: the same whenever one request asks again
 --       7 do nothing from this moment on (ms)    8 refresh lifetime (ms)  9 reuse grace (ms)
 --       10 keep log entries for (ms)   11 '1' if a replay may be judged, '0' while reopened rotations may be on their way
--- reply { 0 unknown | 4 replayed | 5 revoked | 6 too late | 7 not judged, now (ms) }
+--       12 client address
+-- reply { 0 unknown | 5 revoked | 6 too late | 7 not judged, now (ms) }
+--       { 4 replayed, now, address from which the family was last used }
 --       { 1 rotated | 2 retried | 3 rolled forward, now (ms), generation, expires at (ms), username }
 -- Keeps: each generation is traded once; whoever trades it again gets the same successor or ends the family.
 local family, index, log = KEYS[1], KEYS[2], KEYS[3]
 local family_id, user_id, secret_digest, presented = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local retry_digest, attempt = ARGV[5], ARGV[6]
 local too_late, lifetime, grace = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local keep_for, may_judge = tonumber(ARGV[10]), ARGV[11] == '1'
+local keep_for, may_judge, address = tonumber(ARGV[10]), ARGV[11] == '1', ARGV[12]
 
 local now = redis_now()
 if now >= too_late then return { 6, now } end
 
 local was = redis.call('HMGET', family, 'secret_digest', 'gen', 'state', 'expires_at', 'username',
-  'retry_digest', 'attempt', 'rotated_at', 'reopened_until')
+  'retry_digest', 'attempt', 'rotated_at', 'reopened_until', 'ip')
 -- Not constant in time: both sides are digests, and the token's tag was verified before.
 if was[1] ~= secret_digest then return { 0, now } end
 if was[3] == 'revoked' then return { 5, now } end
@@ -29,7 +31,7 @@ if presented >= gen then
   local outcome = presented == gen and 1 or 3
   local expires = math.min(now + lifetime, limit)
   redis.call('HSET', family, 'gen', presented + 1, 'retry_digest', retry_digest, 'attempt', attempt,
-    'rotated_at', now, 'reopened_until', 0, 'last_used_at', now)
+    'rotated_at', now, 'reopened_until', 0, 'last_used_at', now, 'ip', address)
   redis.call('PEXPIREAT', family, expires)
   list_family(index, family_id, expires)
   return { outcome, now, presented + 1, expires, username }
@@ -47,4 +49,4 @@ if presented == gen - 1 then
 end
 
 end_family(family, index, log, family_id, user_id, 'refresh_token_reused', now, keep_for)
-return { 4, now }
+return { 4, now, was[10] }

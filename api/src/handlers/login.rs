@@ -1,7 +1,7 @@
 //! Logging in.
 
-use axum::{Extension, extract::State, response::Response};
-use gatefold_shared::{client_ip::Client, revocation::Why};
+use axum::{extract::State, response::Response};
+use gatefold_shared::revocation::Why;
 use metrics::counter;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::session_response::{UserBody, session_response};
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
-    extract::{Json, UserAgent},
+    extract::{Caller, Json},
     families::Origin,
     passwords::Verdict,
     state::App,
@@ -32,8 +32,7 @@ pub struct LoginRequest {
 /// `POST /api/login`: opens a session. An unknown user and a wrong password get the same answer after the same work.
 pub async fn login(
     State(app): State<App>,
-    Extension(client): Extension<Client>,
-    UserAgent(user_agent): UserAgent,
+    caller: Caller,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
     check_length("username", &request.username, MAX_USERNAME)?;
@@ -46,7 +45,7 @@ pub async fn login(
     };
     let stored = user.as_ref().map(|user| user.password_hash.clone());
     let verdict = app.passwords.verify(request.password, stored).await?;
-    let event = |kind| Event::now(kind).from(client.address, &user_agent);
+    let event = |kind| caller.did(Event::now(kind));
     let known = user.as_ref().map(|user| user.id);
     let Some(user) = user.filter(|_| verdict.is_right()) else {
         counter!("logins_total", "outcome" => "refused").increment(1);
@@ -62,7 +61,7 @@ pub async fn login(
     if let Verdict::RightAndOutdated(hash) = verdict {
         users::rehash(&app.postgres, &user, &hash, limit).await?;
     }
-    let from = Origin { address: client.address, user_agent: &user_agent };
+    let from = Origin { address: caller.address, user_agent: &caller.user_agent };
     let session = app.families.issue(user.id, user.username.as_str().into(), from).await?;
     // Whatever ended all sessions while the password was being hashed did not know of this one.
     if !users::is_current(&app.postgres, &user, limit).await? {
@@ -71,7 +70,7 @@ pub async fn login(
     }
     counter!("logins_total", "outcome" => "accepted").increment(1);
     app.audit.record(event(Kind::LoggedIn).of_user(user.id).of_session(session.family));
-    info!(user.id = user.id, family.id = %session.family, client.address = %client.address, "logged in");
+    info!(user.id = user.id, family.id = %session.family, client.address = %caller.address, "logged in");
     session_response(&app, &session, Some(UserBody { id: user.id, username: user.username }))
 }
 

@@ -5,12 +5,17 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use gatefold_shared::revocation::Why;
+use gatefold_shared::revocation::{Ended, Why};
 use serde::Serialize;
 use tracing::info;
 
 use super::session_response::set_cookie;
-use crate::{error::ApiError, extract::RefreshCookie, state::App};
+use crate::{
+    audit::{Event, Kind},
+    error::ApiError,
+    extract::{Caller, RefreshCookie},
+    state::App,
+};
 
 #[derive(Serialize)]
 struct Message {
@@ -19,9 +24,16 @@ struct Message {
 
 /// `POST /api/logout`: ends the session of the cookie, if there is one, and forgets the cookie. Whoever is logged out
 /// already is told the same. During an outage nothing is claimed: 503, and the cookie stays.
-pub async fn logout(State(app): State<App>, cookie: Result<RefreshCookie, ApiError>) -> Result<Response, ApiError> {
+pub async fn logout(
+    State(app): State<App>,
+    caller: Caller,
+    cookie: Result<RefreshCookie, ApiError>,
+) -> Result<Response, ApiError> {
     if let Ok(RefreshCookie(token)) = cookie {
-        app.families.end(&token, Why::Logout).await?;
+        if app.families.end(&token, Why::Logout).await? == Ended::Now {
+            let event = Event::now(Kind::LoggedOut).of_user(token.user_id).of_session(token.family);
+            app.audit.record(caller.did(event));
+        }
         info!(user.id = token.user_id, family.id = %token.family, "logged out");
     }
     let mut response = Json(Message { message: "Logged out" }).into_response();

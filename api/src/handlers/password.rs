@@ -1,7 +1,7 @@
 //! Changing the password.
 
-use axum::{Extension, extract::State};
-use gatefold_shared::{client_ip::Client, revocation::Why};
+use axum::extract::State;
+use gatefold_shared::revocation::Why;
 use http::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use tracing::info;
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
-    extract::{Bearer, Json, UserAgent},
+    extract::{Bearer, Caller, Json},
     password_rules,
     state::App,
     users::{self, UserError},
@@ -30,8 +30,7 @@ pub struct PasswordRequest {
 /// password, and the same request can be sent again.
 pub async fn password(
     State(app): State<App>,
-    Extension(client): Extension<Client>,
-    UserAgent(user_agent): UserAgent,
+    caller: Caller,
     Bearer(token): Bearer,
     Json(request): Json<PasswordRequest>,
 ) -> Result<StatusCode, ApiError> {
@@ -50,7 +49,7 @@ pub async fn password(
     let revoked = app.revocations.revoke_all(user.id, Some(token.family), Why::PasswordChanged).await?;
     users::within(limit, "commit", transaction.commit()).await.map_err(|error: UserError| error)?;
     let event = Event::now(Kind::PasswordChanged).of_user(user.id).of_session(token.family);
-    app.audit.record(event.from(client.address, &user_agent).with(json!({ "sessionsEnded": revoked })));
+    app.audit.record(caller.did(event).with(json!({ "sessionsEnded": revoked })));
     info!(user.id = user.id, family.id = %token.family, "changed the password");
     Ok(StatusCode::NO_CONTENT)
 }

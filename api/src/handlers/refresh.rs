@@ -5,12 +5,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use serde_json::json;
 use tracing::{info, warn};
 
 use super::session_response::{session_response, set_cookie};
 use crate::{
+    audit::{Event, Kind},
     error::ApiError,
-    extract::{IdempotencyKey, RefreshCookie},
+    extract::{Caller, IdempotencyKey, RefreshCookie},
     families::{RefreshToken, Rotation},
     state::{App, AppState},
 };
@@ -19,12 +21,13 @@ use crate::{
 /// cookie, and an outage never does.
 pub async fn refresh(
     State(app): State<App>,
+    caller: Caller,
     key: Result<Option<IdempotencyKey>, ApiError>,
     cookie: Result<RefreshCookie, ApiError>,
 ) -> Response {
     let result = async {
         let (RefreshCookie(old), key) = (cookie?, key?);
-        rotate(&app, &old, key.as_ref()).await
+        rotate(&app, &old, key.as_ref(), &caller).await
     };
     result.await.unwrap_or_else(|error: ApiError| {
         let mut response = error.into_response();
@@ -35,16 +38,24 @@ pub async fn refresh(
     })
 }
 
-async fn rotate(app: &AppState, old: &RefreshToken, key: Option<&IdempotencyKey>) -> Result<Response, ApiError> {
-    let (user_id, family) = (old.user_id, old.family);
-    match app.families.rotate(old, key.map(|key| key.0.as_str())).await? {
+async fn rotate(
+    app: &AppState,
+    old: &RefreshToken,
+    key: Option<&IdempotencyKey>,
+    caller: &Caller,
+) -> Result<Response, ApiError> {
+    let (user_id, family, address) = (old.user_id, old.family, caller.address);
+    match app.families.rotate(old, key.map(|key| key.0.as_str()), address).await? {
         Rotation::Rotated(session) | Rotation::Retried(session) => session_response(app, &session, None),
         Rotation::RolledForward(session) => {
             warn!(user.id = user_id, family.id = %family, "redis had lost a rotation; the session was rolled forward");
             session_response(app, &session, None)
         }
-        Rotation::Replayed => {
-            warn!(user.id = user_id, family.id = %family, "a refresh token was replayed; its session was ended");
+        Rotation::Replayed { last_address } => {
+            warn!(user.id = user_id, family.id = %family, client.address = %address, client.last_address = last_address,
+                "a refresh token was replayed; its session was ended");
+            let event = Event::now(Kind::RefreshTokenReused).of_user(user_id).of_session(family);
+            app.audit.record(event.from(address, &caller.user_agent).with(json!({ "lastAddress": last_address })));
             Err(ApiError::RefreshTokenReused)
         }
         Rotation::Revoked => Err(ApiError::SessionRevoked),

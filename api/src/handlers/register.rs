@@ -1,7 +1,6 @@
 //! Registering.
 
-use axum::{Extension, extract::State, response::Response};
-use gatefold_shared::client_ip::Client;
+use axum::{extract::State, response::Response};
 use http::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -11,7 +10,7 @@ use super::session_response::{UserBody, session_response};
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
-    extract::{Json, UserAgent},
+    extract::{Caller, Json},
     families::Origin,
     password_rules,
     state::App,
@@ -27,8 +26,7 @@ pub struct RegisterRequest {
 /// `POST /api/register`: adds a user and opens their first session.
 pub async fn register(
     State(app): State<App>,
-    Extension(client): Extension<Client>,
-    UserAgent(user_agent): UserAgent,
+    caller: Caller,
     Json(request): Json<RegisterRequest>,
 ) -> Result<Response, ApiError> {
     if !app.registration_is_open {
@@ -41,9 +39,9 @@ pub async fn register(
     password_rules::check(&request.password, &request.username)?;
     let hash = app.passwords.hash(request.password).await?;
     let id = users::add(&app.postgres, &request.username, &hash, app.redis.call_timeout()).await?;
-    app.audit.record(Event::now(Kind::Registered).of_user(id).from(client.address, &user_agent));
-    info!(user.id = id, client.address = %client.address, "registered");
-    let from = Origin { address: client.address, user_agent: &user_agent };
+    app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id)));
+    info!(user.id = id, client.address = %caller.address, "registered");
+    let from = Origin { address: caller.address, user_agent: &caller.user_agent };
     let session = app.families.issue(id, request.username.as_str().into(), from).await?;
     let mut response = session_response(&app, &session, Some(UserBody { id, username: request.username }))?;
     *response.status_mut() = StatusCode::CREATED;

@@ -1,14 +1,11 @@
 //! A user's sessions: what there is, and how to end it.
 
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use gatefold_shared::{
-    client_ip::Client,
-    revocation::{Ended, Why},
-};
+use gatefold_shared::revocation::{Ended, Why};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
@@ -18,7 +15,8 @@ use super::session_response::set_cookie;
 use crate::{
     audit::{self, Event, Kind, Recorded},
     error::ApiError,
-    extract::{Bearer, UserAgent},
+    extract::{Bearer, Caller},
+    families::{self, Listed},
     state::App,
 };
 
@@ -45,8 +43,8 @@ struct Session {
 
 /// `GET /api/sessions`: the caller's living sessions, newest first.
 pub async fn sessions(State(app): State<App>, Bearer(token): Bearer) -> Result<Json<Sessions>, ApiError> {
-    let listed = app.families.list(token.user_id).await?;
-    let session = |listed: crate::families::Listed| Session {
+    let listed = families::list(&app.redis, token.user_id).await?;
+    let session = |listed: Listed| Session {
         id: listed.family,
         current: listed.family == token.family,
         created_at: listed.created_at,
@@ -61,38 +59,27 @@ pub async fn sessions(State(app): State<App>, Bearer(token): Bearer) -> Result<J
 /// `DELETE /api/sessions/{id}`: ends one of the caller's sessions, perhaps this one.
 pub async fn end_session(
     State(app): State<App>,
-    Extension(client): Extension<Client>,
-    UserAgent(user_agent): UserAgent,
+    caller: Caller,
     Bearer(token): Bearer,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let family = id.parse().map_err(|_| ApiError::NoSuchSession)?;
-    // The key holds the caller's own partition and the script only finds what is theirs: see `revoke.lua`.
-    let is_theirs = app.families.list(token.user_id).await?.iter().any(|session| session.family == family);
-    if !is_theirs {
-        return Err(ApiError::NoSuchSession);
-    }
     match app.revocations.revoke(token.user_id, family, None, Why::EndedByUser).await? {
         Ended::Unknown => Err(ApiError::NoSuchSession),
         Ended::Now | Ended::Before => {
             let event = Event::now(Kind::SessionEnded).of_user(token.user_id).of_session(family);
             let by = json!({ "why": Why::EndedByUser.as_str(), "by": token.family });
-            app.audit.record(event.from(client.address, &user_agent).with(by));
+            app.audit.record(caller.did(event).with(by));
             Ok(StatusCode::NO_CONTENT)
         }
     }
 }
 
 /// `POST /api/logout-all`: ends all of the caller's sessions, this one too.
-pub async fn logout_all(
-    State(app): State<App>,
-    Extension(client): Extension<Client>,
-    UserAgent(user_agent): UserAgent,
-    Bearer(token): Bearer,
-) -> Result<Response, ApiError> {
+pub async fn logout_all(State(app): State<App>, caller: Caller, Bearer(token): Bearer) -> Result<Response, ApiError> {
     let revoked = app.revocations.revoke_all(token.user_id, None, Why::LogoutAll).await?;
     let event = Event::now(Kind::LoggedOutEverywhere).of_user(token.user_id).of_session(token.family);
-    app.audit.record(event.from(client.address, &user_agent).with(json!({ "sessions": revoked })));
+    app.audit.record(caller.did(event).with(json!({ "sessions": revoked })));
     let mut response = Json(json!({ "revoked": revoked })).into_response();
     set_cookie(&mut response, app.cookies.clear());
     Ok(response)

@@ -153,7 +153,10 @@ mod tests {
 
     #[test]
     fn the_originals_bcrypt_verifies_and_is_replaced() {
-        for hash in [bcrypt::hash("correct horse", 4).unwrap(), bcrypt::hash("correct horse", 4).unwrap().replacen("$2b$", "$2a$", 1)] {
+        for hash in [
+            bcrypt::hash("correct horse", 4).unwrap(),
+            bcrypt::hash("correct horse", 4).unwrap().replacen("$2b$", "$2a$", 1),
+        ] {
             assert_eq!(hasher().verify("correct horsf", &hash).unwrap(), Verdict::Wrong);
             let Verdict::RightAndOutdated(new) = hasher().verify("correct horse", &hash).unwrap() else { panic!() };
             assert!(new.starts_with("$argon2id$"));

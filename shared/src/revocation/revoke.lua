@@ -6,8 +6,9 @@
 local family, index, log = KEYS[1], KEYS[2], KEYS[3]
 local family_id, user_id, secret_digest, why, keep_for = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 
-local was = redis.call('HMGET', family, 'secret_digest', 'state')
-if not was[1] or (secret_digest ~= '' and was[1] ~= secret_digest) then return { 0 } end
+-- Families of other users are in the same partition: the id alone proves nothing.
+local was = redis.call('HMGET', family, 'user', 'state', 'secret_digest')
+if was[1] ~= user_id or (secret_digest ~= '' and was[3] ~= secret_digest) then return { 0 } end
 if was[2] == 'revoked' then return { 2 } end
 end_family(family, index, log, family_id, user_id, why, redis_now(), keep_for)
 return { 1 }

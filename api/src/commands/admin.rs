@@ -1,0 +1,73 @@
+//! What the administrator's commands work with. They use the same stores, scripts and audit as the replicas, so that what
+//! they change is as immediate and as visible.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use gatefold_shared::{
+    jwt::Verifier,
+    lifecycle::Lifecycle,
+    redis::Redis,
+    revocation::{Ended, Revocations, Why},
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{
+    audit::{self, Event},
+    config::Config,
+    families::{self, Listed},
+    postgres,
+    users::{self, User},
+};
+
+/// See the module.
+pub struct Admin {
+    pub config: Config,
+    pub postgres: PgPool,
+    redis: Redis,
+    revocations: Revocations,
+}
+
+impl Admin {
+    /// A person waits, so a command may take longer than a request.
+    pub const PATIENCE: Duration = Duration::from_secs(30);
+
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        let life = Lifecycle::begin()?;
+        let redis = Redis::connect(&config.store, &life).context("REDIS_URL")?;
+        let keep_for = config.tokens.access_token_expiry + Verifier::LEEWAY;
+        Ok(Self {
+            postgres: postgres::connect(&config.database, Self::PATIENCE).context("DATABASE_URL")?,
+            revocations: Revocations::follow(redis.clone(), keep_for, Duration::ZERO, &life)?,
+            redis,
+            config,
+        })
+    }
+
+    /// The user of this name, or an error that says that there is none.
+    pub async fn user(&self, name: &str) -> anyhow::Result<User> {
+        let user = users::by_name(&self.postgres, name, Self::PATIENCE).await?;
+        user.with_context(|| format!("there is no user {name}"))
+    }
+
+    /// The living sessions of a user.
+    pub async fn sessions(&self, user_id: i64) -> anyhow::Result<Vec<Listed>> {
+        families::list(&self.redis, user_id).await.context("asking Redis (is REDIS_URL right?)")
+    }
+
+    /// Ends one session of a user.
+    pub async fn revoke(&self, user_id: i64, family: Uuid, why: Why) -> anyhow::Result<Ended> {
+        self.revocations.revoke(user_id, family, None, why).await.context("asking Redis (is REDIS_URL right?)")
+    }
+
+    /// Ends all sessions of a user.
+    pub async fn revoke_all(&self, user_id: i64, why: Why) -> anyhow::Result<u64> {
+        self.revocations.revoke_all(user_id, None, why).await.context("asking Redis (is REDIS_URL right?)")
+    }
+
+    /// Writes an event, and waits until it is written.
+    pub async fn record(&self, event: Event) -> anyhow::Result<()> {
+        Ok(audit::append(&self.postgres, &[event], Self::PATIENCE).await?)
+    }
+}

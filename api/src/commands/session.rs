@@ -1,0 +1,64 @@
+//! `gatefold-api session`.
+
+use anyhow::ensure;
+use gatefold_shared::revocation::{Ended, Why};
+use serde_json::json;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
+
+use super::{SessionCommand, admin::Admin, output::Output};
+use crate::audit::{Event, Kind};
+
+/// Runs one of the commands.
+pub async fn session(admin: &Admin, command: SessionCommand, output: Output) -> anyhow::Result<()> {
+    match command {
+        SessionCommand::List { user } => list(admin, &user, output).await,
+        SessionCommand::Revoke { user, id: Some(id), .. } => revoke(admin, &user, id, output).await,
+        SessionCommand::Revoke { user, id: None, .. } => revoke_all(admin, &user, output).await,
+    }
+}
+
+async fn list(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
+    let user = admin.user(name).await?;
+    let sessions = admin.sessions(user.id).await?;
+    let columns = ["id", "createdAt", "lastUsedAt", "expiresAt", "ip", "userAgent"];
+    output.table(
+        &columns,
+        sessions.iter().map(|session| {
+            json!({
+                "id": session.family,
+                "createdAt": timestamp(session.created_at),
+                "lastUsedAt": timestamp(session.last_used_at),
+                "expiresAt": timestamp(session.expires_at),
+                "ip": session.address,
+                "userAgent": session.user_agent,
+            })
+        }),
+    );
+    Ok(())
+}
+
+fn timestamp(milliseconds: i64) -> Option<String> {
+    let seconds = OffsetDateTime::from_unix_timestamp(milliseconds / 1000).ok()?;
+    seconds.format(&Rfc3339).ok()
+}
+
+async fn revoke(admin: &Admin, name: &str, id: Uuid, output: Output) -> anyhow::Result<()> {
+    let user = admin.user(name).await?;
+    let ended = admin.revoke(user.id, id, Why::EndedByAdmin).await?;
+    ensure!(ended != Ended::Unknown, "{name} has no session {id}");
+    let event = Event::now(Kind::SessionEnded).of_user(user.id).of_session(id);
+    admin.record(event.with(json!({ "why": Why::EndedByAdmin.as_str(), "by": "administrator" }))).await?;
+    output.done(&format!("Ended session {id} of {}.", user.username), &json!({ "revoked": 1 }));
+    Ok(())
+}
+
+async fn revoke_all(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
+    let user = admin.user(name).await?;
+    let ended = admin.revoke_all(user.id, Why::EndedByAdmin).await?;
+    let event = Event::now(Kind::SessionEnded).of_user(user.id);
+    let by = json!({ "why": Why::EndedByAdmin.as_str(), "by": "administrator", "sessionsEnded": ended });
+    admin.record(event.with(by)).await?;
+    output.done(&format!("Ended {ended} sessions of {}.", user.username), &json!({ "revoked": ended }));
+    Ok(())
+}
