@@ -3,11 +3,12 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::{
-    body::Body,
+    body::Body as ResponseBody,
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// An error as a client sees it. Rendered by [`crate::request::context`], which knows the id of the request.
 #[derive(Clone, Debug)]
@@ -43,19 +44,6 @@ impl Problem {
     }
 
     pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
-        /// Order and names as in the contract: `error` is what the original called `detail`.
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Body<'a> {
-            r#type: &'static str,
-            title: &'static str,
-            status: u16,
-            detail: &'a str,
-            error: &'a str,
-            code: &'static str,
-            require_reauth: bool,
-            request_id: &'a str,
-        }
         let title = self.status.canonical_reason().unwrap_or("Error");
         let body = Body {
             r#type: "about:blank",
@@ -71,9 +59,33 @@ impl Problem {
     }
 }
 
+/// A [`Problem`] as it is sent. Order and names as in the contract: `error` is what the original called `detail`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+#[serde(rename_all = "camelCase")]
+pub struct Body<'a> {
+    #[schema(example = "about:blank")]
+    r#type: &'static str,
+    #[schema(example = "Unauthorized")]
+    title: &'static str,
+    #[schema(example = 401)]
+    status: u16,
+    #[schema(example = "Invalid credentials")]
+    detail: &'a str,
+    /// The same as `detail`.
+    #[schema(example = "Invalid credentials")]
+    error: &'a str,
+    /// Stable, for programs.
+    #[schema(example = "invalid_credentials")]
+    code: &'static str,
+    /// Whether only a new log-in helps.
+    require_reauth: bool,
+    request_id: &'a str,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::empty());
+        let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -9,28 +9,32 @@ use gatefold_shared::clock;
 use http::StatusCode;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use utoipa::ToSchema;
 
 use crate::{state::App, users};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Health {
     status: &'static str,
     timestamp: String,
 }
 
 /// `GET /api/health`: the process lives. Asks nobody else.
+#[utoipa::path(get, path = "/api/health", tag = "operation", responses(
+    (status = 200, body = Health),
+))]
 pub async fn health() -> Json<Health> {
     let now = OffsetDateTime::UNIX_EPOCH + clock::since_epoch();
     Json(Health { status: "ok", timestamp: now.format(&Rfc3339).unwrap_or_default() })
 }
 
-#[derive(Serialize)]
-struct Ready {
+#[derive(Serialize, ToSchema)]
+pub struct Ready {
     status: &'static str,
     checks: Checks,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Checks {
     postgres: &'static str,
     redis: &'static str,
@@ -38,6 +42,10 @@ struct Checks {
 }
 
 /// `GET /api/ready`: whether requests should be sent here. Not while draining, nor while a store is away.
+#[utoipa::path(get, path = "/api/ready", tag = "operation", responses(
+    (status = 200, body = Ready),
+    (status = 503, body = Ready),
+))]
 pub async fn ready(State(app): State<App>) -> Response {
     let limit = app.redis.call_timeout();
     let (postgres, redis) = tokio::join!(users::ready(&app.postgres, limit), app.redis.ping());

@@ -1,20 +1,25 @@
 //! Logging in.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use gatefold_shared::revocation::Why;
 use metrics::counter;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tracing::info;
+use utoipa::ToSchema;
 
-use super::session_response::{UserBody, session_response};
+use super::session_response::{SessionBody, UserBody, session_response};
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Caller, Json},
     families::Origin,
+    limits,
     passwords::Verdict,
-    state::App,
+    state::{App, AppState},
     users,
 };
 
@@ -23,13 +28,24 @@ const MAX_USERNAME: usize = 64;
 /// The longest password that is looked at, in code points: more would only make hashing dear.
 const MAX_PASSWORD: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct LoginRequest {
+    /// In any case.
+    #[schema(min_length = 1, max_length = 64, example = "testuser")]
     username: String,
+    #[schema(value_type = String, format = Password, min_length = 1, max_length = 256, example = "password123")]
     password: SecretString,
 }
 
 /// `POST /api/login`: opens a session. An unknown user and a wrong password get the same answer after the same work.
+#[utoipa::path(post, path = "/api/login", tag = "sessions", request_body = LoginRequest, responses(
+    (status = 200, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token"))),
+    (status = 400, description = "`invalid_request`"),
+    (status = 401, description = "`invalid_credentials`"),
+    (status = 403, description = "`account_disabled`, `forbidden_origin`"),
+    (status = 429, description = "`rate_limited`"),
+    (status = 503, description = "`unavailable`"),
+))]
 pub async fn login(
     State(app): State<App>,
     caller: Caller,
@@ -37,6 +53,26 @@ pub async fn login(
 ) -> Result<Response, ApiError> {
     check_length("username", &request.username, MAX_USERNAME)?;
     check_length("password", request.password.expose_secret(), MAX_PASSWORD)?;
+    let attempt = app.limits.begin_login(&request.username).await?;
+    let result = open_session(&app, &caller, request).await;
+    let standing = attempt.end(verdict(&result)).await;
+    let mut response = result.into_response();
+    if let Some(standing) = standing {
+        response.extensions_mut().insert(standing);
+    }
+    Ok(response)
+}
+
+/// What the answer says about the password.
+fn verdict(result: &Result<Response, ApiError>) -> limits::Verdict {
+    match result {
+        Ok(_) | Err(ApiError::AccountDisabled) => limits::Verdict::Right,
+        Err(ApiError::InvalidCredentials) => limits::Verdict::Wrong,
+        Err(_) => limits::Verdict::None,
+    }
+}
+
+async fn open_session(app: &AppState, caller: &Caller, request: LoginRequest) -> Result<Response, ApiError> {
     let limit = app.redis.call_timeout();
     let user = if users::is_username(&request.username) {
         users::by_name(&app.postgres, &request.username, limit).await?
@@ -71,7 +107,7 @@ pub async fn login(
     counter!("logins_total", "outcome" => "accepted").increment(1);
     app.audit.record(event(Kind::LoggedIn).of_user(user.id).of_session(session.family));
     info!(user.id = user.id, family.id = %session.family, client.address = %caller.address, "logged in");
-    session_response(&app, &session, Some(UserBody { id: user.id, username: user.username }))
+    session_response(app, &session, Some(UserBody { id: user.id, username: user.username }))
 }
 
 fn check_length(field: &str, value: &str, most: usize) -> Result<(), ApiError> {

@@ -8,6 +8,7 @@ use axum::{
 use gatefold_shared::revocation::{Ended, Why};
 use serde::Serialize;
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::session_response::set_cookie;
 use crate::{
@@ -17,13 +18,19 @@ use crate::{
     state::App,
 };
 
-#[derive(Serialize)]
-struct Message {
+#[derive(Serialize, ToSchema)]
+pub struct Message {
     message: &'static str,
 }
 
 /// `POST /api/logout`: ends the session of the cookie, if there is one, and forgets the cookie. Whoever is logged out
 /// already is told the same. During an outage nothing is claimed: 503, and the cookie stays.
+#[utoipa::path(post, path = "/api/logout", tag = "sessions", security(("refreshToken" = [])), responses(
+    (status = 200, body = Message, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
+    (status = 403, description = "`forbidden_origin`"),
+    (status = 429, description = "`rate_limited`"),
+    (status = 503, description = "`unavailable`"),
+))]
 pub async fn logout(
     State(app): State<App>,
     caller: Caller,

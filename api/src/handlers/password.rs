@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
+use utoipa::ToSchema;
 
 use crate::{
     audit::{Event, Kind},
@@ -17,10 +18,12 @@ use crate::{
     users::{self, UserError},
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PasswordRequest {
+    #[schema(value_type = String, format = Password, min_length = 1, max_length = 256)]
     current_password: SecretString,
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 256)]
     new_password: SecretString,
 }
 
@@ -28,6 +31,13 @@ pub struct PasswordRequest {
 ///
 /// Both or neither: the sessions end while Postgres holds the change back, so that an outage of Redis leaves the old
 /// password, and the same request can be sent again.
+#[utoipa::path(post, path = "/api/password", tag = "account", request_body = PasswordRequest, security(("accessToken" = [])), responses(
+    (status = 204, description = "It is changed, and all other sessions have ended"),
+    (status = 400, description = "`invalid_request`, `weak_password`"),
+    (status = 401, description = "`invalid_credentials`, `missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
+    (status = 429, description = "`rate_limited`"),
+    (status = 503, description = "`unavailable`"),
+))]
 pub async fn password(
     State(app): State<App>,
     caller: Caller,

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::session_response::{session_response, set_cookie};
+use super::session_response::{SessionBody, session_response, set_cookie};
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
@@ -19,6 +19,14 @@ use crate::{
 
 /// `POST /api/refresh`: trades a refresh token for its successor; a replayed one ends its family. Every refusal clears the
 /// cookie, and an outage never does.
+#[utoipa::path(post, path = "/api/refresh", tag = "sessions", params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key again gives the same answer again: a client that keeps it until an answer came is never taken for a thief", max_length = 255)), security(("refreshToken" = [])), responses(
+    (status = 200, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
+    (status = 400, description = "`invalid_request`"),
+    (status = 401, description = "`missing_refresh_token`, `invalid_refresh_token`, `session_not_found`, `session_revoked`, `refresh_token_reused`"),
+    (status = 403, description = "`forbidden_origin`"),
+    (status = 429, description = "`rate_limited`"),
+    (status = 503, description = "`unavailable`"),
+))]
 pub async fn refresh(
     State(app): State<App>,
     caller: Caller,

@@ -5,8 +5,9 @@ use http::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
 use tracing::info;
+use utoipa::ToSchema;
 
-use super::session_response::{UserBody, session_response};
+use super::session_response::{SessionBody, UserBody, session_response};
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
@@ -17,13 +18,24 @@ use crate::{
     users,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct RegisterRequest {
+    #[schema(min_length = 3, max_length = 64, pattern = "^[A-Za-z0-9_.-]*$", example = "alice")]
     username: String,
+    /// Not among those that attackers try first, and not the username.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 256, example = "correct horse battery staple")]
     password: SecretString,
 }
 
 /// `POST /api/register`: adds a user and opens their first session.
+#[utoipa::path(post, path = "/api/register", tag = "account", request_body = RegisterRequest, responses(
+    (status = 201, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
+    (status = 400, description = "`invalid_request`, `weak_password`"),
+    (status = 403, description = "`registration_closed`, `forbidden_origin`"),
+    (status = 409, description = "`username_taken`"),
+    (status = 429, description = "`rate_limited`"),
+    (status = 503, description = "`unavailable`"),
+))]
 pub async fn register(
     State(app): State<App>,
     caller: Caller,

@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
+use utoipa::ToSchema;
 
 use super::session_response::set_cookie;
 use crate::{
@@ -23,25 +24,33 @@ use crate::{
 /// Events that a user sees.
 const EVENTS: i64 = 100;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Sessions {
     sessions: Vec<Session>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Session {
     id: Uuid,
     /// Whether it is the caller's own.
     current: bool,
+    /// Milliseconds since 1970, as are the other times.
     created_at: i64,
     last_used_at: i64,
     expires_at: i64,
+    /// From where it was used last.
     ip: String,
     user_agent: String,
 }
 
 /// `GET /api/sessions`: the caller's living sessions, newest first.
+#[utoipa::path(get, path = "/api/sessions", tag = "sessions", security(("accessToken" = [])), responses(
+    (status = 200, body = Sessions),
+    (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
+    (status = 429, description = "`rate_limited`"),
+    (status = 503, description = "`unavailable`"),
+))]
 pub async fn sessions(State(app): State<App>, Bearer(token): Bearer) -> Result<Json<Sessions>, ApiError> {
     let listed = families::list(&app.redis, token.user_id).await?;
     let session = |listed: Listed| Session {
@@ -57,6 +66,13 @@ pub async fn sessions(State(app): State<App>, Bearer(token): Bearer) -> Result<J
 }
 
 /// `DELETE /api/sessions/{id}`: ends one of the caller's sessions, perhaps this one.
+#[utoipa::path(delete, path = "/api/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path, description = "The session")), security(("accessToken" = [])), responses(
+    (status = 204, description = "It has ended"),
+    (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
+    (status = 404, description = "`session_not_found`"),
+    (status = 429, description = "`rate_limited`"),
+    (status = 503, description = "`unavailable`"),
+))]
 pub async fn end_session(
     State(app): State<App>,
     caller: Caller,
@@ -76,21 +92,39 @@ pub async fn end_session(
 }
 
 /// `POST /api/logout-all`: ends all of the caller's sessions, this one too.
+#[utoipa::path(post, path = "/api/logout-all", tag = "sessions", security(("accessToken" = [])), responses(
+    (status = 200, body = Revoked, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
+    (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
+    (status = 429, description = "`rate_limited`"),
+    (status = 503, description = "`unavailable`"),
+))]
 pub async fn logout_all(State(app): State<App>, caller: Caller, Bearer(token): Bearer) -> Result<Response, ApiError> {
     let revoked = app.revocations.revoke_all(token.user_id, None, Why::LogoutAll).await?;
     let event = Event::now(Kind::LoggedOutEverywhere).of_user(token.user_id).of_session(token.family);
     app.audit.record(caller.did(event).with(json!({ "sessions": revoked })));
-    let mut response = Json(json!({ "revoked": revoked })).into_response();
+    let mut response = Json(Revoked { revoked }).into_response();
     set_cookie(&mut response, app.cookies.clear());
     Ok(response)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+pub struct Revoked {
+    /// How many sessions have ended.
+    revoked: u64,
+}
+
+#[derive(Serialize, ToSchema)]
 pub struct Events {
     events: Vec<Recorded>,
 }
 
 /// `GET /api/events`: what happened to the caller's account, newest first: "why was I logged out?"
+#[utoipa::path(get, path = "/api/events", tag = "account", security(("accessToken" = [])), responses(
+    (status = 200, body = Events),
+    (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
+    (status = 429, description = "`rate_limited`"),
+    (status = 503, description = "`unavailable`"),
+))]
 pub async fn events(State(app): State<App>, Bearer(token): Bearer) -> Result<Json<Events>, ApiError> {
     let events = audit::newest(&app.postgres, Some(token.user_id), EVENTS, app.redis.call_timeout()).await?;
     Ok(Json(Events { events }))

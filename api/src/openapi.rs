@@ -1,0 +1,76 @@
+//! The description of the API (OpenAPI 3.1), made from the handlers themselves, and the page that shows it.
+
+use axum::Router;
+use gatefold_shared::problem;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        ContentBuilder, Ref, RefOr,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::handlers;
+
+/// The description. Every route of the router is listed here; a test holds the two together.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Gatefold", description = "Log-in, sessions and realtime sockets. Every error is `application/problem+json` (RFC 9457) with a stable `code`."),
+    paths(
+        handlers::login::login,
+        handlers::logout::logout,
+        handlers::refresh::refresh,
+        handlers::register::register,
+        handlers::password::password,
+        handlers::protected::protected,
+        handlers::sessions::sessions,
+        handlers::sessions::end_session,
+        handlers::sessions::logout_all,
+        handlers::sessions::events,
+        handlers::health::health,
+        handlers::health::ready,
+    ),
+    components(schemas(problem::Body)),
+    modifiers(&Problems, &Credentials),
+)]
+pub struct Description;
+
+/// Every error has the same shape, so no handler repeats it.
+struct Problems;
+
+impl Modify for Problems {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        for path in description.paths.paths.values_mut() {
+            let operations = [&mut path.get, &mut path.post, &mut path.delete];
+            for operation in operations.into_iter().flatten() {
+                for (status, response) in &mut operation.responses.responses {
+                    let RefOr::T(response) = response else { continue };
+                    if status.starts_with(['4', '5']) && response.content.is_empty() {
+                        response.content.insert("application/problem+json".to_owned(), RefOr::T(problem.clone()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How callers say who they are.
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let components = description.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        components.add_security_scheme("accessToken", SecurityScheme::Http(bearer));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new("refreshToken"));
+        components.add_security_scheme("refreshToken", SecurityScheme::ApiKey(cookie));
+    }
+}
+
+/// `GET /api/openapi.json`, and `GET /api/docs`: a page from our own assets that renders it.
+pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let config = Config::default().validator_url("none").try_it_out_enabled(false);
+    SwaggerUi::new("/api/docs").url("/api/openapi.json", Description::openapi()).config(config).into()
+}
