@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod keys;
 mod migrate;
 mod output;
 mod session;
@@ -10,7 +11,7 @@ mod user;
 use clap::{Parser, Subcommand};
 use uuid::Uuid;
 
-pub use self::migrate::migrate;
+pub use self::{keys::keys, migrate::migrate};
 use self::{admin::Admin, output::Output};
 use crate::config::Config;
 
@@ -46,6 +47,9 @@ pub enum Command {
     Serve,
     /// Bring the database's schema up to date
     Migrate(MigrateArguments),
+    /// Look at the keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
     #[command(flatten)]
     Administer(AdminCommand),
 }
@@ -68,6 +72,12 @@ pub struct MigrateArguments {
     /// Take the newest migration back instead
     #[arg(long)]
     pub revert: bool,
+}
+
+#[derive(Subcommand)]
+pub enum KeysCommand {
+    /// List the keys that a replica with these settings reads: which there are, and which signs
+    List,
 }
 
 #[derive(Subcommand)]

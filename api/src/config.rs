@@ -8,6 +8,8 @@ use gatefold_shared::config::{
 };
 use secrecy::SecretString;
 
+use crate::limits::Limit;
+
 /// Everything that can be set.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
@@ -36,6 +38,8 @@ pub struct Config {
     pub registration: Registration,
     #[command(flatten)]
     pub passwords: PasswordConfig,
+    #[command(flatten)]
+    pub limits: LimitConfig,
     #[command(flatten)]
     pub log: LogConfig,
 }
@@ -81,7 +85,7 @@ pub struct TokenConfig {
     /// RSA private key (PEM) that signs access tokens
     #[arg(long, env = "PRIVATE_KEY_PATH", default_value = "keys/private.pem")]
     pub private_key_path: PathBuf,
-    /// Keys of refresh tokens, separated by commas: the first one signs, all verify
+    /// Keys of refresh tokens, a line each; files are separated by commas: the first key signs, all verify
     #[arg(long, env = "REFRESH_KEY_PATH", value_delimiter = ',', default_value = "keys/refresh.key")]
     pub refresh_key_path: Vec<PathBuf>,
     /// How long an access token lives
@@ -124,6 +128,26 @@ pub struct PasswordConfig {
     /// Log-ins that may wait while all cores hash; more are answered 503
     #[arg(long, env = "ARGON2_QUEUE", default_value_t = 64)]
     pub argon2_queue: usize,
+}
+
+/// How often clients may call. Each is shared by all replicas.
+#[derive(Args, Clone, Debug)]
+pub struct LimitConfig {
+    /// Log-ins from one address, as count/period:burst: 30/1m:10 is 30 a minute, of which 10 may come at once
+    #[arg(long, env = "LIMIT_LOGIN_ADDRESS", default_value = "30/1m:10")]
+    pub limit_login_address: Limit,
+    /// Failed log-ins to one account, wherever they come from; a success forgets them
+    #[arg(long, env = "LIMIT_LOGIN_ACCOUNT", default_value = "10/15m:10")]
+    pub limit_login_account: Limit,
+    /// Refreshes from one address
+    #[arg(long, env = "LIMIT_REFRESH_ADDRESS", default_value = "120/1m:30")]
+    pub limit_refresh_address: Limit,
+    /// Registrations from one address
+    #[arg(long, env = "LIMIT_REGISTER_ADDRESS", default_value = "10/1h:5")]
+    pub limit_register_address: Limit,
+    /// Other calls from one address
+    #[arg(long, env = "LIMIT_API_ADDRESS", default_value = "600/1m:60")]
+    pub limit_api_address: Limit,
 }
 
 impl Config {

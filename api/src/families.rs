@@ -10,6 +10,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use gatefold_shared::{
     lifecycle::Lifecycle,
+    live_keys::LiveKeys,
     redis::{Redis, RedisError, Script, Value, keys},
     revocation::{Ended, PRELUDE, Revocations, Why},
 };
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use self::reopen::Reopener;
 pub use self::token::{RefreshKeys, RefreshToken, sha256_hex};
+use crate::keys::Keys;
 
 static ISSUE: Script = Script::new("issue", &[PRELUDE, include_str!("families/issue.lua")]);
 static ROTATE: Script = Script::new("rotate", &[PRELUDE, include_str!("families/rotate.lua")]);
@@ -142,7 +144,7 @@ pub async fn list(redis: &Redis, user_id: i64) -> Result<Vec<Listed>, RedisError
 /// The families of all users.
 pub struct Families {
     redis: Redis,
-    keys: RefreshKeys,
+    keys: Arc<LiveKeys<Keys>>,
     lifetimes: Lifetimes,
     /// Most sessions that a user may have.
     most: u32,
@@ -154,7 +156,7 @@ impl Families {
     /// Families in `redis`, with tokens sealed by `keys`.
     pub fn new(
         redis: Redis,
-        keys: RefreshKeys,
+        keys: Arc<LiveKeys<Keys>>,
         lifetimes: Lifetimes,
         most: u32,
         revocations: Revocations,
@@ -166,7 +168,7 @@ impl Families {
 
     /// The token behind what a client sent, if it is one of ours.
     pub fn open(&self, text: &str) -> Option<RefreshToken> {
-        self.keys.open(text)
+        self.keys.load().refresh.open(text)
     }
 
     /// Opens a session for a user.
@@ -311,7 +313,7 @@ impl Families {
             user_id: token.user_id,
             username,
             family: token.family,
-            refresh_token: self.keys.seal(token),
+            refresh_token: self.keys.load().refresh.seal(token),
             expires_in: Duration::from_millis(u64::try_from(expires - now).unwrap_or(0)),
         }
     }

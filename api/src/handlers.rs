@@ -1,17 +1,20 @@
 //! The handlers: each extracts, makes one call into the domain and answers.
 
-mod health;
-mod login;
-mod logout;
-mod password;
-mod protected;
-mod refresh;
-mod register;
+pub mod health;
+pub mod jwks;
+pub mod login;
+pub mod logout;
+pub mod password;
+pub mod protected;
+pub mod refresh;
+pub mod register;
 mod session_response;
-mod sessions;
+pub mod sessions;
+pub mod ws_ticket;
 
 pub use self::{
     health::{health, ready},
+    jwks::jwks,
     login::login,
     logout::logout,
     password::password,
@@ -19,4 +22,5 @@ pub use self::{
     refresh::refresh,
     register::register,
     sessions::{end_session, events, logout_all, sessions},
+    ws_ticket::ws_ticket,
 };

@@ -10,6 +10,9 @@ mod error;
 mod extract;
 mod families;
 mod handlers;
+mod keys;
+mod limits;
+mod openapi;
 mod password_rules;
 mod passwords;
 mod postgres;
@@ -18,23 +21,24 @@ mod same_origin;
 mod state;
 mod users;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use gatefold_shared::{http_server, lifecycle::Lifecycle, telemetry};
+use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, telemetry};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing::info;
 
-pub use crate::state::Keys;
+pub use crate::keys::Keys;
 use crate::{config::Config, state::AppState};
 
 /// How long requests in flight may take once the replica drains.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Serves until the process is told to end.
-pub async fn run(config: Config, keys: Keys, metrics: PrometheusHandle) -> anyhow::Result<()> {
+pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusHandle) -> anyhow::Result<()> {
     let life = Lifecycle::begin().context("listening for signals")?;
+    keys.follow(&life).context("listening for signals")?;
     let address = SocketAddr::new(config.listen.host, config.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
     let scraped = SocketAddr::new(config.listen.host, config.metrics_port);

@@ -27,11 +27,12 @@ async fn start(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             let metrics = telemetry::init(&cli.config.log.log_level)?;
-            let keys = cli.config.check().and_then(|()| Keys::read(&cli.config.tokens, &cli.config.public_keys));
+            let keys = cli.config.check().and_then(|()| Keys::live(&cli.config.tokens, &cli.config.public_keys));
             let keys = keys.unwrap_or_else(|problems| config::exit_with(problems.iter().map(String::as_str)));
             run(cli.config, keys, metrics).await
         }
         Command::Migrate(arguments) => commands::migrate(&cli.config.database, &arguments).await,
+        Command::Keys(command) => commands::keys(&cli.config, &command, cli.json),
         Command::Administer(command) => commands::administer(cli.config, command, cli.json).await,
     }
 }

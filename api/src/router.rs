@@ -11,26 +11,35 @@ use axum::{
 use gatefold_shared::{client_ip::TrustedProxies, request};
 use ipnet::IpNet;
 
-use crate::{error::ApiError, handlers, same_origin::same_origin, state::App};
+use crate::{error::ApiError, handlers, limits::Policy, openapi, same_origin::same_origin, state::App};
 
 /// Largest request body, in bytes.
 pub const MAX_BODY: usize = 16 * 1024;
 
 /// The whole of the REST API.
 pub fn router(app: App, trusted_proxies: Vec<IpNet>) -> Router {
-    Router::new()
-        .route("/api/login", post(handlers::login))
+    let guard = |routes, policy| app.limits.guard(routes, policy);
+    let login = Router::new().route("/api/login", post(handlers::login));
+    let refresh = Router::new().route("/api/refresh", post(handlers::refresh));
+    let register = Router::new().route("/api/register", post(handlers::register));
+    let others = Router::new()
         .route("/api/logout", post(handlers::logout))
-        .route("/api/refresh", post(handlers::refresh))
-        .route("/api/register", post(handlers::register))
         .route("/api/logout-all", post(handlers::logout_all))
         .route("/api/protected", get(handlers::protected))
         .route("/api/sessions", get(handlers::sessions))
         .route("/api/sessions/{id}", delete(handlers::end_session))
         .route("/api/password", post(handlers::password))
         .route("/api/events", get(handlers::events))
+        .route("/api/ws-ticket", post(handlers::ws_ticket))
+        .route("/.well-known/jwks.json", get(handlers::jwks))
+        .merge(openapi::routes());
+    Router::new()
         .route("/api/health", get(handlers::health))
         .route("/api/ready", get(handlers::ready))
+        .merge(guard(login, Policy::LoginAddress))
+        .merge(guard(refresh, Policy::RefreshAddress))
+        .merge(guard(register, Policy::RegisterAddress))
+        .merge(guard(others, Policy::ApiAddress))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         // The first layer is the innermost.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::{
-    keys::KeyError,
+    keys::{KeyError, PublicKey},
     sign::{SignError, Signer},
     verify::{Verifier, VerifyError},
 };

@@ -18,22 +18,26 @@ mod session;
 mod socket;
 mod state;
 mod token_clock;
+mod watch;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use gatefold_shared::{client_ip::TrustedProxies, http_server, jwt::Verifier, lifecycle::Lifecycle, redis::Redis};
+use gatefold_shared::{
+    client_ip::TrustedProxies, http_server, jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis,
+};
 use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::{config::Config, state::AppState};
 
 /// Serves until the replica is told to end, and returns when its sockets are closed.
-pub async fn run(config: Config, verifier: Verifier, redis: Redis, life: Lifecycle) -> anyhow::Result<()> {
+pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, life: Lifecycle) -> anyhow::Result<()> {
+    keys.follow(&life).context("listening for signals")?;
     let address = SocketAddr::new(config.listen.host, config.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
     info!(address = %listener.local_addr()?, "serving sockets");
-    let app = AppState::new(&config, verifier, redis, life.clone());
+    let app = AppState::new(&config, keys, redis, life.clone()).context("REDIS_URL")?;
     let proxies = TrustedProxies::new(config.proxy.trusted_proxies);
     let http = http_server::serve(
         listener,

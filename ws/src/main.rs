@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode};
 
 use anyhow::Context;
-use gatefold_shared::{config, jwt::Verifier, lifecycle::Lifecycle, redis::Redis, telemetry};
+use gatefold_shared::{config, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis, telemetry};
 use gatefold_ws::{config::Config, run};
 
 #[global_allocator]
@@ -22,18 +22,18 @@ async fn main() -> ExitCode {
 
 async fn start(config: Config) -> anyhow::Result<()> {
     let life = Lifecycle::begin().context("listening for signals")?;
-    let verifier = Verifier::read(&config.public_keys.public_key_path).map_err(|error| error.to_string());
+    let keys = LiveKeys::verifying(&config.public_keys.public_key_path).map_err(|problems| problems.join("; "));
     let redis = Redis::connect(&config.store, &life).map_err(|error| format!("REDIS_URL: {error}"));
     let metrics = telemetry::init(&config.log.log_level).map_err(|error| error.to_string());
-    let (verifier, redis, metrics) = match (verifier, redis, metrics) {
-        (Ok(verifier), Ok(redis), Ok(metrics)) => (verifier, redis, metrics),
-        (verifier, redis, metrics) => {
-            let problems: Vec<_> = [verifier.err(), redis.err(), metrics.err()].into_iter().flatten().collect();
+    let (keys, redis, metrics) = match (keys, redis, metrics) {
+        (Ok(keys), Ok(redis), Ok(metrics)) => (keys, redis, metrics),
+        (keys, redis, metrics) => {
+            let problems: Vec<_> = [keys.err(), redis.err(), metrics.err()].into_iter().flatten().collect();
             config::exit_with(problems.iter().map(String::as_str))
         }
     };
     let scraped = SocketAddr::new(config.listen.host, config.metrics_port);
     let scraping = telemetry::serve_metrics(scraped, metrics, &life).await;
     scraping.with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
-    run(config, verifier, redis, life).await
+    run(config, keys, redis, life).await
 }

@@ -1,15 +1,23 @@
 //! What all sockets of a replica share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gatefold_shared::{
     jwt::{AccessToken, Verifier, VerifyError},
     lifecycle::Lifecycle,
+    live_keys::LiveKeys,
     origin::Origin,
-    redis::Redis,
+    redis::{Redis, RedisError},
+    revocation::Revocations,
 };
 
-use crate::{authenticate, config::Config, seats::Seats, token_clock::TokenPolicy};
+use crate::{
+    authenticate::{self, Denial},
+    config::Config,
+    seats::Seats,
+    token_clock::TokenPolicy,
+    watch::Watches,
+};
 
 /// A handle to the replica's state; clones are the same state.
 pub(crate) type App = Arc<AppState>;
@@ -17,9 +25,13 @@ pub(crate) type App = Arc<AppState>;
 /// See the module.
 pub(crate) struct AppState {
     /// The keys that verify access tokens.
-    verifier: Verifier,
-    /// Asked by `/ready` only: Redis going away never touches a socket.
+    keys: Arc<LiveKeys<Verifier>>,
+    /// Asked for tickets and by `/ready` only: Redis going away never touches a socket.
     pub(crate) redis: Redis,
+    /// The sessions that were revoked.
+    pub(crate) revocations: Revocations,
+    /// The sessions that have sockets here.
+    pub(crate) watches: Arc<Watches>,
     /// Foreign origins whose pages may open sockets.
     pub(crate) allowed_origins: Vec<Origin>,
     /// When a socket hears of the end of its token.
@@ -31,19 +43,33 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    pub(crate) fn new(config: &Config, verifier: Verifier, redis: Redis, life: Lifecycle) -> App {
-        Arc::new(Self {
-            verifier,
+    pub(crate) fn new(config: &Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, life: Lifecycle) -> Result<App, RedisError> {
+        let staleness_limit = config.store.revocation_staleness_limit;
+        // This replica ends no session, so there is nothing that it would have to keep in the log.
+        let revocations = Revocations::follow(redis.clone(), Duration::ZERO, staleness_limit, &life)?;
+        let watches = Arc::<Watches>::default();
+        life.spawn_forever("watch", Arc::clone(&watches).follow(revocations.clone(), revocations.listen()));
+        Ok(Arc::new(Self {
+            keys,
             redis,
+            revocations,
+            watches,
             allowed_origins: config.proxy.allowed_origins.clone(),
             token_policy: TokenPolicy { warning: config.token_warning, grace: config.reauth_grace },
             seats: Seats::new(config.listen.max_connections),
             life,
-        })
+        }))
     }
 
-    /// Whose token this is, if a socket may live by it.
+    /// Whose token this is, if it may open a socket.
+    pub(crate) fn admit(&self, token: &str) -> Result<AccessToken, Denial> {
+        let token = self.verify(token)?;
+        self.revocations.check(token.family)?;
+        Ok(token)
+    }
+
+    /// Whose token this is, whatever became of its session.
     pub(crate) fn verify(&self, token: &str) -> Result<AccessToken, VerifyError> {
-        authenticate::verify(&self.verifier, token)
+        authenticate::verify(&self.keys.load(), token)
     }
 }

@@ -9,7 +9,7 @@
 //! has the refresh key lacks the secret, whoever has a dump of Redis lacks both. And since nothing in a token is random but
 //! what the family already has, a retry gets the very same successor without a token ever being stored.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::{digest, hmac};
 use base64::{
@@ -64,8 +64,12 @@ fn secret_of(bytes: &[u8; SECRET]) -> std::sync::Arc<SecretBox<[u8; SECRET]>> {
 
 /// SHA-256 in hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    digest::digest(&digest::SHA256, bytes).as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}"); // Writing to a String cannot fail.
         hex
     })
@@ -74,7 +78,21 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// The keys that authenticate refresh tokens: the first one signs, all of them verify.
 pub struct RefreshKeys {
     signing: hmac::Key,
-    verifying: Vec<hmac::Key>,
+    verifying: Vec<RefreshKey>,
+}
+
+/// A key that authenticates refresh tokens.
+pub struct RefreshKey {
+    /// The file that it was read from.
+    pub path: PathBuf,
+    key: hmac::Key,
+}
+
+impl RefreshKey {
+    /// Tells keys apart without telling anything of them: the beginning of a MAC of what no token begins with.
+    pub fn fingerprint(&self) -> String {
+        hex(&hmac::sign(&self.key, b"fingerprint of a refresh key").as_ref()[..4])
+    }
 }
 
 /// Why the refresh keys cannot be used.
@@ -84,7 +102,7 @@ pub enum RefreshKeyError {
     #[error("{path}: {error} (./generate-keys.sh makes the keys)", path = .0.display(), error = .1)]
     Unreadable(PathBuf, std::io::Error),
     /// The file does not hold a key.
-    #[error("{path}: expected {MIN_KEY} random bytes or more in base64 (./generate-keys.sh makes them)", path = .0.display())]
+    #[error("{path}: expected {MIN_KEY} random bytes or more in base64, a line for each key (./generate-keys.sh makes them)", path = .0.display())]
     Unusable(PathBuf),
     /// `REFRESH_KEY_PATH` is empty.
     #[error("REFRESH_KEY_PATH names no file")]
@@ -92,10 +110,16 @@ pub enum RefreshKeyError {
 }
 
 impl RefreshKeys {
-    /// Reads the keys at `paths`.
+    /// Reads the keys in the files at `paths`.
     pub fn read(paths: &[PathBuf]) -> Result<Self, RefreshKeyError> {
-        let verifying = paths.iter().map(read_key).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { signing: verifying.first().ok_or(RefreshKeyError::None)?.clone(), verifying })
+        let files = paths.iter().map(|path| read_file(path)).collect::<Result<Vec<_>, _>>()?;
+        let verifying: Vec<_> = files.into_iter().flatten().collect();
+        Ok(Self { signing: verifying.first().ok_or(RefreshKeyError::None)?.key.clone(), verifying })
+    }
+
+    /// The keys, in order.
+    pub fn keys(&self) -> &[RefreshKey] {
+        &self.verifying
     }
 
     /// The token as the client gets it.
@@ -119,7 +143,7 @@ impl RefreshKeys {
         }
         let (body, tag) = bytes.split_first_chunk::<BODY>()?;
         // Compared in constant time by the library (ASVS 5.0 11.2.4).
-        if !self.verifying.iter().any(|key| hmac::verify(key, body, tag).is_ok()) {
+        if !self.verifying.iter().any(|key| hmac::verify(&key.key, body, tag).is_ok()) {
             return None;
         }
         let (&[version], rest) = body.split_first_chunk::<1>()?;
@@ -135,14 +159,17 @@ impl RefreshKeys {
     }
 }
 
-fn read_key(path: &PathBuf) -> Result<hmac::Key, RefreshKeyError> {
-    let text = std::fs::read(path).map_err(|error| RefreshKeyError::Unreadable(path.clone(), error))?;
+fn read_file(path: &Path) -> Result<Vec<RefreshKey>, RefreshKeyError> {
+    let text = std::fs::read(path).map_err(|error| RefreshKeyError::Unreadable(path.to_owned(), error))?;
     let text = Zeroizing::new(text);
-    let key = STANDARD.decode(text.trim_ascii()).map(Zeroizing::new);
-    match key {
-        Ok(key) if key.len() >= MIN_KEY => Ok(hmac::Key::new(hmac::HMAC_SHA256, &key)),
-        _ => Err(RefreshKeyError::Unusable(path.clone())),
-    }
+    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let keys = lines.map(|line| {
+        let key = STANDARD.decode(line).map(Zeroizing::new).ok().filter(|key| key.len() >= MIN_KEY);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &key?);
+        Some(RefreshKey { path: path.to_owned(), key })
+    });
+    let keys: Option<Vec<_>> = keys.collect();
+    keys.filter(|keys| !keys.is_empty()).ok_or_else(|| RefreshKeyError::Unusable(path.to_owned()))
 }
 
 #[cfg(test)]
@@ -152,8 +179,18 @@ mod tests {
     use super::*;
 
     fn keys(seed: u8) -> RefreshKeys {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &[seed; 32]);
-        RefreshKeys { signing: key.clone(), verifying: vec![key] }
+        several(&[seed])
+    }
+
+    fn several(seeds: &[u8]) -> RefreshKeys {
+        let lines: Vec<_> = seeds.iter().map(|seed| STANDARD.encode([*seed; 32])).collect();
+        written(&(lines.join("\n") + "\n")).unwrap()
+    }
+
+    fn written(text: &str) -> Result<RefreshKeys, RefreshKeyError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        RefreshKeys::read(&[file.path().to_owned()])
     }
 
     #[test]
@@ -176,8 +213,26 @@ mod tests {
         let token = RefreshToken::first(42, Uuid::new_v4()).unwrap();
         let sealed = keys(1).seal(&token);
         assert!(keys(2).open(sealed.expose_secret()).is_none());
-        let rotated = RefreshKeys { signing: keys(2).signing, verifying: vec![keys(2).signing, keys(1).signing] };
+        let rotated = several(&[2, 1]);
         assert!(rotated.open(sealed.expose_secret()).is_some());
+        assert!(keys(2).open(rotated.seal(&token).expose_secret()).is_some(), "the first one seals");
+    }
+
+    #[test]
+    fn a_file_with_anything_but_keys_in_it_is_refused() {
+        let good = STANDARD.encode([1; 32]);
+        for bad in ["", "\n", "c2hvcnQ=\n", &format!("{good}\nc2hvcnQ=\n"), &format!("{good}\n{}", &good[..20])] {
+            assert!(matches!(written(bad), Err(RefreshKeyError::Unusable(_))), "{bad:?}");
+        }
+        assert!(matches!(RefreshKeys::read(&[]), Err(RefreshKeyError::None)));
+    }
+
+    #[test]
+    fn keys_are_told_apart_by_fingerprints() {
+        let prints: Vec<_> = several(&[1, 2, 1]).keys().iter().map(RefreshKey::fingerprint).collect();
+        assert_eq!(prints[0].len(), 8);
+        assert_eq!(prints[0], prints[2]);
+        assert_ne!(prints[0], prints[1]);
     }
 
     proptest! {

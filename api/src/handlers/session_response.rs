@@ -6,19 +6,21 @@ use axum::{
 };
 use http::{HeaderValue, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{error::ApiError, families::Session, state::AppState};
 
 /// A user, as every answer shows them.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct UserBody {
     pub id: i64,
     pub username: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct SessionBody {
+pub struct SessionBody {
+    /// An RS256 JWT: send it as `Authorization: Bearer`.
     access_token: String,
     /// Seconds.
     expires_in: u64,
@@ -28,8 +30,9 @@ struct SessionBody {
 
 /// The answer to a log-in (with the user) or a refresh (without).
 pub fn session_response(app: &AppState, session: &Session, user: Option<UserBody>) -> Result<Response, ApiError> {
-    let access_token = app.signer.sign(session.user_id, session.username.clone(), session.family)?;
-    let body = SessionBody { access_token, expires_in: app.signer.lifetime().as_secs(), user };
+    let keys = app.keys.load();
+    let access_token = keys.signer.sign(session.user_id, session.username.clone(), session.family)?;
+    let body = SessionBody { access_token, expires_in: keys.signer.lifetime().as_secs(), user };
     let mut response = Json(body).into_response();
     set_cookie(&mut response, app.cookies.set(&session.refresh_token, session.expires_in));
     Ok(response)

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     AUDIENCE, Claims, ISSUER, KeyError, TYPE,
-    keys::{published, read, unusable},
+    keys::{PublicKey, read, unusable},
 };
 use crate::clock;
 
@@ -48,7 +48,7 @@ impl Signer {
         let public = key.public_key();
         let modulus = public.modulus().big_endian_without_leading_zero();
         let exponent = public.exponent().big_endian_without_leading_zero();
-        let kid = published(path, &DecodingKey::from_rsa_raw_components(modulus, exponent))?.1;
+        let kid = PublicKey::of(path, DecodingKey::from_rsa_raw_components(modulus, exponent))?.into_kid();
         let mut header = Header::new(Algorithm::RS256);
         header.typ = Some(TYPE.to_owned());
         header.kid = Some(kid.clone());

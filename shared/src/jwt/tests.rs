@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{KeyError, Signer, Verifier, VerifyError};
+use super::{KeyError, PublicKey, Signer, Verifier, VerifyError};
 use crate::clock;
 
 const FAMILY: Uuid = Uuid::from_u128(0x0b3c_0a8e_9e5d_4c58_9d0d_4d7a_0c3f_11aa);
@@ -431,6 +431,29 @@ fn while_keys_are_rotated_tokens_of_both_are_accepted() {
     assert_eq!(both.verify(&swapped), Err(VerifyError::Invalid));
 }
 
+#[test]
+fn several_keys_may_be_in_one_file() {
+    let folder = TempDir::new().unwrap();
+    let [ours_pem, theirs_pem] = [ours(), theirs()].map(|keys| std::fs::read_to_string(keys.public()).unwrap());
+    let path = write(&folder, "public.pem", &format!("{ours_pem}\n{theirs_pem}{ours_pem}"));
+    let verifier = Verifier::read(&[&path]).unwrap();
+    let kids: Vec<_> = verifier.keys().iter().map(PublicKey::kid).collect();
+    assert_eq!(kids, [ours().signer.kid(), theirs().signer.kid()], "each once, in order");
+    assert!(verifier.keys().iter().all(|key| key.bits() == 2048 && key.path() == path));
+}
+
+/// RFC 7517: whoever else verifies needs these, and nobody may learn more.
+#[test]
+fn the_keys_are_published_by_name_and_without_private_parts() {
+    let jwks = serde_json::to_value(ours().verifier().jwks()).unwrap();
+    let key = object(jwks["keys"][0].clone());
+    let names: Vec<_> = key.keys().map(String::as_str).collect();
+    assert_eq!(names, ["alg", "e", "kid", "kty", "n", "use"]);
+    assert_eq!([&key["alg"], &key["kty"], &key["use"], &key["e"]], ["RS256", "RSA", "sig", "AQAB"]);
+    assert_eq!(key["kid"], ours().signer.kid());
+    assert_eq!(jwks["keys"].as_array().unwrap().len(), 1);
+}
+
 /// The public half of an RSA key of 1024 bits.
 const SHORT: &str = "-----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQClMnn6lVWOht/bIKSCpeXrkmSx
@@ -457,6 +480,11 @@ fn a_public_key_must_be_rsa_long_enough_and_public() {
         ("elliptic", ELLIPTIC, "not an RSA"),
         ("private", &private, "not a public key"),
         ("both in one file", &format!("{private}{public}"), "not a public key"),
+        ("both in one file, the other way round", &format!("{public}{private}"), "not a public key"),
+        ("a good one and a short one", &format!("{public}{SHORT}"), "1024 bits are too few"),
+        ("cut off", &public[..public.len() - 30], "not an RSA public key"),
+        ("cut off in the second", &format!("{public}{}", &public[..100]), "cut off"),
+        ("cut off in the first of two", &format!("{}{public}", &public[..100]), "not an RSA public key"),
         ("empty", "", "not a public key"),
         ("not PEM", "ssh-rsa AAAA", "not a public key"),
         ("not base64", "-----BEGIN PUBLIC KEY-----\n!!!!\n-----END PUBLIC KEY-----\n", "not an RSA public key"),

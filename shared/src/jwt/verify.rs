@@ -1,10 +1,10 @@
 //! Verifying access tokens, as RFC 8725 advises: one algorithm, known keys, explicit type, every claim that we rely on.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind, jwk::JwkSet};
 
-use super::{AUDIENCE, AccessToken, Claims, ISSUER, KeyError, TYPE, keys};
+use super::{AUDIENCE, AccessToken, Claims, ISSUER, KeyError, TYPE, keys::PublicKey};
 use crate::clock;
 
 /// Longer than any token of ours by far; what is longer is not looked at.
@@ -21,9 +21,10 @@ pub enum VerifyError {
     Invalid,
 }
 
-/// The public keys whose signatures count, by `kid`.
+/// The public keys whose signatures count.
 pub struct Verifier {
-    keys: HashMap<String, DecodingKey>,
+    /// One, or two while keys are rotated: not worth a map.
+    keys: Vec<PublicKey>,
     validation: Validation,
 }
 
@@ -31,13 +32,15 @@ impl Verifier {
     /// How far clocks may differ: for this long an expired token is still accepted, and one from the future already.
     pub const LEEWAY: Duration = Duration::from_secs(5);
 
-    /// Reads the public keys at `paths`.
+    /// Reads the public keys in the files at `paths`.
     pub fn read(paths: &[impl AsRef<Path>]) -> Result<Self, KeyError> {
-        let mut keys = HashMap::with_capacity(paths.len());
-        for path in paths.iter().map(AsRef::as_ref) {
-            let key = keys::read_public(path)?;
-            let (_, kid) = keys::published(path, &key)?;
-            keys.insert(kid, key);
+        let mut keys: Vec<PublicKey> = Vec::with_capacity(paths.len());
+        for path in paths {
+            for key in PublicKey::read_all(path.as_ref())? {
+                if keys.iter().all(|known| known.kid() != key.kid()) {
+                    keys.push(key);
+                }
+            }
         }
         // RFC 8725 3.1: the algorithm is ours to choose, never the token's.
         let mut validation = Validation::new(Algorithm::RS256);
@@ -59,9 +62,8 @@ impl Verifier {
         if header.alg != Algorithm::RS256 || header.typ.as_deref() != Some(TYPE) || header.crit.is_some() {
             return Err(VerifyError::Invalid);
         }
-        let key = header.kid.as_deref().and_then(|kid| self.keys.get(kid));
-        let Some(key) = key else { return Err(VerifyError::Invalid) };
-        let claims = decode::<Claims>(token, key, &self.validation).map_err(|error| match error.kind() {
+        let key = header.kid.as_deref().and_then(|kid| self.key(kid)).ok_or(VerifyError::Invalid)?;
+        let claims = decode::<Claims>(token, key.key(), &self.validation).map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => VerifyError::Expired,
             _ => VerifyError::Invalid,
         })?;
@@ -75,6 +77,20 @@ impl Verifier {
 
     /// Whether the key with this `kid` is one of ours.
     pub fn knows(&self, kid: &str) -> bool {
-        self.keys.contains_key(kid)
+        self.key(kid).is_some()
+    }
+
+    /// The keys, in the order in which they were read.
+    pub fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    /// The keys as they are published (RFC 7517).
+    pub fn jwks(&self) -> JwkSet {
+        JwkSet { keys: self.keys.iter().map(|key| key.jwk().clone()).collect() }
+    }
+
+    fn key(&self, kid: &str) -> Option<&PublicKey> {
+        self.keys.iter().find(|key| key.kid() == kid)
     }
 }

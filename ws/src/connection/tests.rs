@@ -1,10 +1,10 @@
 //! Connections over a pipe in memory, in time that only passes when everybody waits.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::net::Ipv4Addr;
 
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
-use gatefold_shared::{clock, jwt::Verifier, lifecycle::Lifecycle, redis::Redis};
+use gatefold_shared::{clock, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_tungstenite::{
@@ -19,11 +19,11 @@ use crate::{config::Config, state::AppState};
 const PIPE: usize = 1024;
 
 fn app() -> App {
-    let config = Config::parse_from(["gatefold-ws", "--redis-url", "redis://127.0.0.1:1"]);
+    let config = Config::parse_from(["gatefold-ws", "--redis-url", "redis://127.0.0.1:1", "--revocation-staleness-limit=0"]);
     let life = Lifecycle::begin().expect("signals");
-    let verifier = Verifier::read(&[] as &[&Path]).expect("no keys");
+    let keys = LiveKeys::verifying(&[]).expect("no keys");
     let redis = Redis::connect(&config.store, &life).expect("a good URL");
-    AppState::new(&config, verifier, redis, life)
+    AppState::new(&config, keys, redis, life).expect("a good URL")
 }
 
 async fn pipe(app: &App) -> (Connection<DuplexStream>, DuplexStream) {
@@ -158,7 +158,7 @@ async fn a_peer_that_does_not_read_is_too_slow_after_ten_seconds() {
         for _ in 0..50 {
             client.send(Message::text(r#"{"type":"ping"}"#)).await.expect("sent");
         }
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     };
     let ended = tokio::select! { ended = ending(connection, token(900)) => ended, () = talk_without_listening => unreachable!() };
     assert_eq!(ended, (Ending::ByUs(CloseReason::SlowConsumer), 10));
