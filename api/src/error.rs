@@ -5,7 +5,9 @@ use gatefold_shared::{jwt::VerifyError, problem::Problem, redis::RedisError, rev
 use http::{HeaderValue, StatusCode, header};
 use tracing::error;
 
-use crate::{families::FamilyError, password_rules::WeakPassword, passwords::PasswordError, users::UserError};
+use crate::{
+    families::FamilyError, limits::Refused, password_rules::WeakPassword, passwords::PasswordError, users::UserError,
+};
 
 /// See the module. The variants without a source are the client's doing and are not logged as errors.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,9 @@ pub enum ApiError {
     Stale,
     #[error("a request arrived without its client")]
     NoClient,
+
+    #[error(transparent)]
+    RateLimited(#[from] Refused),
 
     #[error(transparent)]
     Family(#[from] FamilyError),
@@ -112,6 +117,10 @@ impl ApiError {
             Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
             Self::TokenExpired => (StatusCode::UNAUTHORIZED, "token_expired"),
             Self::AccessRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
+            Self::RateLimited(Refused(standing)) => {
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", self.to_string());
+                return Problem { retry_after: Some(standing.until_one_more()), ..problem };
+            }
             Self::Stale => return Problem::unavailable(),
             Self::Password(PasswordError::Busy)
             | Self::Redis(_)
@@ -150,6 +159,9 @@ impl IntoResponse for ApiError {
         if self.is_about_access_token() {
             let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Self::RateLimited(Refused(standing)) = self {
+            response.extensions_mut().insert(standing);
         }
         response
     }

@@ -47,7 +47,8 @@ impl Builder {
         self
     }
 
-    /// Whether Nginx limits requests, which it does not by default.
+    /// Whether Nginx and the replicas limit requests, which they do not by default. Without, a limit of the replicas that
+    /// is set with [`Self::env`] holds all the same.
     #[must_use]
     pub fn nginx_rate_limits(mut self, limits: bool) -> Self {
         self.nginx_rate_limits = limits;

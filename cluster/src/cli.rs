@@ -99,7 +99,7 @@ struct Up {
     /// A variable of the replicas' environment, beside those of their configuration that are set here
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
-    /// Have Nginx limit nothing, as for load tests
+    /// Have neither Nginx nor the replicas limit anything, as for load tests; a LIMIT_* variable holds all the same
     #[arg(long)]
     no_rate_limits: bool,
 }

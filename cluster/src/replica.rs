@@ -42,6 +42,17 @@ const CONFIGURING: [&str; 24] = [
     "WS_",
 ];
 
+/// The limits of the `api` replicas, which without rate limits are all [`NO_LIMIT`].
+const LIMITS: [&str; 5] = [
+    "LIMIT_API_ADDRESS",
+    "LIMIT_LOGIN_ACCOUNT",
+    "LIMIT_LOGIN_ADDRESS",
+    "LIMIT_REFRESH_ADDRESS",
+    "LIMIT_REGISTER_ADDRESS",
+];
+/// More than any machine can do.
+const NO_LIMIT: &str = "1000000/1s";
+
 /// What of this process's environment configures replicas.
 pub fn configuration_from_environment() -> BTreeMap<String, String> {
     let variables =
@@ -77,6 +88,9 @@ fn any_command(layout: &Layout, state: &State, kind: Kind) -> Result<Command> {
         command.envs(state.database_url().map(|url| ("DATABASE_URL", url)));
         command.env("PRIVATE_KEY_PATH", settings.keys.join("private.pem"));
         command.env("REFRESH_KEY_PATH", settings.keys.join("refresh.key"));
+        if !settings.rate_limits {
+            command.envs(LIMITS.map(|name| (name, NO_LIMIT)));
+        }
     }
     command.envs(&settings.env);
     Ok(command)

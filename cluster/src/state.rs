@@ -55,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) public: bool,
     /// Whether the data is thrown away in the end, so that nothing need reach the disk.
     pub(crate) ephemeral: bool,
+    /// Whether Nginx and the replicas limit requests.
     pub(crate) rate_limits: bool,
     /// The folder of `private.pem`, `public.pem` and `refresh.key`.
     pub(crate) keys: PathBuf,

@@ -13,6 +13,7 @@ use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Bearer, Caller, Json},
+    limits,
     password_rules,
     state::App,
     users::{self, UserError},
@@ -47,7 +48,12 @@ pub async fn password(
     password_rules::check(&request.new_password, &token.username)?;
     let limit = app.redis.call_timeout();
     let user = users::by_id(&app.postgres, token.user_id, limit).await?.ok_or(ApiError::AccessRevoked)?;
-    if !app.passwords.verify(request.current_password, Some(user.password_hash.clone())).await?.is_right() {
+    // Whoever has stolen an access token must not be able to guess here what they cannot at the log-in.
+    let attempt = app.limits.begin_login(&user.username).await?;
+    let verified = app.passwords.verify(request.current_password, Some(user.password_hash.clone())).await;
+    let is_right = verified.map(|verdict| verdict.is_right());
+    attempt.end(is_right.as_ref().map_or(limits::Verdict::None, |right| limits::Verdict::of(*right))).await;
+    if !is_right? {
         return Err(ApiError::InvalidCredentials);
     }
     let hash = app.passwords.hash(request.new_password).await?;

@@ -9,6 +9,9 @@
 //! | `family:{pNN}:<uuid>` | hash | one session: user, generation, digest of its secret, times, client, state | with the refresh token, never after `expires_at` | `issue`, `rotate`, `reopen`, `revoke`, `revoke_all`, `reassert` | the same |
 //! | `families:{pNN}:<user>` | sorted set | the user's living families by the time at which they expire | with its last family | `issue`, `rotate`, `revoke`, `revoke_all`, `reassert` | `issue`, `revoke_all` |
 //! | `revocations:{pNN}` | stream, and a sharded channel of the same name | families that were revoked: `family`, `user`, `why`, `at`, `until` | trimmed when no access token of theirs can be valid any more | `rotate`, `revoke`, `revoke_all`, `reassert` | every replica |
+//! | `ratelimit:{<policy>:<key>}` | string | when a rate limit will be as if nothing had come, in µs since 1970; `<key>` is an address, a /64 or the SHA-256 of a username | when that is so | `gcra` | `gcra` |
+
+use std::fmt::Display;
 
 use uuid::Uuid;
 
@@ -38,6 +41,11 @@ pub fn families(user_id: i64) -> String {
 /// The revocation log of the partition of a user.
 pub fn revocations(user_id: i64) -> String {
     format!("revocations:{}", partition(user_id))
+}
+
+/// How far a rate limit is used up by an address or account.
+pub fn rate_limit(policy: &str, key: impl Display) -> String {
+    format!("ratelimit:{{{policy}:{key}}}")
 }
 
 /// The revocation logs of all partitions, in order.

@@ -1,0 +1,51 @@
+//! Failed log-ins, counted by account.
+
+use super::{Counter, Refused, Rule, Standing, counter::count};
+use crate::families::sha256_hex;
+
+/// What a log-in said about the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Right,
+    Wrong,
+    /// Nothing: it could not be found out.
+    None,
+}
+
+impl Verdict {
+    /// A password that was looked at.
+    pub fn of(is_right: bool) -> Self {
+        if is_right { Self::Right } else { Self::Wrong }
+    }
+}
+
+/// A log-in that is under way. It counts as failed until it has ended otherwise, so that many at once are no more guesses
+/// than one after the other, and hanging up early saves none.
+pub struct LoginAttempt<'a> {
+    counter: &'a Counter,
+    rule: Rule,
+    account: String,
+    standing: Option<Standing>,
+}
+
+impl<'a> LoginAttempt<'a> {
+    /// Unless too many have failed for this name, in any letters, whether there is such a user or not.
+    pub(super) async fn begin(counter: &'a Counter, rule: Rule, username: &str) -> Result<Self, Refused> {
+        // A digest, so that nothing that a client made up is a key; it hides nothing.
+        let account = sha256_hex(username.to_lowercase().as_bytes());
+        let standing = counter.take(rule, &account).await.inspect_err(|_| count(rule, "refused"))?;
+        Ok(Self { counter, rule, account, standing })
+    }
+
+    /// How the account stands after it.
+    pub async fn end(self, verdict: Verdict) -> Option<Standing> {
+        // Nothing was counted, so there is nothing to take back.
+        let taken = self.standing?;
+        let standing = match verdict {
+            Verdict::Right => self.counter.clear(self.rule, &self.account).await,
+            Verdict::Wrong => None,
+            Verdict::None => self.counter.give_back(self.rule, &self.account).await,
+        };
+        Some(standing.unwrap_or(taken))
+    }
+}

@@ -1,0 +1,125 @@
+//! The shared counts, on a real Redis and without one.
+
+use std::{sync::Arc, time::Duration};
+
+use gatefold_cluster::Cluster;
+use gatefold_shared::{config::StoreConfig, lifecycle::Lifecycle, redis::Redis};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{Counter, Network, Policy, Refused, Rule, Standing, Tally};
+
+/// As long as a count on its way to Redis may take on a busy machine.
+const WAIT: Duration = Duration::from_secs(5);
+
+fn rule(policy: Policy, limit: &str) -> Rule {
+    Rule { policy, limit: limit.parse().unwrap() }
+}
+
+fn network() -> Network {
+    Network::of("203.0.113.9".parse().unwrap())
+}
+
+/// What one replica has; clocks and counts are Redis's.
+fn counter(redis_url: &str, wait: Duration) -> (Arc<Counter>, Lifecycle) {
+    let life = Lifecycle::begin().unwrap();
+    let config = StoreConfig {
+        redis_url: redis_url.into(),
+        redis_ack_replicas: 0,
+        revocation_staleness_limit: Duration::ZERO,
+        backend_timeout: Duration::from_secs(2),
+    };
+    (Arc::new(Counter::new(Redis::connect(&config, &life).unwrap(), wait)), life)
+}
+
+fn remaining(result: Result<Option<Standing>, Refused>) -> Option<u32> {
+    result.ok().map(|standing| standing.expect("redis answers").remaining())
+}
+
+#[tokio::test]
+async fn a_burst_passes_and_then_one_at_a_time_and_a_refusal_costs_nothing() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let (counter, _life) = counter(&cluster.redis_url(), WAIT);
+    let rule = rule(Policy::LoginAddress, "2/1s:3");
+    for left in [2, 1, 0] {
+        assert_eq!(remaining(counter.take(rule, "burst").await), Some(left));
+    }
+    let began = Instant::now();
+    let Err(Refused(standing)) = counter.take(rule, "burst").await else { panic!("a fourth passed") };
+    for _ in 0..10 {
+        let Err(Refused(later)) = counter.take(rule, "burst").await else { panic!("a fifth passed") };
+        assert!(later.until_one_more() <= standing.until_one_more());
+    }
+    let told = standing.until_one_more();
+    assert!(told > Duration::ZERO && told <= Duration::from_millis(500), "{told:?}");
+    sleep(told.saturating_sub(began.elapsed())).await;
+    assert_eq!(remaining(counter.take(rule, "burst").await), Some(0));
+    assert_eq!(remaining(counter.take(rule, "other").await), Some(2), "others count for themselves");
+}
+
+#[tokio::test]
+async fn what_was_taken_can_be_given_back_or_forgotten() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let (counter, _life) = counter(&cluster.redis_url(), WAIT);
+    let rule = rule(Policy::LoginAccount, "10/15m");
+    for _ in 0..10 {
+        assert!(counter.take(rule, "account").await.is_ok());
+    }
+    assert!(counter.take(rule, "account").await.is_err());
+    assert_eq!(counter.give_back(rule, "account").await.unwrap().remaining(), 1);
+    assert_eq!(counter.clear(rule, "account").await.unwrap().remaining(), 10);
+    assert_eq!(counter.give_back(rule, "account").await.unwrap().remaining(), 10, "no more than there is");
+    assert_eq!(remaining(counter.take(rule, "account").await), Some(9));
+}
+
+#[tokio::test]
+async fn of_many_at_once_on_many_replicas_exactly_the_burst_passes() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let rule = rule(Policy::RegisterAddress, "10/1h:5");
+    let replicas: Vec<_> = (0..4).map(|_| counter(&cluster.redis_url(), WAIT)).collect();
+    let mut requests = JoinSet::new();
+    for request in 0..80 {
+        let counter = Arc::clone(&replicas[request % 4].0);
+        requests.spawn(async move { remaining(counter.take(rule, "crowd").await).is_some() });
+    }
+    assert_eq!(requests.join_all().await.into_iter().filter(|passed| *passed).count(), 5);
+}
+
+#[tokio::test]
+async fn copies_agree_and_a_flood_does_not_reach_redis() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let rule = rule(Policy::RefreshAddress, "20/1h");
+    let replicas = [counter(&cluster.redis_url(), WAIT), counter(&cluster.redis_url(), WAIT)];
+    let tallies = replicas.each_ref().map(|(counter, life)| Tally::new(Arc::clone(counter), life));
+    let mut passed = 0;
+    for _ in 0..20 {
+        for tally in &tallies {
+            passed += usize::from(tally.take(rule, network()).is_ok());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert!((20..=21).contains(&passed), "{passed} passed: one more for each further replica at most");
+    let before = replicas[0].0.charge(rule, network(), 0).await.unwrap();
+    for _ in 0..1000 {
+        assert!(tallies.iter().all(|tally| tally.take(rule, network()).is_err()));
+    }
+    sleep(Duration::from_millis(100)).await;
+    let after = replicas[0].0.charge(rule, network(), 0).await.unwrap();
+    assert!(after.recovers_in() <= before.recovers_in(), "what is refused is not counted");
+}
+
+#[tokio::test]
+async fn without_redis_limits_wait_shortly_and_only_once_and_copies_hold_alone() {
+    let (counter, life) = counter("redis://127.0.0.1:1", Duration::from_millis(100));
+    let strict = rule(Policy::LoginAddress, "30/1m:10");
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert!(matches!(counter.take(strict, "somebody").await, Ok(None)));
+    }
+    assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
+    let tally = Tally::new(counter, &life);
+    let rule = rule(Policy::ApiAddress, "60/1h:10");
+    assert_eq!((0..20).filter(|_| tally.take(rule, network()).is_ok()).count(), 10);
+}
