@@ -1,7 +1,7 @@
 //! Every error that a client can get, and its status, code and words, decided in one place.
 
 use axum::response::{IntoResponse, Response};
-use gatefold_shared::{jwt::VerifyError, problem::Problem, redis::RedisError, revocation::Denied};
+use gatefold_shared::{jwt::VerifyError, problem::Problem, redis::RedisError, revocation::Denied, tickets::TicketError};
 use http::{HeaderValue, StatusCode, header};
 use tracing::error;
 
@@ -58,6 +58,8 @@ pub enum ApiError {
     Stale,
     #[error("a request arrived without its client")]
     NoClient,
+    #[error("no random bytes for a ticket")]
+    NoTicket,
 
     #[error(transparent)]
     RateLimited(#[from] Refused),
@@ -79,6 +81,16 @@ impl From<Denied> for ApiError {
         match denied {
             Denied::Revoked(_) => Self::AccessRevoked,
             Denied::Stale => Self::Stale,
+        }
+    }
+}
+
+impl From<TicketError> for ApiError {
+    fn from(error: TicketError) -> Self {
+        match error {
+            TicketError::Expired => Self::TokenExpired,
+            TicketError::Redis(error) => Self::Redis(error),
+            TicketError::Random => Self::NoTicket,
         }
     }
 }
@@ -129,6 +141,7 @@ impl ApiError {
             }
             Self::User(error) if error.is_outage() => return Problem::unavailable(),
             Self::NoClient
+            | Self::NoTicket
             | Self::User(_)
             | Self::Family(FamilyError::Random(_))
             | Self::Password(_)

@@ -7,22 +7,25 @@
 
 mod entry;
 mod follow;
+mod hearing;
 mod held;
+mod read;
 
 use std::{
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
+use fred::{
+    bytes_utils::Str,
+    types::{ClusterHash, CustomCommand},
+};
 use metrics::{counter, gauge};
 use tokio::{sync::broadcast, time::Instant};
 use uuid::Uuid;
 
 pub use self::entry::{Entry, Why};
-use self::held::Held;
+use self::{hearing::Hearing, held::Held};
 use crate::{
     lifecycle::Lifecycle,
     redis::{Redis, RedisError, Script, Value, keys},
@@ -70,8 +73,7 @@ struct State {
     held: RwLock<Held>,
     /// When a read of all partitions was last begun that succeeded.
     read_at: RwLock<Option<Instant>>,
-    /// Whether what is published reaches us, as far as is known.
-    hears: AtomicBool,
+    hearing: Hearing,
     staleness_limit: Option<Duration>,
     listeners: broadcast::Sender<Entry>,
 }
@@ -88,7 +90,7 @@ impl Revocations {
         let state = Arc::new(State {
             held: RwLock::default(),
             read_at: RwLock::default(),
-            hears: AtomicBool::new(false),
+            hearing: Hearing::default(),
             staleness_limit: (!staleness_limit.is_zero()).then_some(staleness_limit),
             listeners: broadcast::Sender::new(LISTENER_BACKLOG),
         });
@@ -110,7 +112,7 @@ impl Revocations {
 
     /// Whether revocations arrive here: everything was read, and what is published comes back.
     pub fn is_ready(&self) -> bool {
-        self.state.hears.load(Ordering::Acquire) && self.staleness().is_some()
+        self.state.hearing.is_confirmed()
     }
 
     /// Revocations as they become known here.
@@ -171,8 +173,13 @@ impl Revocations {
     async fn reassert(&self, entry: &Entry) -> Result<(), RedisError> {
         let (user_id, family) = (entry.user_id, entry.family);
         let keys = [keys::family(user_id, family), keys::families(user_id), keys::revocations(user_id)];
-        let arguments: Vec<Value> =
-            vec![family.to_string().into(), user_id.into(), entry.why.as_str().into(), entry.until.into()];
+        let arguments: Vec<Value> = vec![
+            family.to_string().into(),
+            user_id.into(),
+            entry.why.as_str().into(),
+            entry.until.into(),
+            entry.id.to_string().into(),
+        ];
         let reply: Vec<i64> = self.redis.commit(&REASSERT, &keys, arguments, self.redis.deadline()).await?;
         if reply == [1] {
             counter!("revocations_reasserted_total").increment(1);
@@ -202,4 +209,8 @@ impl Revocations {
             gauge!("revocations_staleness_seconds").set(staleness);
         }
     }
+}
+
+const fn command(name: &'static str) -> CustomCommand {
+    CustomCommand { cmd: Str::from_static(name), cluster_hash: ClusterHash::FirstKey, blocking: false }
 }

@@ -1,7 +1,7 @@
 //! Who opens a socket: where the token travels, and what a token must be to keep a socket open.
 //!
-//! A token may come in the query (`?token=`), as `Authorization: Bearer`, as the subprotocols `gatefold.v1, bearer.<token>`
-//! or, with none of these, in the first message. More than one at once is refused (RFC 6750 2 allows only one), so that no
+//! A token may come in the query (`?token=`, or `?ticket=` for one that stands for it), as `Authorization: Bearer`, as the
+//! subprotocols `gatefold.v1, bearer.<token>` or, with none of these, in the first message. More than one at once is refused (RFC 6750 2 allows only one), so that no
 //! two parts of an installation can take the same request for two users'.
 
 use std::borrow::Cow;
@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use gatefold_shared::{
     clock,
     jwt::{AccessToken, Verifier, VerifyError},
+    revocation::Denied,
 };
 use http::{HeaderMap, header};
 
@@ -24,8 +25,31 @@ pub(crate) enum Credential<'a> {
     Absent,
     /// An access token.
     Token(Cow<'a, str>),
+    /// A ticket, which stands for an access token.
+    Ticket(Cow<'a, str>),
     /// Something that is never an access token.
     Unusable,
+}
+
+/// Why the bearer of a token is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// The token is not good.
+    Token(VerifyError),
+    /// It is, but its session is not, as far as is known.
+    Session(Denied),
+}
+
+impl From<VerifyError> for Denial {
+    fn from(error: VerifyError) -> Self {
+        Self::Token(error)
+    }
+}
+
+impl From<Denied> for Denial {
+    fn from(denied: Denied) -> Self {
+        Self::Session(denied)
+    }
 }
 
 /// The credential of a request, and whether its client offers our subprotocol.
@@ -45,7 +69,7 @@ pub(crate) fn credential<'a>(
 fn in_query(query: Option<&str>) -> impl Iterator<Item = Credential<'_>> {
     form_urlencoded::parse(query.unwrap_or_default().as_bytes()).filter_map(|(name, value)| match &*name {
         "token" => Some(Credential::Token(value)),
-        "ticket" => Some(Credential::Unusable),
+        "ticket" => Some(Credential::Ticket(value)),
         _ => None,
     })
 }
@@ -111,6 +135,14 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_may_stand_for_the_token_and_only_in_the_query() {
+        let none = HeaderMap::new();
+        assert_eq!(credential(Some("ticket=a-b_c"), &none), Ok((Credential::Ticket("a-b_c".into()), false)));
+        let in_header = headers(&[("authorization", "Ticket a-b_c")]);
+        assert_eq!(credential(None, &in_header), Ok((Credential::Absent, false)));
+    }
+
+    #[test]
     fn without_a_token_the_first_message_must_bring_it() {
         assert_eq!(credential(None, &HeaderMap::new()), Ok((Credential::Absent, false)));
         let ours = headers(&[("sec-websocket-protocol", "gatefold.v1"), ("authorization", "Basic Zm9vOmJhcg==")]);
@@ -119,7 +151,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_token_is_not_taken_for_none() {
-        assert_eq!(credential(Some("ticket=abc"), &HeaderMap::new()), Ok((Credential::Unusable, false)));
         let empty = headers(&[("authorization", "Bearer")]);
         assert_eq!(credential(None, &empty), Ok((token(""), false)));
     }

@@ -2,7 +2,13 @@
 
 use std::borrow::Cow;
 
+use gatefold_shared::{
+    jwt::VerifyError,
+    revocation::{Denied, Why},
+};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+
+use crate::authenticate::Denial;
 
 /// Why we close a socket. A client may rely on the ranges: after 4000 to 4499 it may come back, after 4500 to 4999 not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +25,8 @@ pub(crate) enum CloseReason {
     ServiceRestart,
     /// The peer does not read what it is sent.
     SlowConsumer,
+    /// What is needed to let the client in is away.
+    Overloaded,
     /// The token was bad.
     InvalidToken,
     /// The token expired, and no other one came in time.
@@ -29,8 +37,21 @@ pub(crate) enum CloseReason {
     RateLimited,
     /// Too many messages that make no sense.
     ProtocolError,
+    /// The session was revoked.
+    Revoked(Why),
     /// A token of another user or session in `reauth`.
     IdentityMismatch,
+}
+
+impl From<Denial> for CloseReason {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Token(VerifyError::Invalid) => Self::InvalidToken,
+            Denial::Token(VerifyError::Expired) => Self::TokenExpired,
+            Denial::Session(Denied::Revoked(why)) => Self::Revoked(why),
+            Denial::Session(Denied::Stale) => Self::Overloaded,
+        }
+    }
 }
 
 impl CloseReason {
@@ -43,11 +64,13 @@ impl CloseReason {
             Self::MessageTooBig => (1009, "message_too_big"),
             Self::ServiceRestart => (1012, "service_restart"),
             Self::SlowConsumer => (1013, "slow_consumer"),
+            Self::Overloaded => (1013, "overloaded"),
             Self::InvalidToken => (4401, "invalid_token"),
             Self::TokenExpired => (4401, "token_expired"),
             Self::AuthTimeout => (4408, "auth_timeout"),
             Self::RateLimited => (4429, "rate_limited"),
             Self::ProtocolError => (4500, "protocol_error"),
+            Self::Revoked(why) => (4503, why.as_str()),
             Self::IdentityMismatch => (4509, "identity_mismatch"),
         }
     }

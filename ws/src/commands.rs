@@ -22,7 +22,10 @@ pub(crate) fn execute(
 ) -> Result<ServerMessage, CloseReason> {
     match message {
         ClientMessage::Ping => Ok(ping::ping()),
-        ClientMessage::Reauth { access } => reauth::reauth(session, app.verify(&access), now),
+        ClientMessage::Reauth { access } => {
+            let standing = app.revocations.check(session.token().family);
+            reauth::reauth(session, app.verify(&access), standing, now)
+        }
         _ if session.clock.is_expired() => Ok(ServerMessage::error(ErrorCode::TokenExpired)),
         // Who is here has been settled: `auth` is only known before.
         ClientMessage::Auth { .. } | ClientMessage::Unknown => Ok(ServerMessage::error(ErrorCode::UnknownType)),

@@ -2,13 +2,14 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
-use gatefold_shared::jwt::{AccessToken, VerifyError};
+use gatefold_shared::{jwt::AccessToken, revocation::Why};
 use metrics::counter;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -19,6 +20,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::{
+    authenticate::Denial,
     close::{CloseReason, Ending},
     commands,
     heartbeat::Heartbeat,
@@ -47,6 +49,8 @@ pub(crate) struct Connection<S> {
 struct Wakers<'pin, 'token> {
     timer: Pin<&'pin mut Sleep>,
     draining: Pin<&'pin mut WaitForCancellationFuture<'token>>,
+    /// Never, as long as it is not known whose socket this is.
+    revoked: Pin<&'pin mut (dyn Future<Output = Why> + Send + 'pin)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -75,11 +79,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let app = Arc::clone(&self.app);
         let timer = pin!(sleep_until(Instant::now()));
         let draining = pin!(app.life.draining().cancelled());
-        let mut wakers = Wakers { timer, draining };
+        let mut wakers = Wakers { timer, draining, revoked: pin!(pending()) };
         let token = match token {
             Some(token) => token,
             None => self.first_message(&mut wakers).await?,
         };
+        // From here on a revocation is told; one that came before is found by asking.
+        let watch = app.watches.watch(token.family);
+        app.revocations.check(token.family).map_err(|denied| CloseReason::from(Denial::from(denied)))?;
+        let revoked = pin!(watch.revoked());
+        wakers.revoked = revoked;
         let session = session.insert(Session::start(token, app.token_policy, Instant::now()));
         self.greet(session)?;
         loop {
@@ -103,6 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let incoming = tokio::select! {
             biased;
+            why = wakers.revoked.as_mut() => return Err(CloseReason::Revoked(why).into()),
             () = wakers.draining.as_mut() => return Err(CloseReason::ServiceRestart.into()),
             () = wakers.timer.as_mut() => return Ok(None),
             incoming = self.socket.next() => incoming?,
@@ -127,10 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let Some(ClientMessage::Auth { access }) = protocol::parse(&text).message else {
                 return Err(CloseReason::InvalidToken.into());
             };
-            return self.app.verify(&access).map_err(|error| match error {
-                VerifyError::Invalid => CloseReason::InvalidToken.into(),
-                VerifyError::Expired => CloseReason::TokenExpired.into(),
-            });
+            return self.app.admit(&access).map_err(|denial| CloseReason::from(denial).into());
         }
     }
 

@@ -12,28 +12,37 @@ use axum::{
 use gatefold_shared::{
     client_ip::Client,
     jwt::{AccessToken, VerifyError},
-    origin,
+    origin, tickets,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use metrics::counter;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
-    authenticate::{self, Credential, SUBPROTOCOL},
+    authenticate::{self, Credential, Denial, SUBPROTOCOL},
     connection::Connection,
     refusal::Refusal,
+    seats::Seat,
     socket::Socket,
     state::{App, AppState},
 };
 
-/// A handshake that is accepted.
-struct Accepted {
+/// A handshake that can be answered, whoever brings it.
+struct Handshake<'a> {
     accept_key: String,
     subprotocol: bool,
+    credential: Credential<'a>,
+}
+
+/// A handshake that is accepted.
+struct Accepted {
+    response: Response,
+    on_upgrade: OnUpgrade,
+    seat: Seat,
     /// Absent if the first message will bring it.
     token: Option<AccessToken>,
 }
@@ -45,47 +54,73 @@ pub(crate) async fn open(
     mut request: Request,
 ) -> Response {
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let opened = accept(&app, &client, &request, on_upgrade.is_some()).and_then(|accepted| {
-        let seat = app.seats.take().filter(|_| !app.life.draining().is_cancelled());
-        Ok((accepted, seat.ok_or(Refusal::Unavailable)?, on_upgrade.ok_or(Refusal::UpgradeRequired)?))
-    });
-    let result = opened.as_ref().map_or_else(|refusal| refusal.problem().code, |_| "accepted");
+    let (request, _) = request.into_parts();
+    let accepted = accept(&app, &client, &request, on_upgrade).await;
+    let result = accepted.as_ref().map_or_else(|refusal| refusal.problem().code, |_| "accepted");
     counter!("ws_handshakes_total", "result" => result).increment(1);
-    let (accepted, seat, on_upgrade) = match opened {
-        Ok(opened) => opened,
+    let Accepted { response, on_upgrade, seat, token } = match accepted {
+        Ok(accepted) => accepted,
         Err(refusal) => return refusal.into_response(),
     };
-    let response = switching_protocols(&accepted);
     let life = app.life.clone();
     // Boxed, because each wrapper around a task has room for its own copy of what it wraps.
     life.spawn(Box::pin(async move {
         let _seat = seat;
         let Some(socket) = upgraded(on_upgrade).await else { return };
-        Connection::new(app, client.address, socket).run(accepted.token).await;
+        Connection::new(app, client.address, socket).run(token).await;
     }));
     response
 }
 
-fn accept(app: &AppState, client: &Client, request: &Request, can_upgrade: bool) -> Result<Accepted, Refusal> {
-    let headers = request.headers();
-    let wants_upgrade = request.method() == Method::GET
+/// The seat comes before the token: a ticket must not be used up for a socket that cannot be opened.
+async fn accept(
+    app: &AppState,
+    client: &Client,
+    request: &Parts,
+    on_upgrade: Option<OnUpgrade>,
+) -> Result<Accepted, Refusal> {
+    let on_upgrade = on_upgrade.ok_or(Refusal::UpgradeRequired)?;
+    let handshake = read(app, client, request)?;
+    let response = switching_protocols(&handshake);
+    let seat = app.seats.take().filter(|_| !app.life.draining().is_cancelled()).ok_or(Refusal::Unavailable)?;
+    let token = authenticate(app, handshake.credential).await?;
+    Ok(Accepted { response, on_upgrade, seat, token })
+}
+
+fn read<'a>(app: &AppState, client: &Client, request: &'a Parts) -> Result<Handshake<'a>, Refusal> {
+    let headers = &request.headers;
+    let wants_upgrade = request.method == Method::GET
         && has_word(headers, &header::CONNECTION, "upgrade")
         && has_word(headers, &header::UPGRADE, "websocket");
     let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-    if !(can_upgrade && wants_upgrade && version) {
+    if !(wants_upgrade && version) {
         return Err(Refusal::UpgradeRequired);
     }
     let accept_key = accept_key(headers)?;
     if !origin::is_allowed(headers, client.scheme, &app.allowed_origins) {
         return Err(Refusal::ForeignOrigin);
     }
-    let (credential, subprotocol) = authenticate::credential(request.uri().query(), headers)?;
+    let (credential, subprotocol) = authenticate::credential(request.uri.query(), headers)?;
+    Ok(Handshake { accept_key, subprotocol, credential })
+}
+
+/// Who opens the socket, unless the first message will tell.
+async fn authenticate(app: &AppState, credential: Credential<'_>) -> Result<Option<AccessToken>, Refusal> {
     let token = match credential {
-        Credential::Absent => None,
-        Credential::Token(token) => Some(app.verify(&token).map_err(Refusal::Token)?),
+        Credential::Absent => return Ok(None),
         Credential::Unusable => return Err(Refusal::Token(VerifyError::Invalid)),
+        Credential::Token(token) => app.admit(&token)?,
+        Credential::Ticket(ticket) => {
+            let redeemed = tickets::redeem(&app.redis, &ticket).await.map_err(|error| {
+                warn!(%error, "a ticket could not be redeemed");
+                Refusal::Unavailable
+            })?;
+            let token = redeemed.ok_or(Refusal::Token(VerifyError::Invalid))?;
+            app.revocations.check(token.family).map_err(Denial::from)?;
+            token
+        }
     };
-    Ok(Accepted { accept_key, subprotocol, token })
+    Ok(Some(token))
 }
 
 /// The key must be 16 bytes in base64; what becomes of it proves to the client that we speak its protocol.
@@ -106,16 +141,16 @@ fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     lines.flat_map(|line| line.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
 }
 
-fn switching_protocols(accepted: &Accepted) -> Response {
+fn switching_protocols(handshake: &Handshake<'_>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(key) = HeaderValue::from_str(&accepted.accept_key) {
+    if let Ok(key) = HeaderValue::from_str(&handshake.accept_key) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
     }
-    if accepted.subprotocol {
+    if handshake.subprotocol {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     response

@@ -30,15 +30,19 @@ pub(crate) struct Readiness {
 #[derive(Serialize)]
 struct Checks {
     redis: &'static str,
+    revocations: &'static str,
 }
 
-/// `GET /ready`: new clients are welcome. Not while draining, nor without Redis: they would be better off elsewhere.
+/// `GET /ready`: new clients are welcome. Not while draining, nor without Redis, nor while revocations may not arrive: they
+/// would be better off elsewhere.
 pub(crate) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let redis = app.redis.ping().await.is_ok();
-    let (code, status) = match (app.life.draining().is_cancelled(), redis) {
+    let revocations = app.revocations.is_ready();
+    let (code, status) = match (app.life.draining().is_cancelled(), redis && revocations) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         (false, true) => (StatusCode::OK, "ok"),
     };
-    (code, Json(Readiness { status, checks: Checks { redis: if redis { "ok" } else { "unavailable" } } }))
+    let word = |ok| if ok { "ok" } else { "unavailable" };
+    (code, Json(Readiness { status, checks: Checks { redis: word(redis), revocations: word(revocations) } }))
 }

@@ -93,6 +93,7 @@ pub(crate) enum ErrorCode {
     RateLimited,
     TokenExpired,
     ReauthFailed,
+    Unavailable,
 }
 
 impl ErrorCode {
@@ -102,6 +103,7 @@ impl ErrorCode {
             Self::UnknownType => ("unknown_type", "There is no such type of message"),
             Self::RateLimited => ("rate_limited", "Too many messages, please slow down"),
             Self::TokenExpired => ("token_expired", "The access token has expired, please reauthenticate"),
+            Self::Unavailable => ("unavailable", "Temporarily unavailable, please try again"),
             Self::ReauthFailed => ("reauth_failed", "The access token is not valid, please reauthenticate"),
         }
     }

@@ -1,8 +1,10 @@
 //! Why a socket is refused before the upgrade: one table of status, code and words.
 
 use axum::response::{IntoResponse, Response};
-use gatefold_shared::{jwt::VerifyError, problem::Problem};
+use gatefold_shared::{jwt::VerifyError, problem::Problem, revocation::Denied};
 use http::{HeaderValue, StatusCode, header};
+
+use crate::authenticate::Denial;
 
 /// Why there is no socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +17,20 @@ pub(crate) enum Refusal {
     ForeignOrigin,
     /// The token that was brought does not open sockets.
     Token(VerifyError),
-    /// The replica has no seat left, or is going away.
+    /// The session of the token was revoked.
+    Revoked,
+    /// The replica has no seat left, is going away, or cannot ask what it has to.
     Unavailable,
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Token(error) => Self::Token(error),
+            Denial::Session(Denied::Revoked(_)) => Self::Revoked,
+            Denial::Session(Denied::Stale) => Self::Unavailable,
+        }
+    }
 }
 
 impl Refusal {
@@ -39,6 +53,10 @@ impl Refusal {
             Self::Token(VerifyError::Expired) => {
                 Problem::new(StatusCode::UNAUTHORIZED, "token_expired", "The access token has expired")
             }
+            Self::Revoked => Problem {
+                require_reauth: true,
+                ..Problem::new(StatusCode::UNAUTHORIZED, "session_revoked", "The session was ended: log in again")
+            },
             Self::Unavailable => Problem::unavailable(),
         }
     }
@@ -54,7 +72,7 @@ impl IntoResponse for Refusal {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
-            Self::Token(_) => {
+            Self::Token(_) | Self::Revoked => {
                 let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
                 headers.insert(header::WWW_AUTHENTICATE, challenge);
             }

@@ -43,7 +43,12 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    pub(crate) fn new(config: &Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, life: Lifecycle) -> Result<App, RedisError> {
+    pub(crate) fn new(
+        config: &Config,
+        keys: Arc<LiveKeys<Verifier>>,
+        redis: Redis,
+        life: Lifecycle,
+    ) -> Result<App, RedisError> {
         let staleness_limit = config.store.revocation_staleness_limit;
         // This replica ends no session, so there is nothing that it would have to keep in the log.
         let revocations = Revocations::follow(redis.clone(), Duration::ZERO, staleness_limit, &life)?;

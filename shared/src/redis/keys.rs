@@ -10,6 +10,8 @@
 //! | `families:{pNN}:<user>` | sorted set | the user's living families by the time at which they expire | with its last family | `issue`, `rotate`, `revoke`, `revoke_all`, `reassert` | `issue`, `revoke_all` |
 //! | `revocations:{pNN}` | stream, and a sharded channel of the same name | families that were revoked: `family`, `user`, `why`, `at`, `until` | trimmed when no access token of theirs can be valid any more | `rotate`, `revoke`, `revoke_all`, `reassert` | every replica |
 //! | `ratelimit:{<policy>:<key>}` | string | when a rate limit will be as if nothing had come, in µs since 1970; `<key>` is an address, a /64 or the SHA-256 of a username | when that is so | `gcra` | `gcra` |
+//! | `revocations:{pNN}:probe:<uuid>` | sharded channel | a replica's messages to itself | | `follow` | the same replica |
+//! | `ticket:{<SHA-256>}` | string | for whom a socket may be opened once: user, username, family, access expiry, as JSON; under the digest of the ticket, so that a dump of Redis opens nothing | after 30 s, never after the access token | `issue_ticket`, `redeem_ticket` | `redeem_ticket` |
 
 use std::fmt::Display;
 
@@ -20,7 +22,12 @@ pub const PARTITIONS: i64 = 64;
 
 /// The hash tag of a user's partition.
 fn partition(user_id: i64) -> String {
-    format!("{{p{:02}}}", user_id.rem_euclid(PARTITIONS))
+    format!("{{p{:02}}}", partition_of(user_id))
+}
+
+/// The number of a user's partition.
+pub fn partition_of(user_id: i64) -> usize {
+    usize::try_from(user_id.rem_euclid(PARTITIONS)).unwrap_or_default()
 }
 
 /// The hash of one family.
@@ -53,6 +60,21 @@ pub fn all_revocations() -> Vec<String> {
     (0..PARTITIONS).map(revocations).collect()
 }
 
+/// The channels on which one replica hears itself: one beside each revocation log, in the same slot.
+pub fn all_revocation_probes(replica: Uuid) -> Vec<String> {
+    (0..PARTITIONS).map(|user_id| format!("{}:probe:{replica}", revocations(user_id))).collect()
+}
+
+/// The partition of a channel of [`all_revocation_probes`], if it is one.
+pub fn partition_of_revocation_probe(channel: &str) -> Option<usize> {
+    channel.strip_prefix("revocations:{p")?.split_once("}:probe:")?.0.parse().ok()
+}
+
+/// A socket ticket, by the digest of its id.
+pub fn ticket(digest: &str) -> String {
+    format!("ticket:{{{digest}}}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +84,14 @@ mod tests {
         assert_eq!(family(67, Uuid::nil()), "family:{p03}:00000000-0000-0000-0000-000000000000");
         assert_eq!(families(67), "families:{p03}:67");
         assert_eq!(revocations(67), "revocations:{p03}");
+    }
+
+    #[test]
+    fn a_probe_tells_its_partition_and_the_log_is_none() {
+        let probes = all_revocation_probes(Uuid::nil());
+        assert_eq!(probes[9], "revocations:{p09}:probe:00000000-0000-0000-0000-000000000000");
+        let partitions: Vec<_> = probes.iter().filter_map(|probe| partition_of_revocation_probe(probe)).collect();
+        assert_eq!(partitions, (0..64).collect::<Vec<_>>());
+        assert_eq!(partition_of_revocation_probe(&revocations(9)), None);
     }
 }

@@ -5,27 +5,40 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::entry::{Entry, StreamId, Why};
-use crate::redis::keys::PARTITIONS;
+use crate::redis::keys::{self, PARTITIONS};
 
-/// How far a partition's stream has been read.
-#[derive(Clone, Copy, Default)]
-struct Cursor {
+/// How far a partition's stream has been read, and what is known to stand behind that.
+#[derive(Clone, Default)]
+struct Partition {
     /// The newest entry that was read, which the next read begins with: if it is gone, so may be others.
     last: StreamId,
-    /// Until when Redis keeps that entry.
+    /// Until when Redis keeps that entry, at least.
     kept_until: i64,
+    /// What was only heard of since; the next read must find it.
+    heard: Vec<(StreamId, Uuid)>,
+    /// Redis has lost something here, and not all of it is known to be back.
+    rolled_back: bool,
 }
 
 /// See the module.
 pub(super) struct Held {
     by_family: HashMap<Uuid, Entry>,
-    cursors: Vec<Cursor>,
+    partitions: Vec<Partition>,
+}
+
+/// What was known of a partition when a read of it was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    /// Where to read from, this id included.
+    pub(super) from: StreamId,
+    /// How many entries were heard of that the read must find.
+    heard: usize,
 }
 
 impl Default for Held {
     fn default() -> Self {
         let partitions = usize::try_from(PARTITIONS).unwrap_or_default();
-        Self { by_family: HashMap::new(), cursors: vec![Cursor::default(); partitions] }
+        Self { by_family: HashMap::new(), partitions: vec![Partition::default(); partitions] }
     }
 }
 
@@ -40,35 +53,50 @@ impl Held {
 
     /// Holds an entry, and tells whether its session was not known to have ended.
     pub(super) fn add(&mut self, entry: Entry) -> bool {
+        let partition = &mut self.partitions[keys::partition_of(entry.user_id)];
+        if entry.id > partition.last {
+            partition.heard.push((entry.id, entry.family));
+        }
         self.by_family.insert(entry.family, entry).is_none()
     }
 
-    /// Where to read a partition's stream from, this id included.
-    pub(super) fn read_from(&self, partition: usize) -> StreamId {
-        self.cursors[partition].last
+    /// What a read that is about to be sent must find, partition by partition.
+    pub(super) fn expected(&self) -> Vec<Expected> {
+        let expected = |partition: &Partition| Expected { from: partition.last, heard: partition.heard.len() };
+        self.partitions.iter().map(expected).collect()
     }
 
-    /// Takes note of what a read from [`Self::read_from`] returned. `known_before` are the ids that were held before the
-    /// read was sent. Tells whether Redis has rolled back: something that it must still have is gone.
-    pub(super) fn has_read(&mut self, partition: usize, read: &[Entry], known_before: &[StreamId], now: i64) -> bool {
-        let cursor = self.cursors[partition];
-        let has = |id: StreamId| read.iter().any(|entry| entry.id == id);
-        let newest = read.last().copied();
-        let lost_its_last = cursor.last != StreamId::default() && !has(cursor.last) && cursor.kept_until > now;
-        let lost_one_since = known_before.iter().any(|id| *id > cursor.last && !has(*id));
-        if lost_its_last || lost_one_since {
-            self.cursors[partition] = Cursor::default();
-            return true;
+    /// Takes note of what a read returned, after each of its entries was [added](Self::add). Tells whether Redis has rolled
+    /// back: something that it must still have is gone.
+    pub(super) fn has_read(&mut self, partition: usize, expected: Expected, read: &[Entry], now: i64) -> bool {
+        let Self { by_family, partitions } = self;
+        let partition = &mut partitions[partition];
+        let has = |id: StreamId| read.binary_search_by_key(&id, |entry| entry.id).is_ok();
+        let lost_its_last = partition.last != StreamId::default() && !has(partition.last) && partition.kept_until > now;
+        // An entry under another id by now was re-asserted, by us or by another replica.
+        let is_missing = |(id, family): &(StreamId, Uuid)| {
+            !has(*id) && by_family.get(family).is_some_and(|entry| entry.id == *id && entry.until > now)
+        };
+        if lost_its_last || partition.heard.iter().take(expected.heard).any(is_missing) {
+            *partition = Partition { rolled_back: true, ..Partition::default() };
         }
-        if let Some(newest) = newest {
-            self.cursors[partition] = Cursor { last: newest.id, kept_until: newest.until };
+        if let Some(newest) = read.last() {
+            partition.last = newest.id;
+            // Streams are trimmed at their beginning, so an entry stays as long as any before it.
+            partition.kept_until = read.iter().map(|entry| entry.until).fold(partition.kept_until, i64::max);
         }
-        false
+        partition.heard.retain(|(id, _)| *id > partition.last);
+        partition.rolled_back
+    }
+
+    /// All that Redis should have in a partition is there again.
+    pub(super) fn is_restored(&mut self, partition: usize) {
+        self.partitions[partition].rolled_back = false;
     }
 
     /// The entries of a partition that are still of interest.
     pub(super) fn of_partition(&self, partition: usize, now: i64) -> Vec<Entry> {
-        let is_here = |entry: &&Entry| usize::try_from(entry.user_id.rem_euclid(PARTITIONS)) == Ok(partition);
+        let is_here = |entry: &&Entry| keys::partition_of(entry.user_id) == partition;
         self.by_family.values().filter(|entry| entry.until > now).filter(is_here).copied().collect()
     }
 
@@ -86,35 +114,81 @@ mod tests {
         Entry { id: StreamId(id, 0), family: Uuid::from_u128(id.into()), user_id: 64, why: Why::Logout, until }
     }
 
+    /// A read that was sent just now returns this.
+    fn read(held: &mut Held, entries: &[Entry], now: i64) -> bool {
+        let expected = held.expected()[0];
+        answer(held, expected, entries, now)
+    }
+
+    fn answer(held: &mut Held, expected: Expected, entries: &[Entry], now: i64) -> bool {
+        for entry in entries.iter().filter(|entry| entry.until > now) {
+            held.add(*entry);
+        }
+        held.has_read(0, expected, entries, now)
+    }
+
+    fn read_from(held: &Held) -> StreamId {
+        held.expected()[0].from
+    }
+
     #[test]
     fn what_is_read_is_where_the_next_read_begins() {
         let mut held = Held::default();
-        assert!(!held.has_read(0, &[entry(5, 100), entry(7, 100)], &[], 10));
-        assert_eq!(held.read_from(0), StreamId(7, 0));
-        assert!(!held.has_read(0, &[entry(7, 100)], &[], 10));
+        assert!(!read(&mut held, &[entry(5, 100), entry(7, 100)], 10));
+        assert_eq!(read_from(&held), StreamId(7, 0));
+        assert!(!read(&mut held, &[entry(7, 100)], 10));
+        assert_eq!(held.len(), 2);
     }
 
     #[test]
     fn a_last_entry_that_is_gone_before_its_time_is_a_roll_back() {
         let mut held = Held::default();
-        held.has_read(0, &[entry(7, 100)], &[], 10);
-        assert!(held.has_read(0, &[], &[], 20));
-        assert_eq!(held.read_from(0), StreamId::default(), "everything is read again");
+        read(&mut held, &[entry(7, 100)], 10);
+        assert!(read(&mut held, &[], 20));
+        assert_eq!(read_from(&held), StreamId::default(), "everything is read again");
+        assert!(read(&mut held, &[], 20), "until it was made good");
+        held.is_restored(0);
+        assert!(!read(&mut held, &[entry(21, 100)], 20));
     }
 
     #[test]
     fn a_last_entry_that_was_trimmed_after_its_time_is_none() {
         let mut held = Held::default();
-        held.has_read(0, &[entry(7, 100)], &[], 10);
-        assert!(!held.has_read(0, &[entry(200, 300)], &[], 150));
+        read(&mut held, &[entry(7, 100)], 10);
+        assert!(!read(&mut held, &[entry(200, 300)], 150));
+    }
+
+    #[test]
+    fn an_entry_is_kept_as_long_as_those_before_it() {
+        let mut held = Held::default();
+        read(&mut held, &[entry(5, 900), entry(7, 100)], 10);
+        assert!(read(&mut held, &[], 200), "its own time is over, but not that of the one before");
     }
 
     #[test]
     fn an_entry_that_was_only_heard_of_and_is_not_in_the_stream_is_a_roll_back() {
         let mut held = Held::default();
-        held.has_read(0, &[entry(7, 100)], &[], 10);
+        read(&mut held, &[entry(7, 100)], 10);
         held.add(entry(9, 100));
-        assert!(held.has_read(0, &[entry(7, 100)], &[StreamId(7, 0), StreamId(9, 0)], 20));
+        assert!(read(&mut held, &[entry(7, 100)], 20));
+    }
+
+    #[test]
+    fn an_entry_that_is_heard_of_while_a_read_is_on_its_way_need_not_be_in_its_answer() {
+        let mut held = Held::default();
+        read(&mut held, &[entry(7, 100)], 10);
+        let expected = held.expected()[0];
+        held.add(entry(9, 100));
+        assert!(!answer(&mut held, expected, &[entry(7, 100)], 20));
+        assert!(read(&mut held, &[entry(7, 100)], 20), "but it must be in the next one's");
+    }
+
+    #[test]
+    fn an_entry_that_stands_elsewhere_by_now_is_not_missed() {
+        let mut held = Held::default();
+        held.add(entry(9, 100));
+        let again = Entry { id: StreamId(12, 0), ..entry(9, 100) };
+        assert!(!read(&mut held, &[again], 20));
     }
 
     #[test]

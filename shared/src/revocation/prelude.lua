@@ -12,14 +12,20 @@ local function list_family(index, family_id, expires)
   redis.call('PEXPIREAT', index, redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')[2])
 end
 
--- End a family: mark it, take it off its user's list, log it, announce it. The log is the truth and the channel of the
+-- Mark a family as ended, take it off its user's list, log it, announce it. The log is the truth and the channel of the
 -- same name is for speed; both are written in the script that ends the family, so that none ever ends unheard.
--- keep_for (ms): as long as an access token of the family could still be valid.
-local function end_family(family, index, log, family_id, user_id, why, now, keep_for)
-  redis.call('HSET', family, 'state', 'revoked', 'revoked_at', now, 'revoked_why', why)
+-- of_interest_until (ms): as long as an access token of the family could still be valid.
+local function log_end(family, index, log, family_id, user_id, why, now, of_interest_until)
+  local id = redis.call('XADD', log, '*',
+    'family', family_id, 'user', user_id, 'why', why, 'at', now, 'until', of_interest_until)
+  redis.call('HSET', family, 'state', 'revoked', 'revoked_at', now, 'revoked_why', why, 'revoked_id', id)
   redis.call('ZREM', index, family_id)
-  local expires = now + keep_for
-  local id = redis.call('XADD', log, 'MINID', '~', now - keep_for, '*',
-    'family', family_id, 'user', user_id, 'why', why, 'at', now, 'until', expires)
-  redis.call('SPUBLISH', log, string.format('%s %s %s %s %.0f', id, family_id, user_id, why, expires))
+  redis.call('SPUBLISH', log, string.format('%s %s %s %s %.0f', id, family_id, user_id, why, of_interest_until))
+end
+
+-- End a family, and drop what is of no interest any more from the log.
+-- keep_for (ms): as long as an access token could be valid after its family ended.
+local function end_family(family, index, log, family_id, user_id, why, now, keep_for)
+  redis.call('XTRIM', log, 'MINID', '~', now - keep_for)
+  log_end(family, index, log, family_id, user_id, why, now, now + keep_for)
 end

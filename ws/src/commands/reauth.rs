@@ -1,6 +1,9 @@
 //! `reauth`: the socket lives on by another token of the same session. Also after its own has expired, within the grace.
 
-use gatefold_shared::jwt::{AccessToken, VerifyError};
+use gatefold_shared::{
+    jwt::{AccessToken, VerifyError},
+    revocation::Denied,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -9,13 +12,21 @@ use crate::{
     session::{AnotherIdentity, Session},
 };
 
-/// A bad token changes nothing; a good one of somebody else must not stay on this socket.
+/// A bad token changes nothing; a good one of somebody else must not stay on this socket, and none mends a session that
+/// was revoked. While it is not known whether it was, the old token counts as far as it goes.
 pub(super) fn reauth(
     session: &mut Session,
     brought: Result<AccessToken, VerifyError>,
+    standing: Result<(), Denied>,
     now: Instant,
 ) -> Result<ServerMessage, CloseReason> {
+    if let Err(Denied::Revoked(why)) = standing {
+        return Err(CloseReason::Revoked(why));
+    }
     let Ok(token) = brought else { return Ok(ServerMessage::error(ErrorCode::ReauthFailed)) };
+    if standing == Err(Denied::Stale) {
+        return Ok(ServerMessage::error(ErrorCode::Unavailable));
+    }
     match session.renew(token, now) {
         Ok(()) => Ok(ServerMessage::ReauthSuccess { expires_at: session.expires_at() }),
         Err(AnotherIdentity) => Err(CloseReason::IdentityMismatch),
@@ -26,7 +37,7 @@ pub(super) fn reauth(
 mod tests {
     use std::time::Duration;
 
-    use gatefold_shared::clock;
+    use gatefold_shared::{clock, revocation::Why};
     use uuid::Uuid;
 
     use super::*;
@@ -50,7 +61,7 @@ mod tests {
         while session.clock.tick(late).is_some_and(|event| event != TokenEvent::GraceOver) {}
         assert!(session.clock.is_expired());
         let renewed = token(1, 1, 900);
-        let answer = reauth(&mut session, Ok(renewed.clone()), late);
+        let answer = reauth(&mut session, Ok(renewed.clone()), Ok(()), late);
         assert_eq!(answer, Ok(ServerMessage::ReauthSuccess { expires_at: renewed.expires_at * 1000 }));
         assert!(!session.clock.is_expired());
     }
@@ -61,7 +72,7 @@ mod tests {
         let mut session = session(now);
         let before = session.token().clone();
         for error in [VerifyError::Expired, VerifyError::Invalid] {
-            let answer = reauth(&mut session, Err(error), now);
+            let answer = reauth(&mut session, Err(error), Ok(()), now);
             assert_eq!(answer, Ok(ServerMessage::error(ErrorCode::ReauthFailed)));
         }
         assert_eq!(session.token(), &before);
@@ -71,7 +82,27 @@ mod tests {
     fn a_token_of_another_user_or_of_another_session_closes_the_socket() {
         let now = Instant::now();
         for another in [token(2, 1, 900), token(1, 2, 900)] {
-            assert_eq!(reauth(&mut session(now), Ok(another), now), Err(CloseReason::IdentityMismatch));
+            assert_eq!(reauth(&mut session(now), Ok(another), Ok(()), now), Err(CloseReason::IdentityMismatch));
         }
+    }
+
+    #[test]
+    fn no_token_mends_a_session_that_was_revoked() {
+        let now = Instant::now();
+        let revoked = Err(Denied::Revoked(Why::Logout));
+        for brought in [Ok(token(1, 1, 900)), Ok(token(2, 2, 900)), Err(VerifyError::Invalid)] {
+            let answer = reauth(&mut session(now), brought, revoked, now);
+            assert_eq!(answer, Err(CloseReason::Revoked(Why::Logout)));
+        }
+    }
+
+    #[test]
+    fn while_nothing_is_known_of_the_session_the_old_token_counts() {
+        let now = Instant::now();
+        let mut session = session(now);
+        let before = session.token().clone();
+        let answer = reauth(&mut session, Ok(token(1, 1, 900)), Err(Denied::Stale), now);
+        assert_eq!(answer, Ok(ServerMessage::error(ErrorCode::Unavailable)));
+        assert_eq!(session.token(), &before);
     }
 }

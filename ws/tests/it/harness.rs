@@ -1,5 +1,7 @@
 //! Clusters, tokens, and a client that says what it hears.
 
+mod rest;
+
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
@@ -14,9 +16,11 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, client::IntoClientRequest, protocol::CloseFrame},
+    tungstenite::{Error, Message, client::IntoClientRequest, protocol::CloseFrame},
 };
 use uuid::Uuid;
+
+pub use self::rest::many_sessions;
 
 /// How long anything may take that should happen at once, also on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -190,6 +194,16 @@ impl Client {
 
     pub async fn say(&mut self, message: impl ToString) {
         self.stream.send(Message::text(message.to_string())).await.expect("sent");
+    }
+
+    /// Says something to a server that may have gone.
+    pub async fn try_say(&mut self, message: String) -> Result<(), Error> {
+        self.stream.send(Message::text(message)).await
+    }
+
+    /// That the socket is open.
+    pub async fn is_greeted(&mut self) {
+        assert_eq!(self.hear().await["type"], "connected");
     }
 
     /// The next message of the server, which is not the end.

@@ -12,7 +12,10 @@ async fn without_redis_sockets_stay_and_the_replica_says_that_it_is_not_ready() 
     gatefold.cluster.stop("redis").await.expect("stopped");
 
     let ready = get(&format!("{replica}/ready")).await;
-    assert_eq!(ready, (503, r#"{"status":"unavailable","checks":{"redis":"unavailable"}}"#.to_owned()));
+    assert_eq!(
+        ready,
+        (503, r#"{"status":"unavailable","checks":{"redis":"unavailable","revocations":"unavailable"}}"#.to_owned())
+    );
     assert_eq!(get(&format!("{replica}/health")).await.0, 200);
     client.is_served().await;
     gatefold.client().await.is_served().await;
