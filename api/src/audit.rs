@@ -197,13 +197,15 @@ pub async fn append(postgres: &PgPool, events: &[Event], limit: Duration) -> Res
 }
 
 /// An event as it is read.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Event)]
 #[serde(rename_all = "camelCase")]
 pub struct Recorded {
     pub id: i64,
     pub kind: String,
     /// Milliseconds since 1970.
     #[serde(serialize_with = "as_millis")]
+    #[schema(value_type = i64)]
     pub at: OffsetDateTime,
     pub user_id: Option<i64>,
     pub session_id: Option<Uuid>,

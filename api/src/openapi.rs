@@ -1,7 +1,8 @@
 //! The description of the API (OpenAPI 3.1), made from the handlers themselves, and the page that shows it.
 
-use axum::Router;
+use axum::{Router, middleware::map_response, response::Response};
 use gatefold_shared::problem;
+use http::{HeaderValue, header};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -71,8 +72,16 @@ impl Modify for Credentials {
     }
 }
 
+/// Swagger UI styles its elements in place and draws its icons from `data:`; scripts come from our own files only.
+const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'; \
+    img-src 'self' data:; style-src 'self' 'unsafe-inline'";
+
 /// `GET /api/openapi.json`, and `GET /api/docs`: a page from our own assets that renders it.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let config = Config::default().validator_url("none").try_it_out_enabled(false);
-    SwaggerUi::new("/api/docs").url("/api/openapi.json", Description::openapi()).config(config).into()
+    let page = SwaggerUi::new("/api/docs").url("/api/openapi.json", Description::openapi()).config(config);
+    Router::from(page).layer(map_response(async |mut response: Response| {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+        response
+    }))
 }
