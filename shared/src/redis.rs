@@ -111,7 +111,11 @@ impl Redis {
     /// Whether it is some time since this replica last found Redis again. While it is not, the others may still be busy
     /// putting right what they could not finish when it went.
     pub fn is_settled(&self) -> bool {
-        let came_back = *self.came_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut came_back = self.came_back.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is asked while Redis is away waits, and is the first that Redis hears when it is back.
+        if !self.pool.clients().iter().all(ClientLike::is_connected) {
+            *came_back = Some(Instant::now());
+        }
         came_back.is_none_or(|at| at.elapsed() >= SETTLING)
     }
 
