@@ -11,8 +11,8 @@ mod user;
 use clap::{Parser, Subcommand};
 use uuid::Uuid;
 
-pub use self::{keys::keys, migrate::migrate};
 use self::{admin::Admin, output::Output};
+pub use self::{keys::keys, migrate::migrate};
 use crate::config::Config;
 
 /// Runs a command of an administrator.

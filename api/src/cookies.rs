@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_cookie_is_out_of_reach_of_scripts_and_foreign_pages() {
-        let header = cookies().set(&"abc".into(), Duration::from_secs(60)).unwrap();
+        let header = cookies().set(&"abc".into(), Duration::from_mins(1)).unwrap();
         assert_eq!(header, "refreshToken=abc; HttpOnly; SameSite=Strict; Secure; Path=/api; Max-Age=60");
         assert_eq!(
             cookies().clear().unwrap(),

@@ -1,7 +1,9 @@
 //! Every error that a client can get, and its status, code and words, decided in one place.
 
 use axum::response::{IntoResponse, Response};
-use gatefold_shared::{jwt::VerifyError, problem::Problem, redis::RedisError, revocation::Denied, tickets::TicketError};
+use gatefold_shared::{
+    jwt::VerifyError, problem::Problem, redis::RedisError, revocation::Denied, tickets::TicketError,
+};
 use http::{HeaderValue, StatusCode, header};
 use tracing::error;
 

@@ -8,11 +8,13 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
 use crate::layout::Layout;
+use crate::poll::eventually;
 use crate::programs;
 
 /// Keeps the directory of a test's cluster, with its logs, when set.
@@ -55,7 +57,8 @@ pub async fn guard(dir: &Path) -> Result<()> {
     let cluster = Cluster::open(dir)?;
     cluster.down().await?;
     if std::env::var_os(KEEP).is_none() {
-        fs::remove_dir_all(dir)?;
+        // What was killed a moment ago may still be writing.
+        eventually(Duration::from_secs(10), || async { Ok(fs::remove_dir_all(dir)?) }).await?;
     }
     Ok(())
 }

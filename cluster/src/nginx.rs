@@ -75,8 +75,9 @@ pub(crate) fn write_upstreams(layout: &Layout, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// One replica must be counted dead only for a moment, and never because of a few resets: with all of them counted
-/// dead nobody is served.
+/// No replica is ever counted dead: for a second or two after it is back Nginx would leave it alone, and when the other
+/// one restarts just then nobody is served. To find out anew with each request costs nothing on one machine, where the
+/// port of a dead process refuses at once.
 fn upstream(state: &State, kind: Kind, more: &str) -> String {
     let name = kind.as_str();
     let mut text = format!("upstream {name} {{\n    zone {name} 128k;\n    least_conn;\n");
@@ -84,7 +85,7 @@ fn upstream(state: &State, kind: Kind, more: &str) -> String {
     let others = state.settings.upstreams.iter().filter(|(of, _)| *of == kind).map(|(_, address)| address.to_string());
     let servers: Vec<String> = replicas.chain(others).collect();
     for server in &servers {
-        let _ = writeln!(text, "    server {server} max_fails=20 fail_timeout=1s;");
+        let _ = writeln!(text, "    server {server} max_fails=0;");
     }
     if servers.is_empty() {
         text += "    server 127.0.0.1:9 down;\n";

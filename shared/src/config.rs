@@ -134,8 +134,7 @@ fn try_parse<C: Parser>(arguments: impl Iterator<Item = OsString>) -> Result<C, 
             Ok(_) => return Err(problems),
             Err(error) => error,
         };
-        let bad_argument =
-            (error.kind() == ErrorKind::ValueValidation).then(|| argument_of(&error, &command)).flatten();
+        let bad_argument = has_bad_value(&error).then(|| argument_of(&error, &command)).flatten();
         let text = error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         let Some(id) = bad_argument else {
             problems.push(Problem { text, error: Some(error) });
@@ -144,6 +143,13 @@ fn try_parse<C: Parser>(arguments: impl Iterator<Item = OsString>) -> Result<C, 
         problems.push(Problem { text, error: None });
         command = without_check(command, &id);
     }
+}
+
+/// Whether `error` complains of a value that is there, and not of one that is missing.
+fn has_bad_value(error: &clap::Error) -> bool {
+    let value = error.get(ContextKind::InvalidValue);
+    matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue)
+        && matches!(value, Some(ContextValue::String(value)) if !value.is_empty())
 }
 
 /// The id of the argument that `error` complains of, if it is one of the top-level command's.
@@ -185,6 +191,8 @@ mod tests {
         store: StoreConfig,
         #[command(flatten)]
         proxy: ProxyConfig,
+        #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+        secure: bool,
     }
 
     fn problems(arguments: &[&str]) -> Vec<String> {
@@ -203,10 +211,19 @@ mod tests {
 
     #[test]
     fn every_bad_value_is_reported_at_once() {
-        let problems = problems(&["--backend-timeout", "soon", "--trusted-proxies", "10.0.0.0/99"]);
-        assert_eq!(problems.len(), 2, "{problems:?}");
+        let problems =
+            problems(&["--backend-timeout", "soon", "--secure", "perhaps", "--trusted-proxies", "10.0.0.0/99"]);
+        assert_eq!(problems.len(), 3, "{problems:?}");
         assert!(problems[0].contains("--backend-timeout"), "{problems:?}");
-        assert!(problems[1].contains("--trusted-proxies"), "{problems:?}");
+        assert!(problems[1].contains("--secure"), "{problems:?}");
+        assert!(problems[2].contains("--trusted-proxies"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_value_that_is_missing_ends_the_list() {
+        for arguments in [&["--secure", "perhaps", "--backend-timeout"][..], &["--backend-timeout="], &["--secure="]] {
+            assert!(!problems(arguments).is_empty(), "{arguments:?}");
+        }
     }
 
     #[test]

@@ -71,8 +71,8 @@ pub struct Redis {
     builder: Builder,
     ack_replicas: i64,
     call_timeout: Duration,
-    /// When a connection was last lost and made again.
-    came_back: Arc<Mutex<Option<Instant>>>,
+    /// When Redis was last seen to be away, or to come back.
+    last_away: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Redis {
@@ -96,13 +96,13 @@ impl Redis {
         policy.set_jitter(20);
         builder.set_policy(policy);
         let pool = builder.build_pool(CONNECTIONS)?;
-        let came_back = Arc::default();
+        let last_away = Arc::default();
         for client in pool.clients() {
-            life.spawn(watch(client.reconnect_rx(), Arc::clone(&came_back)));
+            life.spawn(watch(client.reconnect_rx(), client.error_rx(), Arc::clone(&last_away)));
         }
         drop(pool.connect());
         let ack_replicas = i64::from(config.redis_ack_replicas);
-        Ok(Self { pool, time: RedisTime::default(), builder, ack_replicas, call_timeout, came_back })
+        Ok(Self { pool, time: RedisTime::default(), builder, ack_replicas, call_timeout, last_away })
     }
 
     /// How long one call may take.
@@ -118,8 +118,12 @@ impl Redis {
     /// Whether it is some time since this replica last found Redis again. While it is not, the others may still be busy
     /// putting right what they could not finish when it went.
     pub fn is_settled(&self) -> bool {
-        let came_back = *self.came_back.lock().unwrap_or_else(PoisonError::into_inner);
-        came_back.is_none_or(|at| at.elapsed() >= SETTLING)
+        let mut last_away = self.last_away.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is asked while Redis is away waits, and is the first that Redis hears when it is back.
+        if !self.pool.clients().iter().all(ClientLike::is_connected) {
+            *last_away = Some(Instant::now());
+        }
+        last_away.is_none_or(|at| at.elapsed() >= SETTLING)
     }
 
     /// Asks Redis whether it is there.
@@ -233,12 +237,27 @@ async fn evaluate<R: FromValue>(
     }
 }
 
-/// Notes when a connection is made again; the first time is no return.
-async fn watch(mut connected: broadcast::Receiver<Server>, came_back: Arc<Mutex<Option<Instant>>>) {
+/// Notes when a connection is lost, cannot be made or is made again; the first time is no return. Its loss counts too,
+/// because requests may be quicker than this task when it is made again.
+async fn watch(
+    mut connected: broadcast::Receiver<Server>,
+    mut lost: broadcast::Receiver<(Error, Option<Server>)>,
+    last_away: Arc<Mutex<Option<Instant>>>,
+) {
     let mut first = true;
-    while !matches!(connected.recv().await, Err(RecvError::Closed)) {
-        if !std::mem::take(&mut first) {
-            *came_back.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    loop {
+        let is_first = tokio::select! {
+            event = connected.recv() => match event {
+                Err(RecvError::Closed) => return,
+                _ => std::mem::take(&mut first),
+            },
+            event = lost.recv() => match event {
+                Err(RecvError::Closed) => return,
+                _ => false,
+            },
+        };
+        if !is_first {
+            *last_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
     }
 }

@@ -13,8 +13,7 @@ use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Bearer, Caller, Json},
-    limits,
-    password_rules,
+    limits, password_rules,
     state::App,
     users::{self, UserError},
 };

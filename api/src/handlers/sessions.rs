@@ -9,8 +9,8 @@ use gatefold_shared::revocation::{Ended, Why};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
-use uuid::Uuid;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::session_response::set_cookie;
 use crate::{

@@ -22,7 +22,7 @@ pub(super) async fn copy_to(template: &Path, data: &Path) -> bool {
     if !template.exists() {
         return false;
     }
-    let copied = copy(template, data).await.is_ok();
+    let copied = copy(template, data, data).await.is_ok();
     if !copied {
         fs::remove_dir_all(data).ok();
     }
@@ -33,13 +33,14 @@ pub(super) async fn copy_to(template: &Path, data: &Path) -> bool {
 pub(super) async fn keep(data: &Path, template: &Path) -> Result<()> {
     let folder = template.parent().context("a template is in a folder")?;
     let copied = tempfile::Builder::new().prefix("template-unfinished-").tempdir_in(folder)?;
-    copy(data, &copied.path().join("data")).await?;
+    copy(data, &copied.path().join("data"), data).await?;
     fs::rename(copied.path().join("data"), template).ok();
     Ok(())
 }
 
-async fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Works beside `data`, so that it is known as the cluster's own should its starter be killed.
+async fn copy(from: &Path, to: &Path, data: &Path) -> Result<()> {
     let mut command = Command::new("cp");
-    command.arg("-a").arg(from).arg(to);
+    command.arg("-a").arg(from).arg(to).current_dir(data.parent().context("a data directory is in a folder")?);
     run(command).await
 }

@@ -19,7 +19,8 @@ use crate::{config::Config, state::AppState};
 const PIPE: usize = 1024;
 
 fn app() -> App {
-    let config = Config::parse_from(["gatefold-ws", "--redis-url", "redis://127.0.0.1:1", "--revocation-staleness-limit=0"]);
+    let config =
+        Config::parse_from(["gatefold-ws", "--redis-url", "redis://127.0.0.1:1", "--revocation-staleness-limit=0"]);
     let life = Lifecycle::begin().expect("signals");
     let keys = LiveKeys::verifying(&[]).expect("no keys");
     let redis = Redis::connect(&config.store, &life).expect("a good URL");

@@ -1,0 +1,149 @@
+//! The commands of `gatefold-api`, as an operator runs them, each test on a database of its own.
+
+use std::process::{Output, Stdio};
+
+use sqlx::{Connection, PgConnection};
+use tokio::{io::AsyncWriteExt, process::Command, task::JoinSet};
+
+use crate::harness::shared;
+
+/// An empty database.
+#[derive(Clone)]
+struct Database {
+    url: String,
+}
+
+impl Database {
+    async fn empty(name: &'static str) -> Self {
+        let app = shared().await;
+        let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::raw_sql(statement).execute(&mut app.postgres().await).await.unwrap();
+        let (server, _) =
+            app.cluster.database_url().rsplit_once('/').map(|(s, d)| (s.to_owned(), d.to_owned())).unwrap();
+        Self { url: format!("{server}/{name}") }
+    }
+
+    async fn migrated(name: &'static str) -> Self {
+        let database = Self::empty(name).await;
+        succeeded(&database.run(&["migrate"], "").await);
+        database
+    }
+
+    async fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-api"));
+        command.args(arguments).env_clear().env("DATABASE_URL", &self.url).env("ARGON2_MEMORY_KIB", "64");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut stdin = process.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).await.ok(); // One that refuses before it reads closes it.
+        drop(stdin);
+        process.wait_with_output().await.unwrap()
+    }
+
+    async fn users(&self) -> Vec<(String, String)> {
+        let mut postgres = PgConnection::connect(&self.url).await.unwrap();
+        let all = sqlx::query_as("SELECT username, password_hash FROM users ORDER BY id");
+        all.fetch_all(&mut postgres).await.unwrap()
+    }
+}
+
+#[track_caller]
+fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// It failed with a message for a person; what it said.
+#[track_caller]
+fn failed(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said.starts_with("error: ") && !said.contains("panicked"), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn the_schema_goes_up_and_down_and_up_again() {
+    let database = Database::empty("migrate_up_and_down").await;
+    let up = succeeded(&database.run(&["migrate"], "").await);
+    assert!(up.contains("The schema is at 2"), "{up}");
+    assert_eq!(succeeded(&database.run(&["migrate"], "").await), up, "again it changes nothing");
+    assert!(database.users().await.is_empty(), "nobody has an account unasked");
+    loop {
+        let down = succeeded(&database.run(&["migrate", "--revert"], "").await);
+        if down.contains("empty") {
+            break;
+        }
+    }
+    let nothing_left = failed(&database.run(&["migrate", "--revert"], "").await);
+    assert!(nothing_left.contains("no migration to take back"), "{nothing_left}");
+    assert_eq!(succeeded(&database.run(&["migrate"], "").await), up);
+    assert!(database.users().await.is_empty());
+}
+
+#[tokio::test]
+async fn several_machines_may_migrate_at_once() {
+    let database = Database::empty("migrate_at_once").await;
+    let mut machines = JoinSet::new();
+    for _ in 0..6 {
+        let database = database.clone();
+        machines.spawn(async move { succeeded(&database.run(&["migrate"], "").await) });
+    }
+    let mut said = machines.join_all().await;
+    said.dedup();
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
+#[tokio::test]
+async fn without_a_database_a_command_says_so() {
+    let nowhere = Database { url: "postgres://nobody@127.0.0.1:9/nowhere".to_owned() };
+    let said = failed(&nowhere.run(&["migrate"], "").await);
+    assert!(said.contains("cannot reach Postgres") && said.contains("DATABASE_URL"), "{said}");
+}
+
+#[tokio::test]
+async fn without_a_schema_adding_a_user_says_what_to_do() {
+    let database = Database::empty("user_without_schema").await;
+    let said = failed(&database.run(&["user", "add", "alice"], "a good password\n").await);
+    assert!(said.contains("gatefold-api migrate"), "{said}");
+}
+
+#[tokio::test]
+async fn a_user_is_added_with_the_first_line_as_password() {
+    let database = Database::migrated("user_add").await;
+    let said = succeeded(&database.run(&["user", "add", "Alice"], "a good password\nnot this\n").await);
+    assert!(said.starts_with("Added Alice"), "{said}");
+    succeeded(&database.run(&["user", "add", "bob"], "no line break").await);
+    succeeded(&database.run(&["user", "add", "carol"], "from windows\r\n").await);
+    let users = database.users().await;
+    assert_eq!(users.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["Alice", "bob", "carol"]);
+    assert!(users.iter().all(|(_, hash)| hash.starts_with("$argon2id$v=19$m=64,t=2,p=1$")), "{users:?}");
+}
+
+#[tokio::test]
+async fn a_name_is_taken_in_any_case_of_letters() {
+    let database = Database::migrated("user_taken").await;
+    succeeded(&database.run(&["user", "add", "Alice"], "a good password").await);
+    for name in ["Alice", "alice", "ALICE"] {
+        let said = failed(&database.run(&["user", "add", name], "a good password").await);
+        assert!(said.contains("is taken"), "{said}");
+    }
+    assert_eq!(database.users().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_bad_name_or_password_is_refused() {
+    let database = Database::migrated("user_refused").await;
+    for name in ["", "al", &"a".repeat(65), "two words", "alice@example.com", "al\u{ed}ce", "a'; DROP TABLE users; --"]
+    {
+        let said = failed(&database.run(&["user", "add", name], "a good password").await);
+        assert!(said.contains("3 to 64"), "{name}: {said}");
+    }
+    for password in ["", "\n", "seven77", &"x".repeat(257)] {
+        let said = failed(&database.run(&["user", "add", "alice"], password).await);
+        assert!(said.contains("8 to 256"), "{said}");
+    }
+    let said = database.run(&["user", "add"], "").await;
+    assert_eq!(said.status.code(), Some(64), "{said:?}");
+    assert!(database.users().await.is_empty());
+}

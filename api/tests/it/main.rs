@@ -1,0 +1,30 @@
+//! The REST replica as its clients, its operators and its attackers meet it: real binaries behind a real Nginx, on a real
+//! Postgres and a real Redis.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod account;
+mod commands;
+mod garbage;
+mod harness;
+mod health;
+mod keys;
+mod limits;
+mod login;
+mod logout;
+mod lost_answers;
+mod openapi;
+mod outages;
+mod protected;
+mod refresh;
+mod replay;
+mod replicas;
+mod retries;
+mod revocation;
+mod routing;
+mod same_origin;
+mod secrets;
+mod sessions;
+mod shutdown;
+mod startup;
+mod storm;

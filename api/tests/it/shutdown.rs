@@ -1,0 +1,153 @@
+//! The end of a replica: asked for, it finishes what it has begun; unasked for, the others take over.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use gatefold_cluster::Signal;
+use http::header;
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+
+use crate::harness::{Answer, Door, PASSWORD, Requester, TestApp, eventually, two_replicas};
+
+/// A draining replica asks to be left alone: its answers end their connections.
+async fn is_draining(replica: &Requester) {
+    eventually("it is draining", async || {
+        let answer = replica.try_get("/api/health").await;
+        matches!(answer, Ok(answer) if answer.header(header::CONNECTION) == Some("close"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_finished() {
+    const LOG_INS: usize = 6;
+    let app = TestApp::start(two_replicas().postgres_through_proxy()).await;
+    app.add_user("shutdown.flight").await;
+    let faults = app.cluster.postgres_faults().unwrap();
+    faults.stall(); // Each log-in now waits, all but one for a new connection.
+    let before = faults.connections();
+    let mut log_ins = JoinSet::new();
+    for _ in 0..LOG_INS {
+        let mut client = app.anonymous().at(Door::Replica(0));
+        log_ins.spawn(async move { client.try_login("shutdown.flight", PASSWORD).await });
+    }
+    eventually("all of them wait for postgres", async || faults.connections() >= before + LOG_INS - 1).await;
+    app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
+    let replica = app.anonymous().at(Door::Replica(0));
+    is_draining(&replica).await;
+    faults.pass();
+    for log_in in log_ins.join_all().await {
+        assert_eq!(log_in.expect("an answer").status, 200);
+    }
+    app.cluster.await_exit("api-1", Duration::from_secs(5)).await.unwrap();
+    assert!(replica.try_get("/api/health").await.is_err(), "and then it is gone");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let app = TestApp::start(two_replicas().postgres_through_proxy()).await;
+    app.add_user("shutdown.twice").await;
+    let faults = app.cluster.postgres_faults().unwrap();
+    faults.stall();
+    let before = faults.connections();
+    let mut log_ins = JoinSet::new();
+    for _ in 0..2 {
+        let mut client = app.anonymous().at(Door::Replica(0));
+        log_ins.spawn(async move { client.try_login("shutdown.twice", PASSWORD).await });
+    }
+    eventually("one of them waits for postgres", async || faults.connections() > before).await;
+    app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
+    is_draining(&app.anonymous().at(Door::Replica(0))).await;
+    app.cluster.signal("api-1", Signal::SIGINT).unwrap();
+    app.cluster.await_exit("api-1", Duration::from_secs(3)).await.unwrap();
+}
+
+/// Clients that never pause until it is over, or one of them gets an answer that is not what it should be.
+#[derive(Clone, Default)]
+struct Load {
+    over: Rc<Cell<bool>>,
+    /// By each client.
+    served: Rc<RefCell<Vec<u32>>>,
+    failures: Rc<RefCell<Vec<String>>>,
+}
+
+impl Load {
+    fn add(&self, mut client: Requester, ask: impl AsyncFn(&mut Requester) -> reqwest::Result<Answer> + 'static) {
+        let load = self.clone();
+        let number = load.served.borrow().len();
+        load.served.borrow_mut().push(0);
+        drop(spawn_local(async move {
+            while !load.over.get() {
+                match ask(&mut client).await {
+                    Ok(answer) if answer.status < 300 => load.served.borrow_mut()[number] += 1,
+                    failure => {
+                        load.failures.borrow_mut().push(format!("{failure:?}"));
+                        load.over.set(true);
+                    }
+                }
+            }
+        }));
+    }
+
+    /// Waits until every client has been served this often again, so that none has an older request under way.
+    async fn go_on(&self, times: u32) {
+        let before = self.served.borrow().clone();
+        let all = || self.served.borrow().iter().zip(&before).all(|(served, before)| *served >= before + times);
+        eventually("requests are served", async || self.over.get() || all()).await;
+        assert!(self.failures.borrow().is_empty(), "after {} requests: {:#?}", self.total(), self.failures);
+    }
+
+    fn total(&self) -> u32 {
+        self.served.borrow().iter().sum()
+    }
+}
+
+async fn under_load(name: &str, app: &TestApp, what_happens: impl AsyncFnOnce(&Load)) {
+    let load = Load::default();
+    app.add_user(name).await;
+    let everybody = LocalSet::new();
+    everybody
+        .run_until(async {
+            for _ in 0..4 {
+                load.add(app.logged_in(name).await, async |client| client.try_refresh(None).await);
+                load.add(app.logged_in(name).await, async |client| client.try_get("/api/protected").await);
+            }
+            let own_name = name.to_owned();
+            load.add(app.anonymous(), async move |client| client.try_login(&own_name, PASSWORD).await);
+            load.go_on(3).await;
+            what_happens(&load).await;
+            load.go_on(3).await;
+            println!("{name}: {} requests were served", load.total());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn nobody_notices_that_the_replicas_restart_one_after_the_other() {
+    let app = TestApp::start(two_replicas()).await;
+    under_load("shutdown.rolling", &app, async |load| {
+        for replica in ["api-1", "api-2"] {
+            app.cluster.restart(replica).await.unwrap();
+            load.go_on(3).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_logged_out_when_a_replica_is_killed() {
+    let app = TestApp::start(two_replicas()).await;
+    under_load("shutdown.killed", &app, async |load| {
+        for replica in ["api-1", "api-2", "api-1"] {
+            app.cluster.kill(replica).await.unwrap();
+            load.go_on(3).await;
+            app.cluster.start_process(replica).await.unwrap();
+            app.is_ready().await;
+            load.go_on(3).await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,169 @@
+//! A replica that cannot work says why, all of it, and ends with exit code 64.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+/// The replica with the keys in `keys` and nothing of our environment.
+fn replica(keys: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-api"));
+    command.env_clear().env("HOST", "127.0.0.1").env("PORT", "0").env("METRICS_PORT", "0");
+    command.env("PRIVATE_KEY_PATH", keys.join("private.pem")).env("PUBLIC_KEY_PATH", keys.join("public.pem"));
+    command.env("REFRESH_KEY_PATH", keys.join("refresh.key"));
+    command
+}
+
+fn keys() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../generate-keys.sh");
+    let made = Command::new(script).arg("--dir").arg(folder.path()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    folder
+}
+
+#[track_caller]
+fn assert_unusable(output: &Output, complaints: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    for complaint in complaints {
+        assert!(said.contains(complaint), "{complaint:?} is not in {said}");
+    }
+    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
+}
+
+#[test]
+fn each_key_that_is_missing_is_named_with_the_command_that_makes_it() {
+    let folder = TempDir::new().unwrap();
+    let output = replica(folder.path()).output().unwrap();
+    assert_unusable(&output, &["private.pem", "public.pem", "refresh.key", "./generate-keys.sh"]);
+}
+
+#[test]
+fn a_key_that_protects_nothing_is_refused() {
+    let keys = keys();
+    let path = |name: &str| keys.path().join(name);
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).current_dir(keys.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024", "-out", "short.pem"]);
+    openssl(&["pkey", "-in", "short.pem", "-pubout", "-out", "short-public.pem"]);
+    openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "elliptic.pem"]);
+    std::fs::write(path("short.key"), "c2hvcnQ=\n").unwrap();
+    std::fs::write(path("text.key"), "not base64, though it is longer than thirty-two bytes\n").unwrap();
+    for (variable, file, complaint) in [
+        ("PUBLIC_KEY_PATH", "short-public.pem", "1024 bits are too few"),
+        ("PUBLIC_KEY_PATH", "private.pem", "not a public key"),
+        ("PRIVATE_KEY_PATH", "short.pem", "not a usable RSA private key"),
+        ("PRIVATE_KEY_PATH", "elliptic.pem", "not a usable RSA private key"),
+        ("PRIVATE_KEY_PATH", "public.pem", "holds a PUBLIC KEY"),
+        ("REFRESH_KEY_PATH", "short.key", "32 random bytes"),
+        ("REFRESH_KEY_PATH", "text.key", "32 random bytes"),
+    ] {
+        let output = replica(keys.path()).env(variable, path(file)).output().unwrap();
+        assert_unusable(&output, &[file, complaint]);
+    }
+    let other = self::keys();
+    let output = replica(keys.path()).env("PUBLIC_KEY_PATH", other.path().join("public.pem")).output().unwrap();
+    assert_unusable(&output, &["the public half of PRIVATE_KEY_PATH is not among PUBLIC_KEY_PATH"]);
+}
+
+#[test]
+fn no_part_of_a_key_is_in_a_complaint() {
+    let keys = keys();
+    let secret = std::fs::read_to_string(keys.path().join("private.pem")).unwrap();
+    let output = replica(keys.path()).env("REFRESH_KEY_PATH", keys.path().join("private.pem")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    assert!(secret.lines().all(|line| !said.contains(line)), "{said}");
+}
+
+#[test]
+fn several_bad_settings_are_reported_at_once() {
+    let keys = keys();
+    let mut command = replica(keys.path());
+    command.env("PORT", "seventy").env("ACCESS_TOKEN_EXPIRY", "soon").env("TRUSTED_PROXIES", "10.0.0.0/99");
+    command.env("REFRESH_REUSE_GRACE", "31s").env("COOKIE_NAME", "a;b").env("COOKIE_SECURE", "perhaps");
+    command.args(["--argon2-passes", "0"]);
+    let complaints = [
+        "--port",
+        "--access-token-expiry",
+        "--trusted-proxies",
+        "--refresh-reuse-grace",
+        "--cookie-name",
+        "--cookie-secure",
+        "--argon2-passes",
+    ];
+    assert_unusable(&command.output().unwrap(), &complaints);
+}
+
+#[test]
+fn settings_that_do_not_fit_together_are_refused() {
+    let keys = keys();
+    let mut command = replica(keys.path());
+    command.env("COOKIE_NAME", "__Secure-refresh").env("COOKIE_SECURE", "false");
+    command.env("ACCESS_TOKEN_EXPIRY", "8d").env("REFRESH_TOKEN_EXPIRY", "7d");
+    assert_unusable(&command.output().unwrap(), &["__Secure-", "ACCESS_TOKEN_EXPIRY must not be longer"]);
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gatefold-api")).arg("--no-such-setting").output().unwrap();
+    assert_unusable(&output, &["--no-such-setting"]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let keys = keys();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for variable in ["PORT", "METRICS_PORT"] {
+        let output = replica(keys.path()).env(variable, &port).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(variable) && said.contains(&port), "{said}");
+    }
+}
+
+#[test]
+fn help_names_every_setting_and_no_secret() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-api"));
+    command.arg("--help").env_clear().env("DATABASE_URL", "postgres://u:hunter2@h/d").env("DB_PASSWORD", "hunter2");
+    let output = command.env("REDIS_URL", "redis://:hunter2@h").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    for name in [
+        "PORT",
+        "METRICS_PORT",
+        "HOST",
+        "MAX_CONNECTIONS",
+        "DATABASE_URL",
+        "DB_HOST",
+        "DB_PORT",
+        "DB_USER",
+        "DB_PASSWORD",
+        "DB_NAME",
+        "REDIS_URL",
+        "BACKEND_TIMEOUT",
+        "PRIVATE_KEY_PATH",
+        "PUBLIC_KEY_PATH",
+        "REFRESH_KEY_PATH",
+        "ACCESS_TOKEN_EXPIRY",
+        "REFRESH_TOKEN_EXPIRY",
+        "SESSION_ABSOLUTE_EXPIRY",
+        "REFRESH_REUSE_GRACE",
+        "COOKIE_NAME",
+        "COOKIE_SECURE",
+        "ALLOWED_ORIGINS",
+        "TRUSTED_PROXIES",
+        "ARGON2_MEMORY_KIB",
+        "ARGON2_PASSES",
+        "ARGON2_QUEUE",
+        "LOG_LEVEL",
+    ] {
+        assert!(help.contains(&format!("[env: {name}")), "{name} is not in {help}");
+    }
+    assert!(!help.contains("hunter2"), "{help}");
+}
