@@ -166,7 +166,7 @@ async fn a_disabled_user_is_out_at_once_and_learns_it_only_by_the_right_password
     let said = administer(app, &["user", "disable", "ADMIN.disable"], "").await;
     assert_eq!((said["state"].as_str(), said["sessionsEnded"].as_u64()), (Some("disabled"), Some(1)), "{said}");
     is_refused_everywhere(&client).await;
-    assert_eq!(client.refresh().await.summary(), "401 session_revoked");
+    assert_eq!(client.clone().refresh().await.summary(), "401 session_revoked");
     assert_eq!(app.anonymous().login("admin.disable", PASSWORD).await.summary(), "403 account_disabled");
     assert_eq!(app.anonymous().login("admin.disable", "wrong password").await.summary(), "401 invalid_credentials");
     administer(app, &["user", "enable", "admin.disable"], "").await;

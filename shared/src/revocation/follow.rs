@@ -164,6 +164,10 @@ impl Reader {
         self.heard_at = Instant::now();
         // It goes on trying, and says so when it has succeeded, also when nobody waits for that.
         let _ = timeout(self.revocations.redis.call_timeout(), self.subscriber.force_reconnection()).await;
+        if self.subscriber.is_clustered() {
+            // Nodes that are still connected stay so, and report nothing; but a slot may have moved between them.
+            self.subscribe().await;
+        }
     }
 
     /// Publishes to ourselves, beside every channel.
