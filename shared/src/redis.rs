@@ -71,7 +71,7 @@ pub struct Redis {
     builder: Builder,
     ack_replicas: i64,
     call_timeout: Duration,
-    /// When Redis was last seen to be away, or to come back.
+    /// When Redis was last seen to be away (a call failed, a connection was lost), or to come back.
     last_away: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -118,11 +118,11 @@ impl Redis {
     /// Whether it is some time since this replica last found Redis again. While it is not, the others may still be busy
     /// putting right what they could not finish when it went.
     pub fn is_settled(&self) -> bool {
-        let mut last_away = self.last_away.lock().unwrap_or_else(PoisonError::into_inner);
         // What is asked while Redis is away waits, and is the first that Redis hears when it is back.
         if !self.pool.clients().iter().all(ClientLike::is_connected) {
-            *last_away = Some(Instant::now());
+            note(&self.last_away);
         }
+        let last_away = *self.last_away.lock().unwrap_or_else(PoisonError::into_inner);
         last_away.is_none_or(|at| at.elapsed() >= SETTLING)
     }
 
@@ -159,6 +159,8 @@ impl Redis {
         histogram!("redis_script_duration_seconds", "script" => script.name).record(started.elapsed());
         if result.is_err() {
             counter!("redis_script_errors_total", "script" => script.name).increment(1);
+            // Most often the first to know: a silent network breaks no connection for a while.
+            note(&self.last_away);
         }
         result
     }
@@ -257,9 +259,13 @@ async fn watch(
             },
         };
         if !is_first {
-            *last_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            note(&last_away);
         }
     }
+}
+
+fn note(last_away: &Mutex<Option<Instant>>) {
+    *last_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
 }
 
 async fn within<R>(until: Instant, call: impl Future<Output = Result<R, Error>>) -> Result<R, RedisError> {
