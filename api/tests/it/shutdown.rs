@@ -115,8 +115,10 @@ async fn under_load(name: &str, app: &TestApp, what_happens: impl AsyncFnOnce(&L
                 load.add(app.logged_in(name).await, async |client| client.try_refresh(None).await);
                 load.add(app.logged_in(name).await, async |client| client.try_get("/api/protected").await);
             }
-            let own_name = name.to_owned();
-            load.add(app.anonymous(), async move |client| client.try_login(&own_name, PASSWORD).await);
+            // Somebody else, whose many sessions end nobody's but their own oldest.
+            let somebody = format!("{name}.logs-in");
+            app.add_user(&somebody).await;
+            load.add(app.anonymous(), async move |client| client.try_login(&somebody, PASSWORD).await);
             load.go_on(3).await;
             what_happens(&load).await;
             load.go_on(3).await;
