@@ -83,7 +83,7 @@ async fn a_socket_that_is_opened_while_its_session_ends_never_survives() {
         let fate = tokio::join!(opening, ending).0;
         match fate {
             Fate::Refused => {
-                head_start.store(head_start.load(Ordering::Relaxed).saturating_sub(100), Ordering::Relaxed)
+                head_start.store(head_start.load(Ordering::Relaxed).saturating_sub(100), Ordering::Relaxed);
             }
             Fate::ClosedBefore => {}
             Fate::ClosedAfter => _ = head_start.fetch_add(100, Ordering::Relaxed),
