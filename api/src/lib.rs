@@ -48,6 +48,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
     let max_connections = config.listen.max_connections;
     let proxies = config.proxy.trusted_proxies.clone();
     let app = AppState::new(config, keys, &life)?;
+    app.revocations.caught_up(app.redis.call_timeout()).await;
     info!(address = %listener.local_addr()?, "serving");
     let router = router::router(app.clone(), proxies);
     let http = http_server::serve(listener, router, max_connections, life.clone());

@@ -1,20 +1,37 @@
-//! Passwords: Argon2id, off the runtime's threads, in a pool that cannot grow.
+//! Passwords: Argon2id, on threads of its own, in a pool that cannot grow.
 //!
 //! A hash costs a core for tens of milliseconds and 19 MiB. As many run at once as there are cores, a bounded number waits,
-//! and the rest is refused: a storm of log-ins must not starve what is cheap. The memory is kept between hashes, because
-//! getting it fresh from the system costs nearly as much as the hash.
+//! and the rest is refused: a storm of log-ins must not starve what is cheap. For the same reason the threads give way to
+//! all others. The memory is kept between hashes, because getting it fresh from the system costs nearly as much as the hash.
 
 mod hash;
 
-use std::{num::NonZero, sync::Arc, thread::available_parallelism};
+use std::{
+    io,
+    num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::{self, available_parallelism},
+};
 
 use metrics::{counter, gauge, histogram};
+use rustix::{process::setpriority_process, thread::gettid};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
+use tracing::{error, warn};
 
 use self::hash::{HashError, Hasher};
 pub use self::hash::{ParameterError, Verdict};
 use crate::config::PasswordConfig;
+
+/// The lowest priority of a thread that still gets its turn (`nice`).
+const YIELDING: i32 = 19;
 
 /// Why no answer about a password can be given.
 #[derive(Debug, thiserror::Error)]
@@ -30,23 +47,44 @@ pub enum PasswordError {
     Ended,
 }
 
-/// The pool.
+/// Why there is no pool.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The parameters are none that Argon2 knows.
+    #[error("ARGON2_MEMORY_KIB, ARGON2_PASSES: {0}")]
+    Parameters(#[from] ParameterError),
+    /// The system gives no threads.
+    #[error("starting threads: {0}")]
+    Threads(#[from] io::Error),
+}
+
+type Work = Box<dyn FnOnce(&Hasher) + Send>;
+
+/// A hash that runs or waits.
+struct Job {
+    work: Work,
+    admitted: OwnedSemaphorePermit,
+    since: Instant,
+}
+
+/// The pool. Its threads end with it.
 pub struct Passwords {
-    hasher: Arc<Hasher>,
+    jobs: Sender<Job>,
     /// One permit for each hash that runs or waits.
     admitted: Arc<Semaphore>,
-    /// One permit for each core.
-    running: Arc<Semaphore>,
 }
 
 impl Passwords {
-    pub fn new(config: &PasswordConfig) -> Result<Self, ParameterError> {
+    pub fn new(config: &PasswordConfig) -> Result<Self, StartError> {
         let cores = available_parallelism().map_or(1, NonZero::get);
-        Ok(Self {
-            hasher: Arc::new(Hasher::new(config.argon2_memory_kib, config.argon2_passes)?),
-            admitted: Arc::new(Semaphore::new(cores + config.argon2_queue)),
-            running: Arc::new(Semaphore::new(cores)),
-        })
+        let hasher = Arc::new(Hasher::new(config.argon2_memory_kib, config.argon2_passes)?);
+        let (jobs, waiting) = channel();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..cores {
+            let (hasher, waiting) = (Arc::clone(&hasher), Arc::clone(&waiting));
+            thread::Builder::new().name("argon2".to_owned()).spawn(move || work_off(&waiting, &hasher))?;
+        }
+        Ok(Self { jobs, admitted: Arc::new(Semaphore::new(cores + config.argon2_queue)) })
     }
 
     /// Whether `password` is the one behind `stored`. Without a stored hash (an unknown user) the answer is no, after the
@@ -65,7 +103,7 @@ impl Passwords {
     }
 
     /// Runs `work` when a core is free. Its place is given back when the work is done, not when its request is abandoned:
-    /// otherwise clients that hang up could pile up hashes without bound.
+    /// otherwise clients that hang up could pile up hashes without bound. What was abandoned before its turn is skipped.
     async fn on_a_core<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Hasher) -> Result<T, HashError> + Send + 'static,
@@ -75,17 +113,31 @@ impl Passwords {
             return Err(PasswordError::Busy);
         };
         gauge!("password_hashes_free_places").set(u32::try_from(self.admitted.available_permits()).unwrap_or(u32::MAX));
-        let waited = Instant::now();
-        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| PasswordError::Ended)?;
-        histogram!("password_hash_wait_seconds").record(waited.elapsed());
-        let hasher = Arc::clone(&self.hasher);
-        let task = spawn_blocking(move || {
-            let started = Instant::now();
-            let result = work(&hasher);
-            histogram!("password_hash_duration_seconds").record(started.elapsed());
-            drop((running, admitted));
-            result
+        let (done, result) = oneshot::channel();
+        let work = Box::new(move |hasher: &Hasher| {
+            if !done.is_closed() {
+                let _ = done.send(work(hasher)); // Whoever left meanwhile does not want it.
+            }
         });
-        Ok(task.await.map_err(|_| PasswordError::Ended)??)
+        let job = Job { work, admitted, since: Instant::now() };
+        self.jobs.send(job).map_err(|_| PasswordError::Ended)?;
+        Ok(result.await.map_err(|_| PasswordError::Ended)??)
+    }
+}
+
+/// The life of one thread of the pool.
+fn work_off(waiting: &Mutex<Receiver<Job>>, hasher: &Hasher) {
+    if let Err(error) = setpriority_process(Some(gettid()), YIELDING) {
+        warn!(%error, "password hashes do not give way to other work: their priority cannot be lowered");
+    }
+    loop {
+        let Ok(job) = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
+        histogram!("password_hash_wait_seconds").record(job.since.elapsed());
+        let started = Instant::now();
+        if catch_unwind(AssertUnwindSafe(|| (job.work)(hasher))).is_err() {
+            error!("a password hash panicked");
+        }
+        histogram!("password_hash_duration_seconds").record(started.elapsed());
+        drop(job.admitted);
     }
 }

@@ -71,7 +71,7 @@ impl AppState {
             audit: Audit::start(postgres.clone(), call_timeout, life),
             postgres,
             registration_is_open: config.registration == Registration::Open,
-            passwords: Passwords::new(&config.passwords).context("ARGON2_MEMORY_KIB, ARGON2_PASSES")?,
+            passwords: Passwords::new(&config.passwords)?,
             cookies: RefreshCookies::new(config.cookie),
             allowed_origins: config.proxy.allowed_origins,
             draining: life.draining().clone(),

@@ -21,7 +21,10 @@ use fred::{
     types::{ClusterHash, CustomCommand},
 };
 use metrics::{counter, gauge};
-use tokio::{sync::broadcast, time::Instant};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, sleep, timeout},
+};
 use uuid::Uuid;
 
 pub use self::entry::{Entry, Why};
@@ -113,6 +116,17 @@ impl Revocations {
     /// Whether revocations arrive here: everything was read, and what is published comes back.
     pub fn is_ready(&self) -> bool {
         self.state.hearing.is_confirmed()
+    }
+
+    /// Waits until [`Self::is_ready`], but not longer than `patience`: a replica that has just started should not answer
+    /// before it knows what was revoked, and must answer, if only that it is not ready, when Redis is away.
+    pub async fn caught_up(&self, patience: Duration) {
+        let ready = async {
+            while !self.is_ready() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = timeout(patience, ready).await;
     }
 
     /// Revocations as they become known here.

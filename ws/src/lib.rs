@@ -36,8 +36,9 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, li
     keys.follow(&life).context("listening for signals")?;
     let address = SocketAddr::new(config.listen.host, config.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
-    info!(address = %listener.local_addr()?, "serving sockets");
     let app = AppState::new(&config, keys, redis, life.clone()).context("REDIS_URL")?;
+    app.revocations.caught_up(app.redis.call_timeout()).await;
+    info!(address = %listener.local_addr()?, "serving sockets");
     let proxies = TrustedProxies::new(config.proxy.trusted_proxies);
     let http = http_server::serve(
         listener,
