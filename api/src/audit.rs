@@ -43,6 +43,7 @@ pub enum Kind {
     UserDisabled,
     UserEnabled,
     UserDeleted,
+    KeysChanged,
 }
 
 impl Kind {
@@ -60,6 +61,7 @@ impl Kind {
             Self::UserDisabled => "user_disabled",
             Self::UserEnabled => "user_enabled",
             Self::UserDeleted => "user_deleted",
+            Self::KeysChanged => "keys_changed",
         }
     }
 }

@@ -14,7 +14,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::handlers;
 
-/// The description. Every route of the router is listed here; a test holds the two together.
+/// The description. Every route of the router is listed here; a test below holds the two together.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Gatefold", description = "Log-in, sessions and realtime sockets. Every error is `application/problem+json` (RFC 9457) with a stable `code`."),
@@ -84,4 +84,20 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
         response
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let router = include_str!("router.rs");
+        let mut routes: Vec<_> = router.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        routes.sort_unstable();
+        let description = Description::openapi();
+        let mut described: Vec<_> = description.paths.paths.keys().map(String::as_str).collect();
+        described.sort_unstable();
+        assert_eq!(routes, described);
+    }
 }

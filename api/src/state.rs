@@ -6,11 +6,13 @@ use anyhow::Context;
 use gatefold_shared::{
     jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, origin::Origin, redis::Redis, revocation::Revocations,
 };
+use serde_json::json;
 use sqlx::PgPool;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    audit::Audit,
+    audit::{Audit, Event, Kind},
     config::{Config, Registration},
     cookies::RefreshCookies,
     families::{Families, Lifetimes},
@@ -62,7 +64,8 @@ impl AppState {
         let call_timeout = config.store.call_timeout();
         let postgres = postgres::connect(&config.database, call_timeout).context("DATABASE_URL")?;
         let limit_wait = config.store.limit_wait();
-        Ok(Arc::new(Self {
+        let reloaded = keys.reloaded();
+        let app = Arc::new(Self {
             limits: Limits::start(config.limits, redis.clone(), limit_wait, life),
             families,
             revocations,
@@ -75,6 +78,16 @@ impl AppState {
             cookies: RefreshCookies::new(config.cookie),
             allowed_origins: config.proxy.allowed_origins,
             draining: life.draining().clone(),
-        }))
+        });
+        life.spawn_forever("record key changes", record_key_changes(Arc::clone(&app), reloaded));
+        Ok(app)
+    }
+}
+
+/// Each replica records which key it signs with from now on: whoever reads the audit sees that none was left behind.
+async fn record_key_changes(app: App, mut reloaded: watch::Receiver<()>) {
+    while reloaded.changed().await.is_ok() {
+        let signs = app.keys.load().signer.kid().to_owned();
+        app.audit.record(Event::now(Kind::KeysChanged).with(json!({ "signs": signs })));
     }
 }

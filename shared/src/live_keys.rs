@@ -15,6 +15,7 @@ use arc_swap::{ArcSwap, Guard};
 use metrics::counter;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
@@ -51,6 +52,7 @@ pub struct LiveKeys<K> {
     read: Box<dyn Fn() -> Result<K, Vec<String>> + Send + Sync>,
     /// How the files looked before they were read for the first time.
     at_first: Looks,
+    reloaded: watch::Sender<()>,
 }
 
 impl LiveKeys<Verifier> {
@@ -69,12 +71,17 @@ impl<K: KeySet> LiveKeys<K> {
     ) -> Result<Arc<Self>, Vec<String>> {
         let at_first = look(&files);
         let now = ArcSwap::from_pointee(read()?);
-        Ok(Arc::new(Self { now, files, read: Box::new(read), at_first }))
+        Ok(Arc::new(Self { now, files, read: Box::new(read), at_first, reloaded: watch::Sender::new(()) }))
     }
 
     /// The keys of this moment.
     pub fn load(&self) -> Guard<Arc<K>> {
         self.now.load()
+    }
+
+    /// Tells whenever other keys have come into use.
+    pub fn reloaded(&self) -> watch::Receiver<()> {
+        self.reloaded.subscribe()
     }
 
     /// Keeps them up to date for as long as the replica lives.
@@ -113,6 +120,7 @@ impl<K: KeySet> LiveKeys<K> {
             Ok(keys) => {
                 self.now.store(Arc::new(keys));
                 self.tell("the keys were reloaded");
+                self.reloaded.send_replace(());
                 "reloaded"
             }
             Err(problems) => {

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod account;
+mod acknowledged;
 mod commands;
 mod garbage;
 mod harness;

@@ -92,7 +92,35 @@ async fn use_everything(app: &TestApp, secrets: &mut Secrets) {
         assert_eq!(alice.login("secrets.alice", "a-password-to-look-for").await.status, 200);
         secrets.add_session(&alice);
         refused_requests(&alice).await;
+        account_requests(&alice, secrets).await;
         assert_eq!(alice.logout().await.status, 200);
+    }
+}
+
+/// What else an account needs, with a ticket that is used and one that is wrong.
+async fn account_requests(alice: &Requester, secrets: &mut Secrets) {
+    let ticket = send(alice.request(Method::POST, "/api/ws-ticket")).await;
+    assert_eq!(ticket.status, 200, "{ticket:?}");
+    let ticket = ticket.json()["ticket"].as_str().unwrap().to_owned();
+    for ticket in [&ticket, "a-ticket-that-never-was"] {
+        secrets.add(ticket);
+        secrets.add(&sha256_hex(ticket.as_bytes()));
+        send(alice.at(Door::Nginx).request(Method::GET, &format!("/ws?ticket={ticket}"))).await;
+    }
+    for (path, body) in [
+        ("/api/register", json!({ "username": "secrets.alice", "password": "a-password-to-look-for" })),
+        (
+            "/api/password",
+            json!({ "currentPassword": "a-wrong-password", "newPassword": "a-newer-password-to-look-for" }),
+        ),
+        ("/api/password", json!({ "currentPassword": "a-password-to-look-for", "newPassword": "a-wrong-password" })),
+        ("/api/password", json!({ "currentPassword": "a-wrong-password", "newPassword": "a-password-to-look-for" })),
+    ] {
+        send(alice.request(Method::POST, path).json(&body)).await;
+    }
+    secrets.add("a-newer-password-to-look-for");
+    for path in ["/api/sessions", "/api/events", "/.well-known/jwks.json"] {
+        assert_eq!(alice.get(path).await.status, 200);
     }
 }
 
