@@ -125,12 +125,11 @@ impl ApiError {
             Self::MissingRefreshToken => (StatusCode::UNAUTHORIZED, "missing_refresh_token"),
             Self::InvalidRefreshToken => (StatusCode::UNAUTHORIZED, "invalid_refresh_token"),
             Self::SessionNotFound => (StatusCode::UNAUTHORIZED, "session_not_found"),
-            Self::SessionRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
+            Self::SessionRevoked | Self::AccessRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
             Self::RefreshTokenReused => (StatusCode::UNAUTHORIZED, "refresh_token_reused"),
             Self::MissingToken => (StatusCode::UNAUTHORIZED, "missing_token"),
             Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
             Self::TokenExpired => (StatusCode::UNAUTHORIZED, "token_expired"),
-            Self::AccessRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
             Self::RateLimited(Refused(standing)) => {
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", self.to_string());
                 return Problem { retry_after: Some(standing.until_one_more()), ..problem };
