@@ -1,13 +1,19 @@
 //! JSON bodies, and precise words about those that are none.
 
+use std::time::Duration;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request, rejection::BytesRejection},
 };
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::error::ApiError;
+
+/// How long a client may take for the body of a request: a slow one could otherwise hold a connection for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A body of `application/json` that is an object of this type.
 pub struct Json<T>(pub T);
@@ -19,7 +25,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         if !is_json(&request) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| read_error(&rejection))?;
+        let body = timeout(PATIENCE, Bytes::from_request(request, state)).await.map_err(|_| too_slow())?;
+        let body = body.map_err(|rejection| read_error(&rejection))?;
         // serde would take an array for a struct.
         if body.trim_ascii_start().first() != Some(&b'{') {
             return Err(ApiError::InvalidRequest("The body must be a JSON object".to_owned()));
@@ -43,6 +50,10 @@ fn read_error(rejection: &BytesRejection) -> ApiError {
     } else {
         ApiError::InvalidRequest("The body ended before it was complete".to_owned())
     }
+}
+
+fn too_slow() -> ApiError {
+    ApiError::InvalidRequest("The body took too long to arrive".to_owned())
 }
 
 fn malformed() -> ApiError {

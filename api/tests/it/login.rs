@@ -1,12 +1,13 @@
 //! `POST /api/login`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{Method, header};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use crate::harness::{Answer, Door, PASSWORD, Requester, send, shared, unique};
+use crate::harness::{Answer, Door, PASSWORD, Requester, TestApp, send, shared, two_replicas, unique};
 
 async fn login_with(requester: &Requester, body: &Value) -> Answer {
     send(requester.request(Method::POST, "/api/login").json(body)).await
@@ -148,6 +149,29 @@ async fn an_unknown_user_and_a_wrong_password_take_the_same_time() {
 fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
+}
+
+/// More log-ins at once than can be hashed must not starve what is cheap.
+#[tokio::test]
+async fn a_storm_of_log_ins_is_refused_in_part_and_refreshes_go_on() {
+    let app = TestApp::start(two_replicas().env("ARGON2_PASSES", "20").env("ARGON2_QUEUE", "0")).await;
+    let mut alice = app.signed_in("login.storm").await.at(Door::Replica(0));
+    let mut storm = JoinSet::new();
+    for _ in 0..24 {
+        let mut client = app.anonymous().at(Door::Replica(0));
+        storm.spawn(async move { client.login("login.storm", PASSWORD).await });
+    }
+    let mut outcomes = BTreeMap::<String, u32>::new();
+    while let Some(answer) = storm.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!(alice.refresh().await.status, 200);
+        if answer.status != 200 {
+            answer.assert_problem(503, "unavailable");
+        }
+        *outcomes.entry(answer.summary()).or_default() += 1;
+    }
+    assert_eq!(outcomes.keys().collect::<Vec<_>>(), ["200", "503 unavailable"], "{outcomes:?}");
+    assert_eq!(alice.login("login.storm", PASSWORD).await.status, 200, "and afterwards all is well");
 }
 
 #[tokio::test]

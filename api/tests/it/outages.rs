@@ -57,6 +57,7 @@ fn assert_unavailable(what: &str, answer: &Answer) {
     answer.assert_problem(503, "unavailable");
     assert_eq!(answer.header("retry-after"), Some("1"), "{what}");
     assert!(answer.cookie().is_none(), "{what}: the cookie stays");
+    println!("{what}: 503 after {:?}", answer.took);
     assert!(answer.took <= PROMISED, "{what} took {:?}", answer.took);
 }
 
