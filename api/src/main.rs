@@ -14,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match start(config::parse()).await {
+    match Box::pin(start(config::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -33,6 +33,6 @@ async fn start(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Migrate(arguments) => commands::migrate(&cli.config.database, &arguments).await,
         Command::Keys(command) => commands::keys(&cli.config, &command, cli.json),
-        Command::Administer(command) => commands::administer(cli.config, command, cli.json).await,
+        Command::Administer(command) => Box::pin(commands::administer(cli.config, command, cli.json)).await,
     }
 }

@@ -93,11 +93,11 @@ mod tests {
     #[test]
     fn every_route_is_described_and_nothing_else() {
         let router = include_str!("router.rs");
-        let mut routes: Vec<_> = router.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-        routes.sort_unstable();
+        let mut listed: Vec<_> = router.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        listed.sort_unstable();
         let description = Description::openapi();
         let mut described: Vec<_> = description.paths.paths.keys().map(String::as_str).collect();
         described.sort_unstable();
-        assert_eq!(routes, described);
+        assert_eq!(listed, described);
     }
 }
