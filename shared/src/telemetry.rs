@@ -1,14 +1,14 @@
 //! Logs and metrics: JSON lines on standard output, Prometheus on a port of its own.
 //!
-//! Neither ever holds a token, a cookie, a password or a hash of one; logs name routes, not URLs.
+//! Neither ever holds a token, a cookie, a password or a hash of one, at any level; logs name routes, not URLs.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{net::TcpListener, time::interval};
-use tracing::info;
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Level, info};
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{http_server, lifecycle::Lifecycle};
 
@@ -34,9 +34,16 @@ pub enum TelemetryError {
 pub fn init(log_level: &str) -> Result<PrometheusHandle, TelemetryError> {
     let filter = EnvFilter::builder().parse(log_level)?;
     let json = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+    let json = json.with_filter(filter_fn(|event| is_ours(event.target()) || *event.level() <= Level::DEBUG));
     tracing_subscriber::registry().with(filter).with(json).init();
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?;
     Ok(recorder.install_recorder()?)
+}
+
+/// At the level of `trace` libraries print what passes through them: frames with tokens, buffers with passwords. Nobody who
+/// turns that on for our own sake should get it.
+fn is_ours(target: &str) -> bool {
+    target.starts_with("gatefold")
 }
 
 /// Listens for scrapers on `address`. A port of its own, because what it tells is not for clients.

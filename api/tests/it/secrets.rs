@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::{SinkExt, StreamExt};
 use http::{Method, header};
 use serde_json::json;
 
@@ -40,7 +41,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn no_secret_is_in_any_log_at_any_level() {
-    let app = TestApp::start(two_replicas().env("LOG_LEVEL", "trace")).await;
+    let app = TestApp::start(two_replicas().ws(1).env("LOG_LEVEL", "trace")).await;
     let mut secrets = Secrets::default();
     use_everything(&app, &mut secrets).await;
     for key in ["private.pem", "refresh.key"] {
@@ -93,6 +94,7 @@ async fn use_everything(app: &TestApp, secrets: &mut Secrets) {
         secrets.add_session(&alice);
         refused_requests(&alice).await;
         account_requests(&alice, secrets).await;
+        socket_messages(app, &alice).await;
         assert_eq!(alice.logout().await.status, 200);
     }
 }
@@ -121,6 +123,26 @@ async fn account_requests(alice: &Requester, secrets: &mut Secrets) {
     secrets.add("a-newer-password-to-look-for");
     for path in ["/api/sessions", "/api/events", "/.well-known/jwks.json"] {
         assert_eq!(alice.get(path).await.status, 200);
+    }
+}
+
+/// Tokens in all the places in which a socket takes them.
+async fn socket_messages(app: &TestApp, alice: &Requester) {
+    let token = alice.access_token();
+    for query in [format!("?token={token}"), String::new()] {
+        let url = format!("{}{query}", app.cluster.ws_url());
+        let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        let mut messages = vec![json!({ "type": "reauth", "access": token }), json!({ "type": "reauth", "access": "x" })];
+        if query.is_empty() {
+            messages.insert(0, json!({ "type": "auth", "access": token }));
+        }
+        for message in &messages {
+            socket.send(message.to_string().into()).await.unwrap();
+        }
+        for answer in 0..3 {
+            assert!(socket.next().await.is_some_and(|answer| answer.is_ok()), "answer {answer}");
+        }
+        socket.close(None).await.unwrap();
     }
 }
 
