@@ -367,7 +367,8 @@ fn against_the_cluster<S: Strategy>(cases: u32, values: S, meet: impl AsyncFn(&R
 async fn requests_that_never_end() {
     let app = shared().await;
     let head = b"GET /api/health HTTP/1.1\r\nHost: a";
-    let body = b"POST /api/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"user";
+    let body =
+        b"POST /api/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"user";
     let (replica, nginx) = (app.url(Door::Replica(0)), app.url(Door::Nginx));
     let (_, of_replica, _, _) = tokio::join!(
         raw_until_closed(replica, head),
