@@ -4,6 +4,8 @@
 //! turns their answers into enums, and takes care of answers that were lost (see [`Families::rotate`]).
 
 mod reopen;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};

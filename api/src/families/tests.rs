@@ -1,0 +1,224 @@
+//! The scripts over families alone, against a real Redis: each outcome, and what each leaves behind.
+
+use gatefold_cluster::Cluster;
+use gatefold_shared::config::StoreConfig;
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_mins(1);
+const LIFETIMES: Lifetimes =
+    Lifetimes { refresh: MINUTE, absolute: MINUTE.saturating_mul(2), reuse_grace: Duration::ZERO, revocation: MINUTE };
+
+/// Runs any one command: KEYS 1 its key, ARGV its name and what comes after the key.
+static COMMAND: Script =
+    Script::new("command", "local name = table.remove(ARGV, 1) return redis.call(name, KEYS[1], unpack(ARGV))");
+
+struct Bench {
+    redis: Redis,
+    families: Families,
+    user_id: i64,
+}
+
+impl Bench {
+    /// Families in the Redis of all these tests, of a user whom no other test has.
+    async fn of(user_id: i64) -> Self {
+        static STORES: OnceCell<Cluster> = OnceCell::const_new();
+        let stores = STORES.get_or_init(async || Cluster::builder().start().await.unwrap()).await;
+        let life = Lifecycle::begin().unwrap();
+        let config = StoreConfig { redis_url: stores.redis_url().into(), backend_timeout: Duration::from_secs(10) };
+        let redis = Redis::connect(&config, &life).unwrap();
+        redis.ping().await.unwrap();
+        let folder = TempDir::new().unwrap();
+        let key = folder.path().join("refresh.key");
+        std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+        let keys = RefreshKeys::read(&[key]).unwrap();
+        Self { families: Families::new(redis.clone(), keys, LIFETIMES, &life), redis, user_id }
+    }
+
+    async fn issue(&self) -> RefreshToken {
+        let from = Origin { address: IpAddr::from([192, 0, 2, 1]), user_agent: "a test" };
+        let session = self.families.issue(self.user_id, "alice".into(), from).await.unwrap();
+        assert_eq!((session.user_id, &*session.username, session.expires_in), (self.user_id, "alice", MINUTE));
+        self.opened(&session)
+    }
+
+    fn opened(&self, session: &Session) -> RefreshToken {
+        self.families.open(session.refresh_token.expose_secret()).unwrap()
+    }
+
+    async fn rotate(&self, token: &RefreshToken, key: Option<&str>) -> Rotation {
+        self.families.rotate(token, key).await.unwrap()
+    }
+
+    /// The outcome of the script itself, which is told to do nothing after `too_late` and whether it may judge.
+    async fn outcome(&self, token: &RefreshToken, too_late: i64, may_judge: bool) -> i64 {
+        let families = keys::families(self.user_id);
+        let keys = [keys::family(self.user_id, token.family), families, keys::revocations(self.user_id)];
+        let arguments: Vec<Value> = vec![
+            token.family.to_string().into(),
+            self.user_id.into(),
+            token.secret_digest().into(),
+            i64::from(token.generation).into(),
+            "".into(),
+            Uuid::new_v4().to_string().into(),
+            too_late.into(),
+            millis(MINUTE).into(),
+            0.into(),
+            millis(MINUTE).into(),
+            i64::from(may_judge).into(),
+        ];
+        let reply: Vec<Value> = self.redis.run(&ROTATE, &keys, arguments, soon()).await.unwrap();
+        reply[0].as_i64().unwrap()
+    }
+
+    /// One command about the family of a token.
+    async fn family(&self, token: &RefreshToken, command: &[&str]) -> Value {
+        self.command(keys::family(self.user_id, token.family), command).await
+    }
+
+    async fn command(&self, key: String, command: &[&str]) -> Value {
+        let arguments = command.iter().map(|argument| (*argument).into()).collect();
+        self.redis.run(&COMMAND, &[key], arguments, soon()).await.unwrap()
+    }
+
+    /// How many families the user's list has, and for how long it lives.
+    async fn listed(&self) -> (i64, i64) {
+        let list = keys::families(self.user_id);
+        let count = self.command(list.clone(), &["ZCARD"]).await.as_i64().unwrap();
+        (count, self.command(list, &["PTTL"]).await.as_i64().unwrap())
+    }
+
+    /// The entries of the revocation log about the family of a token.
+    async fn logged(&self, token: &RefreshToken) -> usize {
+        let log = self.command(keys::revocations(self.user_id), &["XRANGE", "-", "+"]).await;
+        format!("{log:?}").matches(&token.family.to_string()).count()
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+fn rotated(rotation: Rotation) -> Session {
+    match rotation {
+        Rotation::Rotated(session) => session,
+        _ => panic!("not rotated"),
+    }
+}
+
+#[tokio::test]
+async fn each_generation_is_traded_once_and_then_replayed() {
+    let bench = Bench::of(1_001).await;
+    let first = bench.issue().await;
+    let second = bench.opened(&rotated(bench.rotate(&first, None).await));
+    assert_eq!((second.generation, second.family), (1, first.family));
+    let third = bench.opened(&rotated(bench.rotate(&second, None).await));
+    assert!(matches!(bench.rotate(&second, None).await, Rotation::Replayed));
+    assert!(matches!(bench.rotate(&third, None).await, Rotation::Revoked));
+    assert!(matches!(bench.rotate(&first, None).await, Rotation::Revoked));
+    assert_eq!((bench.logged(&first).await, bench.listed().await.0), (1, 0));
+    let why = bench.family(&first, &["HGET", "revoked_why"]).await;
+    assert_eq!(why.as_str().as_deref(), Some("refresh_token_reused"));
+}
+
+#[tokio::test]
+async fn a_retry_has_the_key_of_the_rotation_and_changes_nothing() {
+    let bench = Bench::of(1_002).await;
+    let token = bench.issue().await;
+    let session = rotated(bench.rotate(&token, Some("a")).await);
+    let before = bench.family(&token, &["HGETALL"]).await;
+    let Rotation::Retried(again) = bench.rotate(&token, Some("a")).await else { panic!("not retried") };
+    assert_eq!(bench.opened(&session).generation, bench.opened(&again).generation);
+    assert_eq!(bench.family(&token, &["HGETALL"]).await, before);
+    assert!(matches!(bench.rotate(&token, Some("b")).await, Rotation::Replayed));
+}
+
+#[tokio::test]
+async fn a_generation_that_redis_has_lost_is_rolled_forward() {
+    let bench = Bench::of(1_003).await;
+    let token = bench.issue().await.at_generation(6);
+    let Rotation::RolledForward(session) = bench.rotate(&token, None).await else { panic!("not rolled forward") };
+    assert_eq!(bench.opened(&session).generation, 7);
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_has_another_secret_is_unknown_and_leaves_no_trace() {
+    let bench = Bench::of(1_004).await;
+    let stranger = RefreshToken::first(1_004, Uuid::new_v4()).unwrap();
+    let forged = RefreshToken::first(1_004, bench.issue().await.family).unwrap();
+    for token in [stranger, forged] {
+        assert!(matches!(bench.rotate(&token, None).await, Rotation::Unknown));
+        bench.families.revoke(&token, "logout").await.unwrap();
+        assert_eq!(bench.logged(&token).await, 0);
+    }
+    assert_eq!(bench.listed().await.0, 1);
+}
+
+#[tokio::test]
+async fn a_family_is_revoked_once_by_any_of_its_generations() {
+    let bench = Bench::of(1_005).await;
+    let token = bench.issue().await;
+    rotated(bench.rotate(&token, None).await);
+    for generation in [0, 1, 9] {
+        bench.families.revoke(&token.at_generation(generation), "logout").await.unwrap();
+    }
+    assert_eq!((bench.logged(&token).await, bench.listed().await.0), (1, 0));
+    assert!(matches!(bench.rotate(&token.at_generation(1), None).await, Rotation::Revoked));
+}
+
+#[tokio::test]
+async fn a_script_that_is_called_too_late_does_nothing() {
+    let bench = Bench::of(1_006).await;
+    let token = bench.issue().await;
+    let before = bench.family(&token, &["HGETALL"]).await;
+    let now = bench.redis.time().at(Instant::now());
+    for (too_late, outcome) in [(0, 6), (now - 1, 6), (now + 5_000, 1)] {
+        assert_eq!(bench.outcome(&token, too_late, true).await, outcome, "{too_late}");
+        assert_eq!(bench.family(&token, &["HGETALL"]).await == before, outcome == 6, "{too_late}");
+    }
+    let other = Uuid::new_v4();
+    let scripts = [keys::family(1_006, other), keys::families(1_006)];
+    let arguments = ["f", "1006", "alice", "digest", "0", "60000", "60000", "192.0.2.1", "a test"];
+    let arguments = arguments.into_iter().map(Value::from).collect();
+    let reply: Vec<i64> = bench.redis.run(&ISSUE, &scripts, arguments, soon()).await.unwrap();
+    assert_eq!(reply[0], 2);
+    assert_eq!(bench.command(keys::family(1_006, other), &["EXISTS"]).await.as_i64(), Some(0));
+}
+
+/// The other replica's answer may have been lost, and it may be about to say so.
+#[tokio::test]
+async fn a_replay_that_must_not_be_judged_leaves_the_family_alone() {
+    let bench = Bench::of(1_007).await;
+    let token = bench.issue().await;
+    rotated(bench.rotate(&token, None).await);
+    let before = bench.family(&token, &["HGETALL"]).await;
+    let soon = bench.redis.time().at(soon());
+    assert_eq!(bench.outcome(&token, soon, false).await, 7);
+    assert_eq!(bench.family(&token, &["HGETALL"]).await, before);
+}
+
+#[tokio::test]
+async fn the_list_of_a_user_holds_living_families_and_goes_with_the_last_of_them() {
+    let bench = Bench::of(1_008).await;
+    let (first, second) = (bench.issue().await, bench.issue().await);
+    let (count, lives) = bench.listed().await;
+    assert_eq!(count, 2);
+    assert!((50_000..=60_000).contains(&lives), "{lives}");
+
+    // One that has expired is taken off when the next session begins.
+    let list = keys::families(1_008);
+    bench.command(list.clone(), &["ZADD", "XX", "1", &first.family.to_string()]).await;
+    bench.issue().await;
+    assert_eq!(bench.listed().await.0, 2);
+    assert!(bench.command(list, &["ZSCORE", &first.family.to_string()]).await.is_null());
+
+    // A refresh prolongs the list as it prolongs the family.
+    bench.command(keys::families(1_008), &["PEXPIRE", "1000"]).await;
+    rotated(bench.rotate(&second, None).await);
+    assert!((50_000..=60_000).contains(&bench.listed().await.1));
+    let family = bench.family(&second, &["PTTL"]).await.as_i64().unwrap();
+    assert!((50_000..=60_000).contains(&family), "{family}");
+}
