@@ -1,20 +1,34 @@
 //! The scripts over families alone, against a real Redis: each outcome, and what each leaves behind.
 
+use std::process::Command;
+
+use clap::Parser;
 use gatefold_cluster::Cluster;
-use gatefold_shared::config::StoreConfig;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::*;
+use crate::commands::Cli;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const LIFETIMES: Lifetimes =
-    Lifetimes { refresh: MINUTE, absolute: MINUTE.saturating_mul(2), reuse_grace: Duration::ZERO, revocation: MINUTE };
+    Lifetimes { refresh: MINUTE, absolute: MINUTE.saturating_mul(2), reuse_grace: Duration::ZERO };
+/// Sessions that a user may have here.
+const MOST: u32 = 5;
 
 /// Runs any one command: KEYS 1 its key, ARGV its name and what comes after the key.
 static COMMAND: Script =
-    Script::new("command", "local name = table.remove(ARGV, 1) return redis.call(name, KEYS[1], unpack(ARGV))");
+    Script::new("command", &["local name = table.remove(ARGV, 1) return redis.call(name, KEYS[1], unpack(ARGV))"]);
+
+/// A Redis, and keys of all kinds.
+async fn stores() -> (Cluster, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../generate-keys.sh");
+    let made = Command::new(program).arg("--dir").arg(folder.path()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    (Cluster::builder().start().await.unwrap(), folder)
+}
 
 struct Bench {
     redis: Redis,
@@ -25,17 +39,21 @@ struct Bench {
 impl Bench {
     /// Families in the Redis of all these tests, of a user whom no other test has.
     async fn of(user_id: i64) -> Self {
-        static STORES: OnceCell<Cluster> = OnceCell::const_new();
-        let stores = STORES.get_or_init(async || Cluster::builder().start().await.unwrap()).await;
+        static STORES: OnceCell<(Cluster, TempDir)> = OnceCell::const_new();
+        let (stores, keys) = STORES.get_or_init(stores).await;
         let life = Lifecycle::begin().unwrap();
-        let config = StoreConfig { redis_url: stores.redis_url().into(), backend_timeout: Duration::from_secs(10) };
-        let redis = Redis::connect(&config, &life).unwrap();
+        let key = |name| keys.path().join(name).display().to_string();
+        let (private, public, refresh) = (key("private.pem"), key("public.pem"), key("refresh.key"));
+        let arguments = ["gatefold-api", "--private-key-path", &private, "--public-key-path", &public];
+        let arguments = arguments.into_iter().chain(["--refresh-key-path", &refresh, "--backend-timeout", "10s"]);
+        let url = stores.redis_url();
+        let config = Cli::parse_from(arguments.chain(["--redis-url", url.as_str()])).config;
+        let redis = Redis::connect(&config.store, &life).unwrap();
         redis.ping().await.unwrap();
-        let folder = TempDir::new().unwrap();
-        let key = folder.path().join("refresh.key");
-        std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
-        let keys = RefreshKeys::read(&[key]).unwrap();
-        Self { families: Families::new(redis.clone(), keys, LIFETIMES, &life), redis, user_id }
+        let keys = Keys::live(&config.tokens, &config.public_keys).unwrap();
+        let revocations = Revocations::follow(redis.clone(), MINUTE, Duration::ZERO, &life).unwrap();
+        let families = Families::new(redis.clone(), keys, LIFETIMES, MOST, revocations, &life);
+        Self { redis, families, user_id }
     }
 
     async fn issue(&self) -> RefreshToken {
@@ -50,7 +68,7 @@ impl Bench {
     }
 
     async fn rotate(&self, token: &RefreshToken, key: Option<&str>) -> Rotation {
-        self.families.rotate(token, key).await.unwrap()
+        self.families.rotate(token, key, IpAddr::from([192, 0, 2, 2])).await.unwrap()
     }
 
     /// The outcome of the script itself, which is told to do nothing after `too_late` and whether it may judge.
@@ -69,6 +87,7 @@ impl Bench {
             0.into(),
             millis(MINUTE).into(),
             i64::from(may_judge).into(),
+            "192.0.2.2".into(),
         ];
         let reply: Vec<Value> = self.redis.run(&ROTATE, &keys, arguments, soon()).await.unwrap();
         reply[0].as_i64().unwrap()
@@ -116,7 +135,7 @@ async fn each_generation_is_traded_once_and_then_replayed() {
     let second = bench.opened(&rotated(bench.rotate(&first, None).await));
     assert_eq!((second.generation, second.family), (1, first.family));
     let third = bench.opened(&rotated(bench.rotate(&second, None).await));
-    assert!(matches!(bench.rotate(&second, None).await, Rotation::Replayed));
+    assert!(matches!(bench.rotate(&second, None).await, Rotation::Replayed { .. }));
     assert!(matches!(bench.rotate(&third, None).await, Rotation::Revoked));
     assert!(matches!(bench.rotate(&first, None).await, Rotation::Revoked));
     assert_eq!((bench.logged(&first).await, bench.listed().await.0), (1, 0));
@@ -133,7 +152,7 @@ async fn a_retry_has_the_key_of_the_rotation_and_changes_nothing() {
     let Rotation::Retried(again) = bench.rotate(&token, Some("a")).await else { panic!("not retried") };
     assert_eq!(bench.opened(&session).generation, bench.opened(&again).generation);
     assert_eq!(bench.family(&token, &["HGETALL"]).await, before);
-    assert!(matches!(bench.rotate(&token, Some("b")).await, Rotation::Replayed));
+    assert!(matches!(bench.rotate(&token, Some("b")).await, Rotation::Replayed { .. }));
 }
 
 #[tokio::test]
@@ -151,7 +170,7 @@ async fn what_is_not_there_or_has_another_secret_is_unknown_and_leaves_no_trace(
     let forged = RefreshToken::first(1_004, bench.issue().await.family).unwrap();
     for token in [stranger, forged] {
         assert!(matches!(bench.rotate(&token, None).await, Rotation::Unknown));
-        bench.families.revoke(&token, "logout").await.unwrap();
+        bench.families.end(&token, Why::Logout).await.unwrap();
         assert_eq!(bench.logged(&token).await, 0);
     }
     assert_eq!(bench.listed().await.0, 1);
@@ -163,7 +182,7 @@ async fn a_family_is_revoked_once_by_any_of_its_generations() {
     let token = bench.issue().await;
     rotated(bench.rotate(&token, None).await);
     for generation in [0, 1, 9] {
-        bench.families.revoke(&token.at_generation(generation), "logout").await.unwrap();
+        bench.families.end(&token.at_generation(generation), Why::Logout).await.unwrap();
     }
     assert_eq!((bench.logged(&token).await, bench.listed().await.0), (1, 0));
     assert!(matches!(bench.rotate(&token.at_generation(1), None).await, Rotation::Revoked));
@@ -180,8 +199,10 @@ async fn a_script_that_is_called_too_late_does_nothing() {
         assert_eq!(bench.family(&token, &["HGETALL"]).await == before, outcome == 6, "{too_late}");
     }
     let other = Uuid::new_v4();
-    let scripts = [keys::family(1_006, other), keys::families(1_006)];
-    let arguments = ["f", "1006", "alice", "digest", "0", "60000", "60000", "192.0.2.1", "a test"];
+    let scripts = [keys::family(1_006, other), keys::families(1_006), keys::revocations(1_006)];
+    let prefix = keys::family_prefix(1_006);
+    let arguments =
+        ["f", "1006", "alice", "digest", "0", "60000", "60000", "192.0.2.1", "a test", "5", "60000", &prefix];
     let arguments = arguments.into_iter().map(Value::from).collect();
     let reply: Vec<i64> = bench.redis.run(&ISSUE, &scripts, arguments, soon()).await.unwrap();
     assert_eq!(reply[0], 2);
@@ -221,4 +242,24 @@ async fn the_list_of_a_user_holds_living_families_and_goes_with_the_last_of_them
     assert!((50_000..=60_000).contains(&bench.listed().await.1));
     let family = bench.family(&second, &["PTTL"]).await.as_i64().unwrap();
     assert!((50_000..=60_000).contains(&family), "{family}");
+}
+
+#[tokio::test]
+async fn one_family_too_many_evicts_the_one_that_was_not_used_for_longest() {
+    let bench = Bench::of(1_009).await;
+    let mut all = Vec::new();
+    for _ in 0..MOST {
+        all.push(bench.issue().await);
+    }
+    // As if a second had passed between each of them and the next.
+    let now = bench.redis.time().at(Instant::now());
+    for (seconds, token) in (1..).zip(&all) {
+        let expires = (now + seconds * 1000).to_string();
+        bench.command(keys::families(1_009), &["ZADD", "XX", &expires, &token.family.to_string()]).await;
+    }
+    rotated(bench.rotate(&all[0], None).await);
+    bench.issue().await;
+    let why = bench.family(&all[1], &["HGET", "revoked_why"]).await;
+    assert_eq!(why.as_str().as_deref(), Some("evicted"));
+    assert_eq!((bench.logged(&all[1]).await, bench.listed().await.0), (1, i64::from(MOST)));
 }

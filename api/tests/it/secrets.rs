@@ -132,7 +132,8 @@ async fn socket_messages(app: &TestApp, alice: &Requester) {
     for query in [format!("?token={token}"), String::new()] {
         let url = format!("{}{query}", app.cluster.ws_url());
         let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-        let mut messages = vec![json!({ "type": "reauth", "access": token }), json!({ "type": "reauth", "access": "x" })];
+        let mut messages =
+            vec![json!({ "type": "reauth", "access": token }), json!({ "type": "reauth", "access": "x" })];
         if query.is_empty() {
             messages.insert(0, json!({ "type": "auth", "access": token }));
         }
