@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use gatefold_cluster::Kind;
 use http::{Method, header};
 use serde_json::json;
 
-use crate::harness::{Door, PASSWORD, Requester, TestApp, hex, send, two_replicas};
+use crate::harness::{Door, PASSWORD, Requester, TestApp, hex, raw_until, send, two_replicas};
 
 /// Everything that was secret at some time.
 #[derive(Default)]
@@ -40,7 +41,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn no_secret_is_in_any_log_at_any_level() {
-    let app = TestApp::start(two_replicas().env("LOG_LEVEL", "trace")).await;
+    let app = TestApp::start(two_replicas().ws(1).env("LOG_LEVEL", "trace")).await;
     let mut secrets = Secrets::default();
     use_everything(&app, &mut secrets).await;
     for key in ["private.pem", "refresh.key"] {
@@ -92,6 +93,7 @@ async fn use_everything(app: &TestApp, secrets: &mut Secrets) {
         assert_eq!(alice.login("secrets.alice", "a-password-to-look-for").await.status, 200);
         secrets.add_session(&alice);
         refused_requests(&alice).await;
+        sockets(app, &alice).await;
         assert_eq!(alice.logout().await.status, 200);
     }
 }
@@ -111,4 +113,35 @@ async fn refused_requests(alice: &Requester) {
     let login = alice.request(Method::POST, "/api/login");
     send(login.json(&json!({ "username": ["a-wrong-password"], "password": { "a-wrong-password": cookie } }))).await;
     send(alice.with_cookie(format!("{cookie}x")).request(Method::POST, "/api/refresh")).await;
+}
+
+/// Sockets opened with the access token in each of its places.
+async fn sockets(app: &TestApp, alice: &Requester) {
+    let token = alice.access_token();
+    let replica = app.cluster.replicas(Kind::Ws).remove(0).url;
+    for url in [app.url(Door::Nginx), &replica] {
+        for (query, more) in [
+            (format!("?token={token}"), String::new()),
+            (String::new(), format!("Authorization: Bearer {token}\r\n")),
+            (String::new(), format!("Sec-WebSocket-Protocol: gatefold.v1, bearer.{token}\r\n")),
+            (String::new(), String::new()),
+        ] {
+            let mut request = format!(
+                "GET /ws{query} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+            )
+            .into_bytes();
+            for kind in ["auth", "reauth"] {
+                request.extend(text_frame(&json!({ "type": kind, "access": token }).to_string()));
+            }
+            let answer = raw_until(url, &request, "reauth_success").await;
+            assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("reauth_success"), "{answer}");
+        }
+    }
+}
+
+/// A WebSocket message of some length from a client, masked with zeros.
+fn text_frame(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    [&[0x81, 0xfe], &length[..], &[0; 4], text.as_bytes()].concat()
 }
