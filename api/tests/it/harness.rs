@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 
 pub use self::{
     answer::Answer,
-    raw::{raw, raw_until, raw_until_closed},
+    raw::{raw, raw_until_closed},
     requester::{Door, Requester, claims, send},
 };
 

@@ -13,20 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Sends the beginning of a connection and says that there will be no more; whatever comes back until the server closes.
 pub async fn raw(url: &str, request: &[u8]) -> String {
-    exchange(url, request, true, |_| false).await
+    exchange(url, request, true).await
 }
 
 /// As [`raw`], without saying so.
 pub async fn raw_until_closed(url: &str, request: &[u8]) -> String {
-    exchange(url, request, false, |_| false).await
+    exchange(url, request, false).await
 }
 
-/// As [`raw_until_closed`], but only until `word` comes.
-pub async fn raw_until(url: &str, request: &[u8], word: &str) -> String {
-    exchange(url, request, false, |answer| String::from_utf8_lossy(answer).contains(word)).await
-}
-
-async fn exchange(url: &str, request: &[u8], ends: bool, is_enough: impl Fn(&[u8]) -> bool) -> String {
+async fn exchange(url: &str, request: &[u8], ends: bool) -> String {
     let address = url.strip_prefix("http://").expect("a plain URL");
     let (mut from, mut to) = TcpStream::connect(address).await.expect("somebody listens").into_split();
     let send = async {
@@ -39,9 +34,7 @@ async fn exchange(url: &str, request: &[u8], ends: bool, is_enough: impl Fn(&[u8
     let mut answer = Vec::new();
     let receive = async {
         let mut buffer = [0; 4096];
-        while !is_enough(&answer)
-            && let Ok(length @ 1..) = from.read(&mut buffer).await
-        {
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
             answer.extend_from_slice(&buffer[..length]);
         }
     };
