@@ -4,24 +4,23 @@
 //! knows whether it may run twice. Whoever gets an error from here does not know whether the change was made.
 
 pub mod keys;
+mod script;
 mod time;
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 pub use fred::types::{FromValue, Value};
 use fred::{
-    bytes_utils::Str,
     clients::{Client, Pool, SubscriberClient},
-    error::{Error, ErrorKind},
+    error::Error,
     interfaces::{ClientLike, EventInterface},
     prelude::{Builder, Config, ReconnectPolicy, TcpConfig},
     types::{
         ClusterHash, CustomCommand,
         config::{Server, UnresponsiveConfig},
-        scripts::Script as FredScript,
     },
     util::redis_keyslot,
 };
@@ -32,7 +31,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::time::RedisTime;
+pub use self::{script::Script, time::RedisTime};
 use crate::{config::StoreConfig, lifecycle::Lifecycle};
 
 /// Connections a replica. One carries tens of thousands of commands a second; a second one keeps a large reply from
@@ -154,15 +153,7 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        let started = Instant::now();
-        let result = within(until, evaluate(self.pool.next(), script, keys, arguments)).await;
-        histogram!("redis_script_duration_seconds", "script" => script.name).record(started.elapsed());
-        if result.is_err() {
-            counter!("redis_script_errors_total", "script" => script.name).increment(1);
-            // Most often the first to know: a silent network breaks no connection for a while.
-            note(&self.last_away);
-        }
-        result
+        self.run_on(self.pool.next(), script, keys, arguments, until).await
     }
 
     /// Like [`Self::run`], for a change that must not be lost: where so configured, it has happened only when enough of
@@ -174,15 +165,12 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        if self.ack_replicas == 0 {
-            return self.run(script, keys, arguments, until).await;
-        }
-        let started = Instant::now();
-        // WAIT speaks of what its own connection wrote.
         let client = self.pool.next();
-        let result = within(until, evaluate(client, script, keys, arguments)).await;
-        histogram!("redis_script_duration_seconds", "script" => script.name).record(started.elapsed());
-        let reply = result?;
+        let reply = self.run_on(client, script, keys, arguments, until).await?;
+        if self.ack_replicas == 0 {
+            return Ok(reply);
+        }
+        // WAIT speaks of what its own connection wrote.
         let slot = keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()));
         let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
         let patience = until.saturating_duration_since(Instant::now());
@@ -190,6 +178,25 @@ impl Redis {
         let acknowledged: i64 =
             within(until, client.custom(wait, vec![Value::from(self.ack_replicas), Value::from(milliseconds)])).await?;
         if acknowledged < self.ack_replicas { Err(RedisError::NotAcknowledged(acknowledged)) } else { Ok(reply) }
+    }
+
+    async fn run_on<R: FromValue>(
+        &self,
+        client: &Client,
+        script: &Script,
+        keys: &[String],
+        arguments: Vec<Value>,
+        until: Instant,
+    ) -> Result<R, RedisError> {
+        let started = Instant::now();
+        let result = within(until, script.evaluate(client, keys, arguments)).await;
+        histogram!("redis_script_duration_seconds", "script" => script.name()).record(started.elapsed());
+        if result.is_err() {
+            counter!("redis_script_errors_total", "script" => script.name()).increment(1);
+            // Most often the first to know: a silent network breaks no connection for a while.
+            note(&self.last_away);
+        }
+        result
     }
 
     /// A connection of its own for subscriptions. It connects, and connects again, by itself; whoever uses it subscribes
@@ -211,31 +218,6 @@ impl Redis {
             let _queued: () = pipeline.custom(command, arguments).await?;
         }
         within(until, pipeline.all()).await
-    }
-}
-
-async fn evaluate<R: FromValue>(
-    client: &Client,
-    script: &Script,
-    keys: &[String],
-    arguments: Vec<Value>,
-) -> Result<R, Error> {
-    const EVALSHA: CustomCommand =
-        CustomCommand { cmd: Str::from_static("EVALSHA"), cluster_hash: ClusterHash::Offset(2), blocking: false };
-    const EVAL: CustomCommand =
-        CustomCommand { cmd: Str::from_static("EVAL"), cluster_hash: ClusterHash::Offset(2), blocking: false };
-    let mut call = Vec::with_capacity(2 + keys.len() + arguments.len());
-    call.push(Value::from(script.sha1()));
-    call.push(Value::from(i64::try_from(keys.len()).unwrap_or(i64::MAX)));
-    call.extend(keys.iter().map(|key| Value::from(key.as_str())));
-    call.extend(arguments);
-    match client.custom(EVALSHA, call.clone()).await {
-        // Redis has not seen this script since it started; EVAL runs it and remembers it.
-        Err(error) if error.kind() == &ErrorKind::Unknown && error.details().starts_with("NOSCRIPT") => {
-            call[0] = Value::from(script.lua());
-            client.custom(EVAL, call).await
-        }
-        result => result,
     }
 }
 
@@ -273,39 +255,5 @@ async fn within<R>(until: Instant, call: impl Future<Output = Result<R, Error>>)
     match tokio::time::timeout_at(until, call).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(RedisError::Timeout(started.elapsed())),
-    }
-}
-
-/// A Lua script. Its header says its KEYS, ARGV, reply and the invariant that it keeps; one function of ours calls it.
-pub struct Script {
-    name: &'static str,
-    parts: &'static [&'static str],
-    whole: OnceLock<(Str, FredScript)>,
-}
-
-impl Script {
-    /// The script whose text is these parts, one after the other; `name` is for metrics and errors.
-    pub const fn new(name: &'static str, parts: &'static [&'static str]) -> Self {
-        Self { name, parts, whole: OnceLock::new() }
-    }
-
-    /// The error for a reply that the script never gives.
-    pub fn unexpected_reply(&self) -> RedisError {
-        RedisError::Reply(self.name)
-    }
-
-    fn whole(&self) -> &(Str, FredScript) {
-        self.whole.get_or_init(|| {
-            let lua = Str::from(self.parts.concat());
-            (lua.clone(), FredScript::from_lua(lua))
-        })
-    }
-
-    fn lua(&self) -> Str {
-        self.whole().0.clone()
-    }
-
-    fn sha1(&self) -> Str {
-        self.whole().1.sha1().clone()
     }
 }

@@ -1,0 +1,77 @@
+//! Lua scripts: how they are named, sent and remembered by Redis.
+
+use std::sync::OnceLock;
+
+use fred::{
+    bytes_utils::Str,
+    clients::Client,
+    error::{Error, ErrorKind},
+    interfaces::ClientLike,
+    types::{ClusterHash, CustomCommand, FromValue, Value, scripts::Script as FredScript},
+};
+
+use super::RedisError;
+
+/// A Lua script. Its header says its KEYS, ARGV, reply and the invariant that it keeps; one function of ours calls it.
+pub struct Script {
+    name: &'static str,
+    parts: &'static [&'static str],
+    whole: OnceLock<(Str, FredScript)>,
+}
+
+impl Script {
+    /// The script whose text is these parts, one after the other; `name` is for metrics and errors.
+    pub const fn new(name: &'static str, parts: &'static [&'static str]) -> Self {
+        Self { name, parts, whole: OnceLock::new() }
+    }
+
+    /// The error for a reply that the script never gives.
+    pub fn unexpected_reply(&self) -> RedisError {
+        RedisError::Reply(self.name)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs it by its hash, which Redis knows from the second time on.
+    pub(super) async fn evaluate<R: FromValue>(
+        &self,
+        client: &Client,
+        keys: &[String],
+        arguments: Vec<Value>,
+    ) -> Result<R, Error> {
+        const EVALSHA: CustomCommand =
+            CustomCommand { cmd: Str::from_static("EVALSHA"), cluster_hash: ClusterHash::Offset(2), blocking: false };
+        const EVAL: CustomCommand =
+            CustomCommand { cmd: Str::from_static("EVAL"), cluster_hash: ClusterHash::Offset(2), blocking: false };
+        let mut call = Vec::with_capacity(2 + keys.len() + arguments.len());
+        call.push(Value::from(self.sha1()));
+        call.push(Value::from(i64::try_from(keys.len()).unwrap_or(i64::MAX)));
+        call.extend(keys.iter().map(|key| Value::from(key.as_str())));
+        call.extend(arguments);
+        match client.custom(EVALSHA, call.clone()).await {
+            // Redis has not seen this script since it started; EVAL runs it and remembers it.
+            Err(error) if error.kind() == &ErrorKind::Unknown && error.details().starts_with("NOSCRIPT") => {
+                call[0] = Value::from(self.lua());
+                client.custom(EVAL, call).await
+            }
+            result => result,
+        }
+    }
+
+    fn whole(&self) -> &(Str, FredScript) {
+        self.whole.get_or_init(|| {
+            let lua = Str::from(self.parts.concat());
+            (lua.clone(), FredScript::from_lua(lua))
+        })
+    }
+
+    fn lua(&self) -> Str {
+        self.whole().0.clone()
+    }
+
+    fn sha1(&self) -> Str {
+        self.whole().1.sha1().clone()
+    }
+}
