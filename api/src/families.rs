@@ -3,6 +3,7 @@
 //! All decisions are made by scripts in Redis, atomically and by Redis's clock; what is here gives them their arguments,
 //! turns their answers into enums, and takes care of answers that were lost (see [`Families::rotate`]).
 
+mod list;
 mod reopen;
 #[cfg(test)]
 mod tests;
@@ -21,13 +22,13 @@ use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+pub use self::list::{Listed, list};
 use self::reopen::Reopener;
 pub use self::token::{RefreshKeys, RefreshToken, sha256_hex};
 use crate::keys::Keys;
 
 static ISSUE: Script = Script::new("issue", &[PRELUDE, include_str!("families/issue.lua")]);
 static ROTATE: Script = Script::new("rotate", &[PRELUDE, include_str!("families/rotate.lua")]);
-static LIST: Script = Script::new("list", &[include_str!("families/list.lua")]);
 
 /// Pause before a request asks Redis again after losing the connection; it does so only as long as it may wait anyway.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
@@ -76,36 +77,6 @@ pub enum Rotation {
     Unknown,
 }
 
-/// A session in a user's list of them. Times are milliseconds since 1970.
-pub struct Listed {
-    /// The session.
-    pub family: Uuid,
-    /// When it was opened.
-    pub created_at: i64,
-    /// When it was last refreshed.
-    pub last_used_at: i64,
-    /// When it ends if it is not refreshed.
-    pub expires_at: i64,
-    /// Where it was opened from.
-    pub address: String,
-    /// What the client called itself.
-    pub user_agent: String,
-}
-
-impl Listed {
-    fn read(fields: &[Value]) -> Option<Self> {
-        let [family, created_at, last_used_at, expires_at, address, user_agent] = fields else { return None };
-        Some(Self {
-            family: family.as_str()?.parse().ok()?,
-            created_at: created_at.as_i64()?,
-            last_used_at: last_used_at.as_i64()?,
-            expires_at: expires_at.as_i64()?,
-            address: address.as_string()?,
-            user_agent: user_agent.as_string()?,
-        })
-    }
-}
-
 /// Why nothing is known of the outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum FamilyError {
@@ -130,17 +101,6 @@ pub struct Origin<'a> {
     pub address: IpAddr,
     /// What the client says it is.
     pub user_agent: &'a str,
-}
-
-/// The living sessions of a user, newest first.
-pub async fn list(redis: &Redis, user_id: i64) -> Result<Vec<Listed>, RedisError> {
-    let keys = [keys::families(user_id)];
-    let arguments = vec![keys::family_prefix(user_id).into()];
-    let reply: Vec<Vec<Value>> = redis.run(&LIST, &keys, arguments, redis.deadline()).await?;
-    let sessions: Option<Vec<Listed>> = reply.iter().map(|fields| Listed::read(fields)).collect();
-    let mut sessions = sessions.ok_or_else(|| LIST.unexpected_reply())?;
-    sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
-    Ok(sessions)
 }
 
 /// The families of all users.
