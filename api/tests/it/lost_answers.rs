@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -173,9 +173,8 @@ async fn a_script_that_was_held_back_by_the_network_changes_nothing_either() {
 
 /// A client that refreshes without pause and without a key, each time at the other replica, and repeats what was
 /// answered 503; it stops when told to, and says how often it was refreshed and refused.
-async fn refresh_all_the_time(mut client: Requester, phases: Arc<Phases>) -> (u32, u32) {
+async fn refresh_all_the_time(mut client: Requester, mut replica: usize, phases: Arc<Phases>) -> (u32, u32) {
     let (mut refreshed, mut refused) = (0, 0);
-    let mut replica = 0;
     while !phases.over.load(Ordering::Relaxed) {
         let mut here = client.at(Door::Replica(replica % 2));
         replica += 1;
@@ -184,9 +183,7 @@ async fn refresh_all_the_time(mut client: Requester, phases: Arc<Phases>) -> (u3
             200 => {
                 client.cookie = here.cookie;
                 refreshed += 1;
-                if refreshed == 3 {
-                    phases.warm.wait().await;
-                }
+                phases.warm.fetch_add(u32::from(refreshed == 3), Ordering::Relaxed);
             }
             503 => {
                 refused += 1;
@@ -201,7 +198,9 @@ async fn refresh_all_the_time(mut client: Requester, phases: Arc<Phases>) -> (u3
 }
 
 struct Phases {
-    warm: Barrier,
+    /// How many clients are under way.
+    warm: AtomicU32,
+    /// Where each waits after the first 503.
     hit: Barrier,
     over: AtomicBool,
 }
@@ -210,13 +209,13 @@ const CLIENTS: usize = 40;
 
 async fn sessions_live_through(app: &TestApp, name: &str, begin: impl AsyncFnOnce(), end: impl AsyncFnOnce()) {
     app.add_user(name).await;
-    let phases =
-        Arc::new(Phases { warm: Barrier::new(CLIENTS + 1), hit: Barrier::new(CLIENTS + 1), over: false.into() });
+    let phases = Arc::new(Phases { warm: 0.into(), hit: Barrier::new(CLIENTS + 1), over: false.into() });
     let mut clients = JoinSet::new();
-    for _ in 0..CLIENTS {
-        clients.spawn(refresh_all_the_time(app.logged_in(name).await, Arc::clone(&phases)));
+    for number in 0..CLIENTS {
+        clients.spawn(refresh_all_the_time(app.logged_in(name).await, number, Arc::clone(&phases)));
     }
-    phases.warm.wait().await;
+    let is_warm = async || phases.warm.load(Ordering::Relaxed) as usize == CLIENTS;
+    eventually("all clients are under way", is_warm).await;
     begin().await;
     phases.hit.wait().await; // Every client has been told 503 once, and asks again.
     end().await;
