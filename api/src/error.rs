@@ -8,7 +8,11 @@ use http::{HeaderValue, StatusCode, header};
 use tracing::error;
 
 use crate::{
-    families::FamilyError, limits::Refused, password_rules::WeakPassword, passwords::PasswordError, users::UserError,
+    families::FamilyError,
+    limits::{NotBegun, Refused},
+    password_rules::WeakPassword,
+    passwords::PasswordError,
+    users::UserError,
 };
 
 /// See the module. The variants without a source are the client's doing and are not logged as errors.
@@ -58,6 +62,8 @@ pub enum ApiError {
     AccessRevoked,
     #[error("the revocation log could not be read for too long")]
     Stale,
+    #[error("it is not known how many log-ins have failed for this account")]
+    LimitUnknown,
     #[error("a request arrived without its client")]
     NoClient,
     #[error("no random bytes for a ticket")]
@@ -76,6 +82,15 @@ pub enum ApiError {
     Password(#[from] PasswordError),
     #[error(transparent)]
     Sign(#[from] gatefold_shared::jwt::SignError),
+}
+
+impl From<NotBegun> for ApiError {
+    fn from(error: NotBegun) -> Self {
+        match error {
+            NotBegun::Refused(refused) => Self::RateLimited(refused),
+            NotBegun::Unknown => Self::LimitUnknown,
+        }
+    }
 }
 
 impl From<Denied> for ApiError {
@@ -134,7 +149,7 @@ impl ApiError {
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", self.to_string());
                 return Problem { retry_after: Some(standing.until_one_more()), ..problem };
             }
-            Self::Stale => return Problem::unavailable(),
+            Self::Stale | Self::LimitUnknown => return Problem::unavailable(),
             Self::Password(PasswordError::Busy)
             | Self::Redis(_)
             | Self::Family(FamilyError::Redis(_) | FamilyError::TooLate | FamilyError::NotJudged) => {

@@ -58,6 +58,14 @@ pub struct Session {
     pub expires_in: Duration,
 }
 
+/// A session that was opened.
+pub struct Issued {
+    /// The session.
+    pub session: Session,
+    /// The user's sessions that had to end for it.
+    pub evicted: Vec<Uuid>,
+}
+
 /// What became of an attempt to trade a refresh token.
 pub enum Rotation {
     /// For the next generation.
@@ -134,7 +142,7 @@ impl Families {
     }
 
     /// Opens a session for a user.
-    pub async fn issue(&self, user_id: i64, username: Arc<str>, from: Origin<'_>) -> Result<Session, FamilyError> {
+    pub async fn issue(&self, user_id: i64, username: Arc<str>, from: Origin<'_>) -> Result<Issued, FamilyError> {
         let token = RefreshToken::first(user_id, Uuid::new_v4())?;
         let until = Instant::now() + self.redis.call_timeout();
         let keys = [keys::family(user_id, token.family), keys::families(user_id), keys::revocations(user_id)];
@@ -153,13 +161,17 @@ impl Families {
                 self.revocations.keep_for().into(),
                 keys::family_prefix(user_id).into(),
             ];
-            let reply: Vec<i64> = self.redis.commit(&ISSUE, &keys, arguments, until).await?;
-            match reply[..] {
-                [1, now, expires] => {
+            let reply: Vec<Value> = self.redis.commit(&ISSUE, &keys, arguments, until).await?;
+            let number = |index: usize| reply.get(index).and_then(Value::as_i64);
+            match (number(0), number(1), number(2)) {
+                (Some(1), Some(now), Some(expires)) => {
                     self.redis.time().learn(now);
-                    return Ok(self.session(&token, username, now, expires));
+                    let evicted =
+                        reply.get(3).cloned().unwrap_or(Value::Null).convert::<Vec<String>>().unwrap_or_default();
+                    let evicted = evicted.iter().filter_map(|family| family.parse().ok()).collect();
+                    return Ok(Issued { session: self.session(&token, username, now, expires), evicted });
                 }
-                [2, now] => self.too_late(now, until)?,
+                (Some(2), Some(now), _) => self.too_late(now, until)?,
                 _ => return Err(ISSUE.unexpected_reply().into()),
             }
         }

@@ -43,7 +43,7 @@ use self::{
 };
 pub use self::{
     limit::Limit,
-    login::{LoginAttempt, Verdict},
+    login::{LoginAttempt, NotBegun, Verdict},
     policy::Policy,
     standing::{Refused, Standing},
 };
@@ -85,7 +85,7 @@ impl Limits {
     }
 
     /// Begins a log-in, or whatever else proves a password, unless too many have failed for this name.
-    pub async fn begin_login(&self, username: &str) -> Result<LoginAttempt<'_>, Refused> {
+    pub async fn begin_login(&self, username: &str) -> Result<LoginAttempt<'_>, NotBegun> {
         let rule = Policy::LoginAccount.rule(&self.0.config);
         LoginAttempt::begin(&self.0.counter, rule, username).await
     }

@@ -36,10 +36,11 @@ impl UserError {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Timeout(_) => true,
-            // Classes of SQLSTATE: connection exception, insufficient resources, operator intervention, system error.
-            Self::Postgres(sqlx::Error::Database(error)) => {
-                error.code().is_some_and(|code| ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)))
-            }
+            // SQLSTATE: connection exception, read-only (a standby, in a fail-over), rolled back for others' sake, insufficient
+            // resources, operator intervention, system error.
+            Self::Postgres(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+                ["08", "25006", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+            }),
             Self::Postgres(error) => matches!(
                 error,
                 sqlx::Error::Io(_)
@@ -89,7 +90,12 @@ pub async fn all(postgres: &PgPool, limit: Duration) -> Result<Vec<User>, UserEr
 }
 
 /// Adds a user and returns their id.
-pub async fn add(postgres: &PgPool, name: &str, password_hash: &str, limit: Duration) -> Result<i64, UserError> {
+pub async fn add(
+    postgres: &mut PgConnection,
+    name: &str,
+    password_hash: &str,
+    limit: Duration,
+) -> Result<i64, UserError> {
     let query = sqlx::query_scalar!(
         "INSERT INTO users (username, password_hash) VALUES ($1, $2) RETURNING id",
         name,

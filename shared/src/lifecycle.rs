@@ -30,15 +30,20 @@ pub struct TaskEnded(&'static str);
 impl Lifecycle {
     /// A life that begins now; signals are listened to from here on.
     pub fn begin() -> io::Result<Self> {
-        let lifecycle = Self {
+        let lifecycle = Self::without_signals();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Self::spawn_untracked(lifecycle.clone().obey(terminate, interrupt));
+        Ok(lifecycle)
+    }
+
+    /// A life that signals end as they end any program: that of a command.
+    pub fn without_signals() -> Self {
+        Self {
             draining: CancellationToken::new(),
             stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),
             failure: Arc::default(),
-        };
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Self::spawn_untracked(lifecycle.clone().obey(terminate, interrupt));
-        Ok(lifecycle)
+        }
     }
 
     async fn obey(self, mut terminate: Signal, mut interrupt: Signal) {

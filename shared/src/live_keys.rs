@@ -109,13 +109,14 @@ impl<K: KeySet> LiveKeys<K> {
     fn look_again(&self, (known, last): (Looks, Looks), asked: bool) -> (Looks, Looks) {
         let seen = look(&self.files);
         if asked || (seen != known && seen == last) {
-            self.reload();
-            return (seen.clone(), seen);
+            let read = self.reload();
+            return (if read { seen.clone() } else { known }, seen);
         }
         (known, seen)
     }
 
-    fn reload(&self) {
+    /// Tells whether the files could be used; if not, they are tried again.
+    fn reload(&self) -> bool {
         let outcome = match (self.read)() {
             Ok(keys) => {
                 self.now.store(Arc::new(keys));
@@ -129,6 +130,7 @@ impl<K: KeySet> LiveKeys<K> {
             }
         };
         counter!("key_reloads_total", "outcome" => outcome).increment(1);
+        outcome == "reloaded"
     }
 
     /// Which keys there are is no secret: everybody is told at `/.well-known/jwks.json`.

@@ -68,6 +68,8 @@ pub struct Redis {
     pool: Pool,
     time: RedisTime,
     builder: Builder,
+    /// For changes that wait for Redis's replicas: WAIT holds up whatever comes after it on its connection.
+    commits: Option<Pool>,
     ack_replicas: i64,
     call_timeout: Duration,
     /// When Redis was last seen to be away (a call failed, a connection was lost), or to come back.
@@ -95,13 +97,15 @@ impl Redis {
         policy.set_jitter(20);
         builder.set_policy(policy);
         let pool = builder.build_pool(CONNECTIONS)?;
+        let commits = (config.redis_ack_replicas > 0).then(|| builder.build_pool(CONNECTIONS)).transpose()?;
         let last_away = Arc::default();
-        for client in pool.clients() {
+        for client in pool.clients().iter().chain(commits.iter().flat_map(Pool::clients)) {
             life.spawn(watch(client.reconnect_rx(), client.error_rx(), Arc::clone(&last_away)));
         }
         drop(pool.connect());
+        drop(commits.as_ref().map(Pool::connect));
         let ack_replicas = i64::from(config.redis_ack_replicas);
-        Ok(Self { pool, time: RedisTime::default(), builder, ack_replicas, call_timeout, last_away })
+        Ok(Self { pool, time: RedisTime::default(), builder, commits, ack_replicas, call_timeout, last_away })
     }
 
     /// How long one call may take.
@@ -165,7 +169,7 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        let client = self.pool.next();
+        let client = self.commits.as_ref().unwrap_or(&self.pool).next();
         let reply = self.run_on(client, script, keys, arguments, until).await?;
         if self.ack_replicas == 0 {
             return Ok(reply);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gatefold_shared::{
-    jwt::Verifier,
     lifecycle::Lifecycle,
     redis::Redis,
     revocation::{Ended, Revocations, Why},
@@ -34,12 +33,11 @@ impl Admin {
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
     pub fn new(config: Config) -> anyhow::Result<Self> {
-        let life = Lifecycle::begin()?;
+        let life = Lifecycle::without_signals();
         let redis = Redis::connect(&config.store, &life).context("REDIS_URL")?;
-        let keep_for = config.tokens.access_token_expiry + Verifier::LEEWAY;
         Ok(Self {
             postgres: postgres::connect(&config.database, Self::PATIENCE).context("DATABASE_URL")?,
-            revocations: Revocations::follow(redis.clone(), keep_for, Duration::ZERO, &life)?,
+            revocations: Revocations::follow(redis.clone(), Duration::ZERO, Duration::ZERO, &life)?,
             redis,
             config,
         })

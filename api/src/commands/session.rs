@@ -46,7 +46,7 @@ fn timestamp(milliseconds: i64) -> Option<String> {
 async fn revoke(admin: &Admin, name: &str, id: Uuid, output: Output) -> anyhow::Result<()> {
     let user = admin.user(name).await?;
     let ended = admin.revoke(user.id, id, Why::EndedByAdmin).await?;
-    ensure!(ended != Ended::Unknown, "{name} has no session {id}");
+    ensure!(ended == Ended::Now, "{name} has no living session {id}");
     let event = Event::now(Kind::SessionEnded).of_user(user.id).of_session(id);
     admin.record(event.with(json!({ "why": Why::EndedByAdmin.as_str(), "by": "administrator" }))).await?;
     output.done(&format!("Ended session {id} of {}.", user.username), &json!({ "revoked": 1 }));

@@ -32,7 +32,8 @@ pub async fn user(admin: &Admin, command: UserCommand, output: Output) -> anyhow
 async fn add(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
     ensure!(users::is_username(name), "a username has 3 to 64 letters, digits, `_`, `.` or `-`");
     let hash = hash_of_new_password(admin).await?;
-    let id = users::add(&admin.postgres, name, &hash, Admin::PATIENCE)
+    let mut postgres = admin.postgres.acquire().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
+    let id = users::add(&mut postgres, name, &hash, Admin::PATIENCE)
         .await
         .with_context(|| format!("could not add {name} (was `gatefold-api migrate` run?)"))?;
     admin.record(Event::now(Kind::UserAdded).of_user(id)).await?;

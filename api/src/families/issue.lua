@@ -5,7 +5,7 @@
 --       5 do nothing from this moment on (ms)   6 refresh lifetime (ms)   7 absolute lifetime (ms)
 --       8 client address   9 user agent
 --       10 most sessions a user may have   11 keep log entries for (ms)   12 what the keys of the user's families begin with
--- reply { 1 issued, now (ms), expires at (ms) } | { 2 too late, now }
+-- reply { 1 issued, now (ms), expires at (ms), { families that were evicted } } | { 2 too late, now }
 -- Keeps: a family without an entry in its user's list is never alive, and neither outlives the absolute limit.
 local family, index, log = KEYS[1], KEYS[2], KEYS[3]
 local family_id, user_id, username, secret_digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -16,16 +16,29 @@ local most, keep_for, family_prefix = tonumber(ARGV[10]), tonumber(ARGV[11]), AR
 local now = redis_now()
 if now >= too_late then return { 2, now } end
 
+-- Ends the families that were not used for longest, and names them.
+local function make_room()
+  local living = {}
+  for _, id in ipairs(redis.call('ZRANGE', index, 0, -1)) do
+    local was = redis.call('HMGET', family_prefix .. id, 'state', 'last_used_at')
+    if was[1] == 'active' then living[#living + 1] = { id, tonumber(was[2]) } end
+  end
+  table.sort(living, function(a, b) return a[2] < b[2] end)
+  local evicted = {}
+  for place = 1, #living + 1 - most do
+    evicted[place] = living[place][1]
+    end_family(family_prefix .. evicted[place], index, log, evicted[place], user_id, 'evicted', now, keep_for)
+  end
+  return evicted
+end
+
 local limit = now + absolute
 local expires = math.min(now + lifetime, limit)
 redis.call('HSET', family, 'user', user_id, 'username', username, 'gen', 0, 'secret_digest', secret_digest,
   'state', 'active', 'created_at', now, 'last_used_at', now, 'expires_at', limit,
-  'ip', address, 'user_agent', user_agent)
+  'ip', address, 'user_agent', user_agent, 'access_until', now + keep_for)
 redis.call('PEXPIREAT', family, expires)
 redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
-local surplus = redis.call('ZCARD', index) + 1 - most
-for _, oldest in ipairs(surplus > 0 and redis.call('ZRANGE', index, 0, surplus - 1) or {}) do
-  end_family(family_prefix .. oldest, index, log, oldest, user_id, 'evicted', now, keep_for)
-end
+local evicted = make_room()
 list_family(index, family_id, expires)
-return { 1, now, expires }
+return { 1, now, expires, evicted }

@@ -20,10 +20,14 @@ local now = redis_now()
 if now >= too_late then return { 6, now } end
 
 local was = redis.call('HMGET', family, 'secret_digest', 'gen', 'state', 'expires_at', 'username',
-  'retry_digest', 'attempt', 'rotated_at', 'reopened_until', 'ip')
+  'retry_digest', 'attempt', 'rotated_at', 'reopened_until', 'ip', 'access_until')
 -- Not constant in time: both sides are digests, and the token's tag was verified before.
 if was[1] ~= secret_digest then return { 0, now } end
-if was[3] == 'revoked' then return { 5, now } end
+if was[3] == 'revoked' then
+  -- The same request asks again: it was the replay, and its answer was lost.
+  if attempt == was[7] then return { 4, now, was[10] } end
+  return { 5, now }
+end
 local gen, limit, username = tonumber(was[2]), tonumber(was[4]), was[5]
 
 if presented >= gen then
@@ -31,7 +35,8 @@ if presented >= gen then
   local outcome = presented == gen and 1 or 3
   local expires = math.min(now + lifetime, limit)
   redis.call('HSET', family, 'gen', presented + 1, 'retry_digest', retry_digest, 'attempt', attempt,
-    'rotated_at', now, 'reopened_until', 0, 'last_used_at', now, 'ip', address)
+    'rotated_at', now, 'reopened_until', 0, 'last_used_at', now, 'ip', address,
+    'access_until', math.max(now + keep_for, tonumber(was[11]) or 0))
   redis.call('PEXPIREAT', family, expires)
   list_family(index, family_id, expires)
   return { outcome, now, presented + 1, expires, username }
@@ -49,4 +54,5 @@ if presented == gen - 1 then
 end
 
 end_family(family, index, log, family_id, user_id, 'refresh_token_reused', now, keep_for)
+redis.call('HSET', family, 'attempt', attempt)
 return { 4, now, was[10] }

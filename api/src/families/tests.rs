@@ -58,7 +58,7 @@ impl Bench {
 
     async fn issue(&self) -> RefreshToken {
         let from = Origin { address: IpAddr::from([192, 0, 2, 1]), user_agent: "a test" };
-        let session = self.families.issue(self.user_id, "alice".into(), from).await.unwrap();
+        let Issued { session, .. } = self.families.issue(self.user_id, "alice".into(), from).await.unwrap();
         assert_eq!((session.user_id, &*session.username, session.expires_in), (self.user_id, "alice", MINUTE));
         self.opened(&session)
     }
@@ -254,8 +254,8 @@ async fn one_family_too_many_evicts_the_one_that_was_not_used_for_longest() {
     // As if a second had passed between each of them and the next.
     let now = bench.redis.time().at(Instant::now());
     for (seconds, token) in (1..).zip(&all) {
-        let expires = (now + seconds * 1000).to_string();
-        bench.command(keys::families(1_009), &["ZADD", "XX", &expires, &token.family.to_string()]).await;
+        let then = (now - 60_000 + seconds * 1000).to_string();
+        bench.family(token, &["HSET", "last_used_at", &then]).await;
     }
     rotated(bench.rotate(&all[0], None).await);
     bench.issue().await;

@@ -8,7 +8,9 @@ use gatefold_shared::revocation::Why;
 use metrics::counter;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::json;
 use tracing::info;
+use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
 use super::session_response::{SessionBody, UserBody, session_response};
@@ -16,7 +18,7 @@ use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Caller, Json},
-    families::Origin,
+    families::{Issued, Origin},
     limits,
     passwords::Verdict,
     state::{App, AppState},
@@ -25,7 +27,7 @@ use crate::{
 
 /// The longest username that is looked at, in characters.
 const MAX_USERNAME: usize = 64;
-/// The longest password that is looked at, in code points: more would only make hashing dear.
+/// The longest password that is looked at, in code points after normalisation: more would only make hashing dear.
 const MAX_PASSWORD: usize = 256;
 
 #[derive(Deserialize, ToSchema)]
@@ -51,15 +53,13 @@ pub async fn login(
     caller: Caller,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
-    check_length("username", &request.username, MAX_USERNAME)?;
-    check_length("password", request.password.expose_secret(), MAX_PASSWORD)?;
+    check_length("username", request.username.chars().count(), MAX_USERNAME)?;
+    check_length("password", request.password.expose_secret().nfkc().count(), MAX_PASSWORD)?;
     let attempt = app.limits.begin_login(&request.username).await?;
     let result = open_session(&app, &caller, request).await;
     let standing = attempt.end(verdict(&result)).await;
     let mut response = result.into_response();
-    if let Some(standing) = standing {
-        response.extensions_mut().insert(standing);
-    }
+    response.extensions_mut().insert(standing);
     Ok(response)
 }
 
@@ -92,13 +92,19 @@ async fn open_session(app: &AppState, caller: &Caller, request: LoginRequest) ->
         return Err(ApiError::InvalidCredentials);
     };
     if user.disabled_at.is_some() {
+        let why = json!({ "why": "disabled" });
+        app.audit.record(event(Kind::LoginFailed).of_user(user.id).with(why));
         return Err(ApiError::AccountDisabled);
     }
     if let Verdict::RightAndOutdated(hash) = verdict {
         users::rehash(&app.postgres, &user, &hash, limit).await?;
     }
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
-    let session = app.families.issue(user.id, user.username.as_str().into(), from).await?;
+    let Issued { session, evicted } = app.families.issue(user.id, user.username.as_str().into(), from).await?;
+    for family in evicted {
+        let why = json!({ "why": Why::Evicted.as_str(), "by": session.family });
+        app.audit.record(event(Kind::SessionEnded).of_user(user.id).of_session(family).with(why));
+    }
     // Whatever ended all sessions while the password was being hashed did not know of this one.
     if !users::is_current(&app.postgres, &user, limit).await? {
         app.revocations.revoke(user.id, session.family, None, Why::PasswordChanged).await?;
@@ -110,8 +116,8 @@ async fn open_session(app: &AppState, caller: &Caller, request: LoginRequest) ->
     session_response(app, &session, Some(UserBody { id: user.id, username: user.username }))
 }
 
-fn check_length(field: &str, value: &str, most: usize) -> Result<(), ApiError> {
-    if (1..=most).contains(&value.chars().count()) {
+fn check_length(field: &str, length: usize, most: usize) -> Result<(), ApiError> {
+    if (1..=most).contains(&length) {
         Ok(())
     } else {
         Err(ApiError::InvalidRequest(format!("`{field}` must have 1 to {most} characters")))

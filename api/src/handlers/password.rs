@@ -15,7 +15,7 @@ use crate::{
     extract::{Bearer, Caller, Json},
     limits, password_rules,
     state::App,
-    users::{self, UserError},
+    users,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -29,8 +29,8 @@ pub struct PasswordRequest {
 
 /// `POST /api/password`: changes the caller's password and ends all of their other sessions.
 ///
-/// Both or neither: the sessions end while Postgres holds the change back, so that an outage of Redis leaves the old
-/// password, and the same request can be sent again.
+/// The sessions end while Postgres holds the change back, so that an outage of Redis leaves the old password, and the same
+/// request can be sent again. Only when Postgres goes just as it is told to keep the change does nobody know whether it did.
 #[utoipa::path(post, path = "/api/password", tag = "account", request_body = PasswordRequest, security(("accessToken" = [])), responses(
     (status = 204, description = "It is changed, and all other sessions have ended"),
     (status = 400, description = "`invalid_request`, `weak_password`"),
@@ -53,6 +53,8 @@ pub async fn password(
     let is_right = verified.map(|verdict| verdict.is_right());
     attempt.end(is_right.as_ref().map_or(limits::Verdict::None, |right| limits::Verdict::of(*right))).await;
     if !is_right? {
+        let event = Event::now(Kind::LoginFailed).of_user(user.id).of_session(token.family);
+        app.audit.record(caller.did(event).with(json!({ "why": "current_password" })));
         return Err(ApiError::InvalidCredentials);
     }
     let hash = app.passwords.hash(request.new_password).await?;
@@ -62,7 +64,7 @@ pub async fn password(
         return Err(ApiError::InvalidCredentials);
     }
     let revoked = app.revocations.revoke_all(user.id, Some(token.family), Why::PasswordChanged).await?;
-    users::within(limit, "commit", transaction.commit()).await.map_err(|error: UserError| error)?;
+    users::within(limit, "commit", transaction.commit()).await?;
     let event = Event::now(Kind::PasswordChanged).of_user(user.id).of_session(token.family);
     app.audit.record(caller.did(event).with(json!({ "sessionsEnded": revoked })));
     info!(user.id = user.id, family.id = %token.family, "changed the password");

@@ -12,7 +12,7 @@ use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Caller, Json},
-    families::Origin,
+    families::{Issued, Origin},
     password_rules,
     state::App,
     users,
@@ -50,11 +50,15 @@ pub async fn register(
     }
     password_rules::check(&request.password, &request.username)?;
     let hash = app.passwords.hash(request.password).await?;
-    let id = users::add(&app.postgres, &request.username, &hash, app.redis.call_timeout()).await?;
-    app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id)));
-    info!(user.id = id, client.address = %caller.address, "registered");
+    let limit = app.redis.call_timeout();
+    // There is no user without the session that the answer brings: after a 503 the name is still free.
+    let mut transaction = users::within(limit, "begin", app.postgres.begin()).await?;
+    let id = users::add(&mut transaction, &request.username, &hash, limit).await?;
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
-    let session = app.families.issue(id, request.username.as_str().into(), from).await?;
+    let Issued { session, .. } = app.families.issue(id, request.username.as_str().into(), from).await?;
+    users::within(limit, "commit", transaction.commit()).await?;
+    app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id).of_session(session.family)));
+    info!(user.id = id, client.address = %caller.address, "registered");
     let mut response = session_response(&app, &session, Some(UserBody { id, username: request.username }))?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)

@@ -82,7 +82,8 @@ pub async fn end_session(
     let family = id.parse().map_err(|_| ApiError::NoSuchSession)?;
     match app.revocations.revoke(token.user_id, family, None, Why::EndedByUser).await? {
         Ended::Unknown => Err(ApiError::NoSuchSession),
-        Ended::Now | Ended::Before => {
+        Ended::Before => Ok(StatusCode::NO_CONTENT),
+        Ended::Now => {
             let event = Event::now(Kind::SessionEnded).of_user(token.user_id).of_session(family);
             let by = json!({ "why": Why::EndedByUser.as_str(), "by": token.family });
             app.audit.record(caller.did(event).with(by));

@@ -1,7 +1,7 @@
 //! The counts that all replicas share, in Redis.
 //!
 //! A limit must never be the reason for an outage: when Redis does not answer soon, nothing is counted there, and the
-//! request goes on to whatever else guards it.
+//! request goes on to whatever else guards it. The one exception is [`Counter::take_for_sure`], for guesses.
 
 use std::{
     fmt::Display,
@@ -37,6 +37,15 @@ impl Counter {
     /// Counts one, unless it is too many; nothing if that cannot be known.
     pub async fn take(&self, rule: Rule, key: impl Display) -> Result<Option<Standing>, Refused> {
         match self.ask(rule, &key, 1, false).await {
+            Some((true, standing)) => Ok(Some(standing)),
+            Some((false, standing)) => Err(Refused(standing)),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`Self::take`], but waits as long as any call to Redis may take.
+    pub async fn take_for_sure(&self, rule: Rule, key: impl Display) -> Result<Option<Standing>, Refused> {
+        match self.run(rule, &key, 1, false, self.redis.deadline()).await {
             Some((true, standing)) => Ok(Some(standing)),
             Some((false, standing)) => Err(Refused(standing)),
             None => Ok(None),

@@ -25,27 +25,39 @@ pub struct LoginAttempt<'a> {
     counter: &'a Counter,
     rule: Rule,
     account: String,
-    standing: Option<Standing>,
+    standing: Standing,
+}
+
+/// Why a log-in does not begin.
+pub enum NotBegun {
+    /// Too many have failed.
+    Refused(Refused),
+    /// It cannot be known how many have failed, and an outage must not be the time for guessing. A log-in needs Redis anyway.
+    Unknown,
 }
 
 impl<'a> LoginAttempt<'a> {
     /// Unless too many have failed for this name, in any letters, whether there is such a user or not.
-    pub(super) async fn begin(counter: &'a Counter, rule: Rule, username: &str) -> Result<Self, Refused> {
+    pub(super) async fn begin(counter: &'a Counter, rule: Rule, username: &str) -> Result<Self, NotBegun> {
         // A digest, so that nothing that a client made up is a key; it hides nothing.
         let account = sha256_hex(username.to_lowercase().as_bytes());
-        let standing = counter.take(rule, &account).await.inspect_err(|_| count(rule, "refused"))?;
-        Ok(Self { counter, rule, account, standing })
+        match counter.take_for_sure(rule, &account).await {
+            Ok(Some(standing)) => Ok(Self { counter, rule, account, standing }),
+            Ok(None) => Err(NotBegun::Unknown),
+            Err(refused) => {
+                count(rule, "refused");
+                Err(NotBegun::Refused(refused))
+            }
+        }
     }
 
     /// How the account stands after it.
-    pub async fn end(self, verdict: Verdict) -> Option<Standing> {
-        // Nothing was counted, so there is nothing to take back.
-        let taken = self.standing?;
+    pub async fn end(self, verdict: Verdict) -> Standing {
         let standing = match verdict {
             Verdict::Right => self.counter.clear(self.rule, &self.account).await,
             Verdict::Wrong => None,
             Verdict::None => self.counter.give_back(self.rule, &self.account).await,
         };
-        Some(standing.unwrap_or(taken))
+        standing.unwrap_or(self.standing)
     }
 }

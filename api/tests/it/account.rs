@@ -201,3 +201,38 @@ async fn administrators_look_after_users_and_sessions() {
         assert!(kinds.contains(&kind), "{kind} in {kinds:?}");
     }
 }
+
+#[tokio::test]
+async fn whoever_registers_with_decomposed_characters_can_log_in_with_them() {
+    let app = shared().await;
+    let password = "o\u{308}".repeat(200);
+    assert_eq!(register(&app.anonymous(), "register.decomposed", &password).await.status, 201);
+    assert_eq!(app.anonymous().login("register.decomposed", &password).await.status, 200);
+    assert_eq!(app.anonymous().login("register.decomposed", &"\u{f6}".repeat(200)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_name_is_still_free_after_a_registration_that_failed_for_lack_of_redis() {
+    let app = TestApp::start(two_replicas().redis_through_proxy()).await;
+    app.cluster.redis_faults().unwrap().refuse();
+    register(&app.anonymous(), "register.outage", PASSWORD).await.assert_problem(503, "unavailable");
+    app.cluster.redis_faults().unwrap().pass();
+    app.is_ready().await;
+    assert_eq!(register(&app.anonymous(), "register.outage", PASSWORD).await.status, 201);
+}
+
+/// The shell of an administrator need not know how long the replicas' access tokens live.
+#[tokio::test]
+async fn what_an_administrator_ends_is_refused_for_as_long_as_its_tokens_live() {
+    let app = TestApp::start(two_replicas().env("ACCESS_TOKEN_EXPIRY", "1h")).await;
+    let client = app.signed_in("admin.expiry").await;
+    let (user, family) = client.session();
+    let ended = administer(&app, &["session", "revoke", "admin.expiry", &family.to_string()], "").await;
+    assert_eq!(ended["revoked"].as_u64(), Some(1));
+    let log = app.redis_command(&["XRANGE", &gatefold_shared::redis::keys::revocations(user), "-", "+"]).await;
+    let until = log.split("until").nth(1).unwrap();
+    let until: i64 = until.chars().filter(char::is_ascii_digit).take(13).collect::<String>().parse().unwrap();
+    let left = until - i64::try_from(gatefold_shared::clock::unix_millis()).unwrap();
+    assert!(left > 59 * 60 * 1000, "it is of interest for another {left} ms: {log}");
+    is_refused_everywhere(&client).await;
+}

@@ -24,8 +24,10 @@ local function log_end(family, index, log, family_id, user_id, why, now, of_inte
 end
 
 -- End a family, and drop what is of no interest any more from the log.
--- keep_for (ms): as long as an access token could be valid after its family ended.
+-- keep_for (ms): as long as the access tokens of the caller live, 0 for one who issues none. The family knows for how long
+-- those live that were issued to it, perhaps by replicas with other settings; only who issues tokens trims the log.
 local function end_family(family, index, log, family_id, user_id, why, now, keep_for)
-  redis.call('XTRIM', log, 'MINID', '~', now - keep_for)
-  log_end(family, index, log, family_id, user_id, why, now, now + keep_for)
+  if keep_for > 0 then redis.call('XTRIM', log, 'MINID', '~', now - keep_for) end
+  local issued_until = tonumber(redis.call('HGET', family, 'access_until')) or 0
+  log_end(family, index, log, family_id, user_id, why, now, math.max(now + keep_for, issued_until))
 end
