@@ -17,7 +17,7 @@ pub struct Listed {
     pub last_used_at: i64,
     /// When it ends if it is not refreshed.
     pub expires_at: i64,
-    /// Where it was opened from.
+    /// From where it was used last.
     pub address: String,
     /// What the client called itself.
     pub user_agent: String,
