@@ -110,6 +110,23 @@ Then: ./start.sh status, ./start.sh logs [NAME], ./start.sh stop
 TEXT
 }
 
+# All keys, or none: making the missing ones anew would not fit what the others have signed.
+make_keys() {
+    local key missing=()
+    for key in private.pem public.pem refresh.key; do
+        [[ -e keys/$key ]] || missing+=("keys/$key")
+    done
+    case ${#missing[@]} in
+        0) ;;
+        3)
+            say 'Making keys'
+            ./generate-keys.sh
+            ;;
+        *) fail "missing: ${missing[*]}. Restore it, or make all keys anew, which logs everybody out:" \
+            './generate-keys.sh --force' ;;
+    esac
+}
+
 start() {
     local state started=$SECONDS
     if state=$(running); then
@@ -122,15 +139,13 @@ start() {
     mention_docker
     # shellcheck disable=SC2119 # none of this script's own arguments
     need_programs
+    need_redis_7
     need_rust
 
     say 'Building (the first time takes several minutes)'
     cargo build --release --locked --bins
 
-    if [[ ! -e keys/private.pem || ! -e keys/public.pem || ! -e keys/refresh.key ]]; then
-        say 'Making keys'
-        ./generate-keys.sh
-    fi
+    make_keys
 
     local port=(--port "${HTTP_PORT:-80}")
     [[ -n ${HTTP_PORT-} ]] || port+=(--or-port 8080)

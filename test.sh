@@ -76,6 +76,7 @@ scripts() {
 }
 
 step 'programs' need_programs shellcheck
+step 'Redis' need_redis_7
 step 'Rust' need_components
 step 'scripts' scripts
 step 'formatting' cargo fmt --all --check

@@ -61,6 +61,15 @@ need_programs() {
         fail "could not install ${packages[*]}; apt's message is above."
 }
 
+# The Redis of older systems cannot do what the scripts of Gatefold ask of it.
+need_redis_7() {
+    local version
+    version=$(redis-server --version)
+    if [[ ! $version =~ v=([0-9]+) ]] || ((BASH_REMATCH[1] < 7)); then
+        fail 'Redis 7.0 or newer is needed, as in Debian 12 and Ubuntu 24.04; this machine has' "$version"
+    fi
+}
+
 need_rust() {
     have cargo || fail 'Rust is not installed, or cargo is not on the PATH.' \
         'See https://rustup.rs, open a new shell, and run again.'

@@ -14,14 +14,21 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The directory must exist.
+    /// The directory must exist, and be this user's own: what it says is believed, down to which programs to run, and the
+    /// default one is in a place where anybody may put one first.
     pub(crate) fn of(dir: &Path) -> Result<Self> {
+        let found = fs::symlink_metadata(dir).with_context(|| format!("no directory {}", dir.display()))?;
+        ensure!(
+            found.is_dir() && found.uid() == geteuid().as_raw(),
+            "{} is not a directory of this user's own; choose another with --dir",
+            dir.display()
+        );
         let dir = dir.canonicalize().with_context(|| format!("no directory {}", dir.display()))?;
         Ok(Self { dir })
     }
 
     /// Creates the directory where needed. Others may pass through it, since Postgres and the workers of Nginx run as
-    /// other users, but not list it; and it must not have been put there by somebody else.
+    /// other users, but not list it.
     pub(crate) fn create(dir: &Path) -> Result<Self> {
         match DirBuilder::new().mode(0o711).create(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -29,14 +36,8 @@ impl Layout {
             }
             _ => {}
         }
-        let found = fs::symlink_metadata(dir)?;
-        ensure!(
-            found.is_dir() && found.uid() == geteuid().as_raw(),
-            "{} is not a directory of this user's own; choose another with --dir",
-            dir.display()
-        );
-        fs::set_permissions(dir, Permissions::from_mode(0o711))?;
         let layout = Self::of(dir)?;
+        fs::set_permissions(dir, Permissions::from_mode(0o711))?;
         create_private(&layout.logs())?;
         Ok(layout)
     }

@@ -105,7 +105,7 @@ impl Change<'_> {
     }
 
     /// Waits until a process that was launched is ready. If its port was taken in the moment between choosing and
-    /// using it, and nobody has been told of it yet, it gets another.
+    /// using it, it gets another, unless others have been told of it: it was ready on it before.
     pub(crate) async fn settle(&mut self, name: &str) -> Result<()> {
         let started = Instant::now();
         for _ in 0..5 {
@@ -114,10 +114,17 @@ impl Change<'_> {
                 Outcome::Ready => {
                     let seconds = started.elapsed().as_secs_f32();
                     self.report(&format!("{name:<10} ready on port {} ({seconds:.1} s)", node.port));
-                    return Ok(());
+                    self.state.node_mut(name)?.was_ready = true;
+                    return self.save();
                 }
                 Outcome::PortTaken if node.kind == Kind::Nginx && self.state.settings.port != 0 => {
                     bail!("port {} is taken; choose another with --port", node.port)
+                }
+                Outcome::PortTaken if node.was_ready => {
+                    bail!(
+                        "port {} of {name} was taken by another program meanwhile; stop that, or stop the whole cluster",
+                        node.port
+                    )
                 }
                 Outcome::PortTaken => {
                     self.state.node_mut(name)?.port = 0;

@@ -15,7 +15,7 @@ const INHERITED: [&str; 7] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "RUST_LOG"
 
 /// Beginnings of the names of variables that configure replicas. `up` takes those from its own environment and
 /// remembers them, so that a replica added later from another shell is no different.
-const CONFIGURING: [&str; 24] = [
+const CONFIGURING: [&str; 20] = [
     "ACCESS_TOKEN_",
     "ALLOWED_",
     "ARGON2_",
@@ -23,12 +23,9 @@ const CONFIGURING: [&str; 24] = [
     "COOKIE_",
     "DB_POOL_",
     "DRAIN_",
-    "IDLE_",
-    "JWT_",
     "LIMIT_",
     "LOG_",
     "MAX_",
-    "OUTBOX_",
     "PRESENCE_",
     "REAUTH_",
     "REDIS_ACK_",
@@ -39,7 +36,6 @@ const CONFIGURING: [&str; 24] = [
     "SESSION_",
     "TOKEN_",
     "TYPING_",
-    "WS_",
 ];
 
 /// The limits of the `api` replicas, which without rate limits are all [`NO_LIMIT`].

@@ -80,13 +80,16 @@ pub(crate) struct Node {
     pub(crate) metrics_port: Option<u16>,
     /// The last process started under this name, alive or not.
     pub(crate) identity: Option<Identity>,
+    /// Whether it was ever ready on its port, so that others may rely on that.
+    #[serde(default)]
+    pub(crate) was_ready: bool,
     /// How long the log was when it was started.
     pub(crate) log_start: u64,
 }
 
 impl Node {
     pub(crate) fn new(name: impl Into<String>, kind: Kind) -> Self {
-        Self { name: name.into(), kind, port: 0, metrics_port: None, identity: None, log_start: 0 }
+        Self { name: name.into(), kind, port: 0, metrics_port: None, identity: None, was_ready: false, log_start: 0 }
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -25,7 +25,7 @@ pub struct ListenConfig {
     #[arg(long, env = "HOST", default_value = "0.0.0.0")]
     pub host: IpAddr,
     /// Connections open at once; further ones wait to be accepted
-    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 50_000)]
+    #[arg(long, env = "MAX_CONNECTIONS", default_value = "50000", value_parser = max_connections)]
     pub max_connections: usize,
 }
 
@@ -162,6 +162,13 @@ fn argument_of(error: &clap::Error, command: &clap::Command) -> Option<clap::Id>
 
 fn without_check(command: clap::Command, id: &clap::Id) -> clap::Command {
     command.mut_arg(id, |argument| argument.value_parser(ValueParser::os_string()))
+}
+
+fn max_connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=10_000_000) => Ok(count),
+        _ => Err("must be 1 to 10000000".to_owned()),
+    }
 }
 
 /// A duration such as `900` (seconds), `90s`, `15m`, `12h` or `7d`.

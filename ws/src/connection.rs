@@ -25,7 +25,7 @@ use crate::{
     commands,
     heartbeat::Heartbeat,
     limits::{Admission, Limits},
-    protocol::{self, ClientMessage, Envelope, ErrorCode, ServerMessage},
+    protocol::{self, ClientMessage, Envelope, ErrorCode, MessageId, ServerMessage},
     session::Session,
     socket::{Incoming, Socket},
     state::App,
@@ -80,8 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let timer = pin!(sleep_until(Instant::now()));
         let draining = pin!(app.life.draining().cancelled());
         let mut wakers = Wakers { timer, draining, revoked: pin!(pending()) };
-        let token = match token {
-            Some(token) => token,
+        let (token, id) = match token {
+            Some(token) => (token, None),
             None => self.first_message(&mut wakers).await?,
         };
         // From here on a revocation is told; one that came before is found by asking.
@@ -90,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let revoked = pin!(watch.revoked());
         wakers.revoked = revoked;
         let session = session.insert(Session::start(token, app.token_policy, Instant::now()));
-        self.greet(session)?;
+        self.greet(session, id.as_ref())?;
         loop {
             self.on_time(session, Instant::now())?;
             let deadline = session.clock.deadline().min(self.heartbeat.deadline());
@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// The token in the first message, which must be `auth`.
-    async fn first_message(&mut self, wakers: &mut Wakers<'_, '_>) -> Result<AccessToken, Ending> {
+    async fn first_message(&mut self, wakers: &mut Wakers<'_, '_>) -> Result<(AccessToken, Option<MessageId>), Ending> {
         let deadline = Instant::now() + AUTH_WITHIN;
         loop {
             let incoming = self.wait(wakers, deadline).await?;
@@ -134,14 +134,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(CloseReason::AuthTimeout.into());
             }
             let Some(Incoming::Text(text)) = incoming else { continue };
-            let Some(ClientMessage::Auth { access }) = protocol::parse(&text).message else {
+            let Envelope { id, message: Some(ClientMessage::Auth { access }) } = protocol::parse(&text) else {
                 return Err(CloseReason::InvalidToken.into());
             };
-            return self.app.admit(&access).map_err(|denial| CloseReason::from(denial).into());
+            let token = self.app.admit(&access).map_err(CloseReason::from)?;
+            return Ok((token, id));
         }
     }
 
-    fn greet(&mut self, session: &Session) -> Result<(), Ending> {
+    /// Tells the client who it is; `id` is that of its `auth` message, if there was one.
+    fn greet(&mut self, session: &Session, id: Option<&MessageId>) -> Result<(), Ending> {
         let token = session.token();
         info!(conn.id = %self.id, client.address = %self.client, user.id = token.user_id, family.id = %token.family,
             "socket opened");
@@ -151,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             expires_at: session.expires_at(),
             connection_id: self.id,
         };
-        self.socket.send(connected.to_json(None))
+        self.socket.send(connected.to_json(id))
     }
 
     /// Does what is due.

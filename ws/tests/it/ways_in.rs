@@ -58,7 +58,9 @@ async fn the_token_may_come_in_the_first_message() {
     for url in gatefold.everywhere() {
         let mut client = Client::connect_with(&url, &[("sec-websocket-protocol", "gatefold.v1")]).await;
         assert_eq!(client.subprotocol.as_deref(), Some("gatefold.v1"));
-        greeting(&client.ask(json!({"type": "auth", "access": gatefold.token()})).await);
+        let connected = client.ask(json!({"type": "auth", "access": gatefold.token(), "id": "first"})).await;
+        assert_eq!(connected["id"], "first");
+        greeting(&connected);
         client.is_served().await;
     }
 }
