@@ -82,8 +82,8 @@ struct State {
 }
 
 impl Revocations {
-    /// Begins to follow the log. `keep_for` is how long an access token may be valid after its session ended (only who
-    /// ends sessions needs it); without success for `staleness_limit` nothing is certain any more (zero: never mind).
+    /// Begins to follow the log. `keep_for` is how long an access token may be valid after its session ended (zero for who
+    /// issues none); without success for `staleness_limit` nothing is certain any more (zero: never mind).
     pub fn follow(
         redis: Redis,
         keep_for: Duration,
