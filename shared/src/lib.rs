@@ -17,5 +17,6 @@ pub mod problem;
 pub mod redis;
 pub mod request;
 pub mod revocation;
+pub mod rooms;
 pub mod telemetry;
 pub mod tickets;

@@ -144,6 +144,13 @@ impl Redis {
         Ok(())
     }
 
+    /// For a script that did nothing because it was past `until`, and said what time it was: learns that, and returns if
+    /// there is time to ask again, as there is when this replica did not know Redis's clock yet.
+    pub fn too_late(&self, now: &Value, until: Instant, script: &Script) -> Result<(), RedisError> {
+        self.time.learn(now.as_i64().ok_or_else(|| script.unexpected_reply())?);
+        if Instant::now() < until { Ok(()) } else { Err(RedisError::Timeout(self.call_timeout)) }
+    }
+
     /// When a call that begins now must have ended.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.call_timeout

@@ -12,6 +12,16 @@
 //! | `ratelimit:{<policy>:<key>}` | string | when a rate limit will be as if nothing had come, in µs since 1970; `<key>` is an address, a /64 or the SHA-256 of a username | when that is so | `gcra` | `gcra` |
 //! | `revocations:{pNN}:probe:<uuid>` | sharded channel | a replica's messages to itself | | `follow` | the same replica |
 //! | `ticket:{<SHA-256>}` | string | for whom a socket may be opened once: user, username, family, access expiry, as JSON; under the digest of the ticket, so that a dump of Redis opens nothing | after 30 s, never after the access token | `issue_ticket`, `redeem_ticket` | `redeem_ticket` |
+//! | `room:{<room>}` | sharded channel | what happens in a room, numbered | | `publish`, `expel`, `update_presence`, `evict`, `typing` | ws replicas with members there |
+//! | `room:{<room>}:clock` | hash | `seq`: number of the last event; `last`: id of the last message; `gone`: id of the last one that is not in the history any more | a day after the last event | the same | the same, `history` |
+//! | `room:{<room>}:users` | hash | user → on how many replicas, and username | with its last user | `update_presence`, `evict` | the same, `present` |
+//! | `room:{<room>}:members:<replica>` | set | the users who are there through one ws replica | with its last user | `update_presence`, `evict` | the same |
+//! | `room:{<room>}:typing` | sorted set | user → until when they type, in ms since 1970 | with its last entry | `typing`, `publish`, `update_presence`, `evict` | `update_presence` |
+//! | `room:{<room>}:history` | stream | the last messages: user, data | 5 minutes after the last one | `publish` | `history` |
+//! | `replicas` | sorted set | ws replica (a new id at every start) → end of its lease, in ms since 1970 | | `renew`, `claim` | the same |
+//! | `{replicas}:dead` | sorted set | replicas that are being evicted → until when whoever does it may take | | `claim` | `claim` |
+//! | `{replicas}:probe:<replica>` | sharded channel | a ws replica's messages to itself | | `renew` | the same replica |
+//! | `replica:<replica>:rooms` | set | the rooms where a ws replica has users | when it has been evicted | its replica | who evicts it |
 
 use std::fmt::Display;
 
@@ -73,6 +83,40 @@ pub fn partition_of_revocation_probe(channel: &str) -> Option<usize> {
 /// A socket ticket, by the digest of its id.
 pub fn ticket(digest: &str) -> String {
     format!("ticket:{{{digest}}}")
+}
+
+/// The channel of a room, which is also what the names of its keys begin with.
+pub fn room(room: &str) -> String {
+    format!("room:{{{room}}}")
+}
+
+/// What every script over a room is given first: channel, clock, users, typing, history.
+pub fn of_room(name: &str) -> Vec<String> {
+    let room = room(name);
+    ["clock", "users", "typing", "history"].into_iter().fold(vec![room.clone()], |mut keys, part| {
+        keys.push(format!("{room}:{part}"));
+        keys
+    })
+}
+
+/// The users who are in a room through one ws replica.
+pub fn room_members(name: &str, replica: Uuid) -> String {
+    format!("{}:members:{replica}", room(name))
+}
+
+/// The leases of the ws replicas.
+pub const REPLICAS: &str = "replicas";
+/// The ws replicas whose members are being removed.
+pub const DEAD_REPLICAS: &str = "{replicas}:dead";
+
+/// The channel on which a ws replica hears itself.
+pub fn replica_probe(replica: Uuid) -> String {
+    format!("{{replicas}}:probe:{replica}")
+}
+
+/// The rooms where a ws replica has users.
+pub fn replica_rooms(replica: Uuid) -> String {
+    format!("replica:{replica}:rooms")
 }
 
 #[cfg(test)]
