@@ -8,10 +8,11 @@
 //! |---|---|---|---|---|---|
 //! | `family:{pNN}:<uuid>` | hash | one session: user, generation, digest of its secret, times, client, state | with the refresh token, never after `expires_at` | `issue`, `rotate`, `reopen`, `revoke`, `revoke_all`, `reassert` | the same, `list` |
 //! | `families:{pNN}:<user>` | sorted set | the user's living families by the time at which they expire | with its last family | `issue`, `rotate`, `revoke`, `revoke_all`, `reassert` | `issue`, `revoke_all`, `list` |
+//! | `grants:{pNN}:<user>` | hash | the private rooms that a user may enter: `version`, `rooms` (a JSON array) | never; a day after it became empty | `write_grants`, `issue` | `issue`, `rotate`, whoever lets a user into a private room |
 //! | `revocations:{pNN}` | stream, and a sharded channel of the same name | families that were revoked: `family`, `user`, `why`, `at`, `until` | trimmed when no access token of theirs can be valid any more | `rotate`, `revoke`, `revoke_all`, `reassert` | every replica |
 //! | `ratelimit:{<policy>:<key>}` | string | when a rate limit will be as if nothing had come, in µs since 1970; `<key>` is an address, a /64 or the SHA-256 of a username | when that is so | `gcra` | `gcra` |
 //! | `revocations:{pNN}:probe:<uuid>` | sharded channel | a replica's messages to itself | | `follow` | the same replica |
-//! | `ticket:{<SHA-256>}` | string | for whom a socket may be opened once: user, username, family, access expiry, as JSON; under the digest of the ticket, so that a dump of Redis opens nothing | after 30 s, never after the access token | `issue_ticket`, `redeem_ticket` | `redeem_ticket` |
+//! | `ticket:{<SHA-256>}` | string | for whom a socket may be opened once: user, username, family, access expiry, rooms, as JSON; under the digest of the ticket, so that a dump of Redis opens nothing | after 30 s, never after the access token | `issue_ticket`, `redeem_ticket` | `redeem_ticket` |
 //! | `room:{<room>}` | sharded channel | what happens in a room, numbered | | `publish`, `expel`, `update_presence`, `evict`, `typing` | ws replicas with members there |
 //! | `room:{<room>}:clock` | hash | `seq`: number of the last event; `last`: id of the last message; `gone`: id of the last one that is not in the history any more | a day after the last event | the same | the same, `history` |
 //! | `room:{<room>}:users` | hash | user → on how many replicas, and username | with its last user | `update_presence`, `evict` | the same, `present` |
@@ -53,6 +54,11 @@ pub fn family_prefix(user_id: i64) -> String {
 /// The sorted set of a user's families.
 pub fn families(user_id: i64) -> String {
     format!("families:{}:{user_id}", partition(user_id))
+}
+
+/// The copy of a user's grants.
+pub fn grants(user_id: i64) -> String {
+    format!("grants:{}:{user_id}", partition(user_id))
 }
 
 /// The revocation log of the partition of a user.
@@ -132,6 +138,7 @@ mod tests {
     fn everything_of_a_user_is_in_one_slot() {
         assert_eq!(family(67, Uuid::nil()), "family:{p03}:00000000-0000-0000-0000-000000000000");
         assert_eq!(families(67), "families:{p03}:67");
+        assert_eq!(grants(67), "grants:{p03}:67");
         assert_eq!(revocations(67), "revocations:{p03}");
     }
 
