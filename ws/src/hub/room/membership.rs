@@ -1,6 +1,6 @@
 //! Who comes into a room, and who goes.
 
-use std::sync::Arc;
+use std::{collections::hash_map::Entry, sync::Arc};
 
 use gatefold_shared::rooms::{RoomName, User};
 use tokio::time::Instant;
@@ -39,9 +39,8 @@ impl Room {
         looking: (Option<StreamId>, bool),
         give_up_at: Instant,
     ) {
-        if !self.members.contains_key(&peer.id) {
-            let member = Member { peer: Arc::clone(peer), user_id: user.id, is_admitted: false };
-            self.members.insert(peer.id, member);
+        if let Entry::Vacant(entry) = self.members.entry(peer.id) {
+            entry.insert(Member { peer: Arc::clone(peer), user_id: user.id, is_admitted: false });
             let new = || Here { username: Arc::clone(&user.username), connections: 0, leaves_at: None };
             let here = self.here.entry(user.id).or_insert_with(new);
             here.connections += 1;
@@ -136,7 +135,7 @@ impl Room {
     }
 
     /// Who can be looked up now: what is found then holds, since whatever changes it will be heard.
-    pub(in crate::hub) fn to_look_up(&mut self) -> Vec<ToLookUp> {
+    pub(in crate::hub) fn next_lookups(&mut self) -> Vec<ToLookUp> {
         if !matches!(self.step, Step::In { .. }) {
             return Vec::new();
         }

@@ -97,8 +97,12 @@ impl Room {
             let announcements = self.view.reconcile(&state, |user_id| here.contains_key(&user_id), doubted_until);
             self.announce(announcements).await;
             let doubted: Vec<_> = self.view.doubted().collect();
-            doubted.into_iter().for_each(|user_id| self.schedule(doubted_until, Due::Doubt(user_id)));
-            state.typing.iter().for_each(|(user_id, _)| self.schedule_typing(*user_id, now));
+            for user_id in doubted {
+                self.schedule(doubted_until, Due::Doubt(user_id));
+            }
+            for (user_id, _) in &state.typing {
+                self.schedule_typing(*user_id, now);
+            }
             self.catch_up(missed).await;
             self.last_message = self.last_message.max(state.last_message);
             self.go_on_from(updated.seq, now).await;
