@@ -27,6 +27,7 @@ use crate::{
     limits::{Admission, Limits},
     peer::Peer,
     protocol::{self, ClientMessage, Envelope, ErrorCode, MessageId, ServerMessage},
+    roster::Roster,
     session::Session,
     socket::{Incoming, Socket},
     state::App,
@@ -77,7 +78,10 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         let mut timer = pin!(sleep_until(Instant::now()));
         let (token, id) = match token {
             Some(token) => (token, None),
-            None => self.first_message(timer.as_mut()).await?,
+            None => {
+                let _entered = app.roster.enter(Roster::NOBODY, Arc::clone(&self.peer));
+                self.first_message(timer.as_mut()).await?
+            }
         };
         // From here on a revocation is told; one that came before is found by asking.
         let _entered = app.roster.enter(token.family, Arc::clone(&self.peer));
