@@ -96,6 +96,11 @@ pub fn room(room: &str) -> String {
     format!("room:{{{room}}}")
 }
 
+/// The room of a channel, if it is one of a room.
+pub fn room_of_channel(channel: &str) -> Option<&str> {
+    channel.strip_prefix("room:{")?.strip_suffix('}')
+}
+
 /// What every script over a room is given first: channel, clock, users, typing, history.
 pub fn of_room(name: &str) -> Vec<String> {
     let room = room(name);
@@ -135,6 +140,17 @@ mod tests {
         assert_eq!(families(67), "families:{p03}:67");
         assert_eq!(grants(67), "grants:{p03}:67");
         assert_eq!(revocations(67), "revocations:{p03}");
+    }
+
+    #[test]
+    fn everything_of_a_room_is_in_one_slot_and_a_channel_tells_its_room() {
+        assert_eq!(
+            of_room("a:b").join(" "),
+            "room:{a:b} room:{a:b}:clock room:{a:b}:users room:{a:b}:typing room:{a:b}:history"
+        );
+        assert_eq!(room_members("a", Uuid::nil()), "room:{a}:members:00000000-0000-0000-0000-000000000000");
+        assert_eq!(room_of_channel(&room("a:b")), Some("a:b"));
+        assert_eq!(room_of_channel(&replica_probe(Uuid::nil())), None);
     }
 
     #[test]
