@@ -101,9 +101,10 @@ impl Room {
             for (user_id, _) in &state.typing {
                 self.schedule_typing(*user_id, now);
             }
-            match missed {
-                Some(history) => self.catch_up(history).await,
-                None => (self.last_message, self.caught_up_to) = (state.last_message, 0),
+            if let Some(history) = missed {
+                self.catch_up(history).await;
+            } else {
+                (self.last_message, self.caught_up_to) = (state.last_message, 0);
             }
             self.go_on_from(updated.seq, now).await;
         }
