@@ -562,7 +562,7 @@ export class Room extends Emitter {
     return this.#link.leave();
   }
 
-  /** @internal @param {{count: number, users: User[], typing: User[], messages: Message[], recovered: boolean, last?: string}} state */
+  /** @internal @param {{count: number, users: User[], typing: User[], messages: Message[], recovered: boolean, last: string}} state */
   _join({ count, users, typing, messages, recovered, last }) {
     const [before, isBack] = [this.users, this.#last !== undefined || this.count > 0];
     this.joined = true;

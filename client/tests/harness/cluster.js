@@ -10,14 +10,17 @@ const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const CLIENT = fileURLToPath(new URL('../../', import.meta.url));
 const PROGRAMS = process.env.GATEFOLD_PROGRAMS ?? `${ROOT}target/debug`;
 /** What a deployment serves; the tests add a page of their own. */
-const SERVED = ['gatefold.js', 'index.html', 'page.js', 'style.css'];
+const SERVED = ['gatefold.js', 'icon.svg', 'index.html', 'page-account.js', 'page-elements.js', 'page-room.js', 'page.js', 'style.css'];
 
+/** A port below those that the system gives to outgoing connections, which would take it any moment. */
 async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise(resolve => server.once('listening', resolve));
-  const { port } = server.address();
-  await new Promise(resolve => server.close(resolve));
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const server = createServer();
+    const isFree = await new Promise(resolve => server.once('error', () => resolve(false)).listen(port, () => resolve(true)));
+    await new Promise(resolve => server.close(resolve));
+    if (isFree) return port;
+  }
 }
 
 async function run(dir, ...args) {
