@@ -85,11 +85,12 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     async fn serve(&mut self, session: &mut Option<Session>) -> Result<Infallible, Ending> {
         // The only one: each costs a place in a list that is shared by all.
         let mut timer = pin!(sleep_until(Instant::now()));
-        let mut id = None;
-        if self.token.is_none() {
-            id = Box::pin(self.first_message(timer.as_mut())).await?;
-        }
-        let (session, _entered) = self.begin(session, id.take())?;
+        let id = match self.token {
+            Some(_) => None,
+            None => Box::pin(self.first_message(timer.as_mut())).await?,
+        };
+        let (session, _entered) = self.begin(session, id.as_ref())?;
+        drop(id);
         loop {
             self.on_time(session, Instant::now())?;
             let deadline = session.clock.deadline().min(self.heartbeat.deadline());
@@ -107,7 +108,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     fn begin<'a>(
         &mut self,
         session: &'a mut Option<Session>,
-        id: Option<MessageId>,
+        id: Option<&MessageId>,
     ) -> Result<(&'a mut Session, Entered), Ending> {
         let token = self.token.take().ok_or(CloseReason::InvalidToken)?;
         // From here on a revocation is told; one that came before is found by asking.
@@ -117,7 +118,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             return Err(CloseReason::ServiceRestart.into());
         }
         let session = session.insert(Session::start(token, self.app.token_policy, Instant::now()));
-        self.greet(session, id.as_ref());
+        self.greet(session, id);
         Ok((session, entered))
     }
 
