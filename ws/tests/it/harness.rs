@@ -1,5 +1,6 @@
 //! Clusters, tokens, and a client that says what it hears.
 
+pub mod raw;
 mod rest;
 
 use std::time::{Duration, Instant};
