@@ -7,6 +7,7 @@ mod harness;
 mod limits;
 mod messages;
 mod outages;
+mod realtime;
 mod refusals;
 mod revocation;
 mod revocation_outages;

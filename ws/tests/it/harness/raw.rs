@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -88,6 +88,10 @@ impl Gatefold {
     }
 }
 
+fn address_of(replica: &str) -> &str {
+    replica.strip_prefix("http://").expect("a plain URL")
+}
+
 impl Raw {
     /// Opens a socket; nothing is read behind the answer to the handshake.
     pub async fn open(replica: &str, token: &str) -> Self {
@@ -96,12 +100,24 @@ impl Raw {
 
     /// As [`Self::open`], with frames in the same segment as the handshake.
     pub async fn open_with(replica: &str, token: &str, frames: &[u8]) -> Self {
-        let address = replica.strip_prefix("http://").expect("a plain URL");
-        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let stream = TcpStream::connect(address_of(replica)).await.expect("a connection");
         stream.set_nodelay(true).expect("an option");
+        Self::over(stream, replica, token, frames).await
+    }
+
+    /// As [`Self::open`], with next to no room for what is not read.
+    pub async fn open_narrow(replica: &str, token: &str) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("an option");
+        let connecting = socket.connect(address_of(replica).parse().expect("an address"));
+        Self::over(connecting.await.expect("a connection"), replica, token, &[]).await
+    }
+
+    async fn over(mut stream: TcpStream, replica: &str, token: &str, frames: &[u8]) -> Self {
         let request = format!(
-            "GET /ws?token={token} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            "GET /ws?token={token} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            address_of(replica)
         );
         stream.write_all(&[request.as_bytes(), frames].concat()).await.expect("sent");
         let mut raw = Self { stream, unread: Vec::new() };
@@ -115,6 +131,13 @@ impl Raw {
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         assert!(head.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
         raw
+    }
+
+    /// Reads whatever comes, until the end.
+    pub async fn ignore(mut self) {
+        while self.read().await > 0 {
+            self.unread.clear();
+        }
     }
 
     /// Sends all of it in one segment, as far as that is in anybody's power.
@@ -168,7 +191,14 @@ impl Raw {
 
     /// The next frame, which must be one that RFC 6455 lets a server send.
     pub async fn hear(&mut self) -> Heard {
-        timeout(PATIENCE, self.frame()).await.expect("to hear something in time").unwrap_or(Heard::End)
+        let heard = self.hear_or_half().await.unwrap_or(Heard::End);
+        assert!(heard != Heard::End || self.unread.is_empty(), "half a frame at the end: {:?}", self.unread);
+        heard
+    }
+
+    /// The next frame; nothing if the connection ends, be it within one.
+    pub async fn hear_or_half(&mut self) -> Option<Heard> {
+        timeout(PATIENCE, self.frame()).await.expect("to hear something in time")
     }
 
     /// Also the next frame, if any comes within so long.
@@ -182,7 +212,6 @@ impl Raw {
         let length = loop {
             while self.unread.len() < head {
                 if self.read().await == 0 {
-                    assert!(self.unread.is_empty(), "half a frame at the end: {:?}", self.unread);
                     return None;
                 }
             }
