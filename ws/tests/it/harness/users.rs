@@ -1,7 +1,10 @@
 //! Users of whom nothing exists but a token: made up as needed, each with a session of its own.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,13 +49,13 @@ pub fn new_room() -> String {
 
 impl Gatefold {
     pub fn token_of_user(&self, user: &User) -> String {
-        self.signer.sign(user.id, user.name.as_str().into(), user.family).expect("a token")
+        self.signer.sign(user.id, user.name.as_str().into(), user.family, Arc::default()).expect("a token")
     }
 
     /// A token that lives so long.
     pub fn short_token_of_user(&self, user: &User, lifetime: Duration) -> String {
         let signer = Signer::read(&self.cluster.keys_dir().join("private.pem"), lifetime).expect("the cluster's key");
-        signer.sign(user.id, user.name.as_str().into(), user.family).expect("a token")
+        signer.sign(user.id, user.name.as_str().into(), user.family, Arc::default()).expect("a token")
     }
 
     /// `GET /ws` of a replica, by its name.

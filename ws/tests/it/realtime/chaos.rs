@@ -45,7 +45,9 @@ async fn watchers(gatefold: &Gatefold, rooms: &[String]) -> Vec<Member> {
     let places = addresses([gatefold.socket_url("ws-1")]);
     let watchers: Vec<_> = (0..WATCHERS).map(|_| gatefold.member(&User::new(), &places)).collect();
     for watcher in &watchers {
-        rooms.iter().for_each(|room| watcher.join(room));
+        for room in rooms {
+            watcher.join(room);
+        }
     }
     within(Duration::from_secs(30), "the watchers watch", async || {
         watchers.iter().all(|watcher| watcher.view().connected && rooms.iter().all(|room| watcher.view().is_in(room)))

@@ -49,8 +49,7 @@ async fn nothing_of_rooms_is_heard_until_there_is_a_new_token_and_then_everythin
     assert_eq!(witness.presence(&room).await.0, 3);
 
     let access = gatefold.token_of_user(&user);
-    expired.say(json!({"type": "reauth", "access": access})).await;
-    assert_eq!(expired.hear().await["type"], "reauth_success");
+    expired.demand("reauth_success", json!({"type": "reauth", "access": access})).await;
     expired.hears_presence(&room, "join", &witness.user).await;
     expired.hears_message(&room, "meanwhile").await;
     expired.hears_typing(&room, &other.user, true).await;

@@ -44,7 +44,9 @@ async fn whoever_does_not_read_is_cut_and_nobody_else_waits() {
     let filler = "x".repeat(SIZE);
     let mut slowest = Duration::ZERO;
     for number in 0..MESSAGES {
-        authors.iter().for_each(|author| author.publish(&loud, filler.clone()));
+        for author in &authors {
+            author.publish(&loud, filler.clone());
+        }
         let told = Instant::now();
         teller.publish(&quiet, number).await;
         reader.hears_message(&quiet, number).await;

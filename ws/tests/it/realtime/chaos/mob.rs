@@ -65,7 +65,9 @@ impl<'a> Mob<'a> {
                 }
                 6..10 => {
                     let joined = member.view().wanted.iter().next().cloned();
-                    joined.iter().for_each(|room| member.leave(room));
+                    if let Some(room) = joined {
+                        member.leave(&room);
+                    }
                     1
                 }
                 10..14 => {
