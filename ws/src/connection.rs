@@ -27,6 +27,7 @@ use crate::{
     limits::{Admission, Limits},
     peer::Peer,
     protocol::{self, ClientMessage, Envelope, ErrorCode, MessageId, ServerMessage},
+    roster::Roster,
     session::Session,
     socket::{Incoming, Socket},
     state::App,
@@ -75,9 +76,11 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         let app = Arc::clone(&self.app);
         // The only one: each costs a place in a list that is shared by all.
         let mut timer = pin!(sleep_until(Instant::now()));
-        let (token, id) = match token {
-            Some(token) => (token, None),
-            None => self.first_message(timer.as_mut()).await?,
+        let (token, id) = if let Some(token) = token {
+            (token, None)
+        } else {
+            let _entered = app.roster.enter(Roster::NOBODY, Arc::clone(&self.peer));
+            self.first_message(timer.as_mut()).await?
         };
         // From here on a revocation is told; one that came before is found by asking.
         let _entered = app.roster.enter(token.family, Arc::clone(&self.peer));

@@ -28,6 +28,9 @@ pub(crate) struct Entered {
 }
 
 impl Roster {
+    /// In place of the session of a connection that has not said yet whose it is.
+    pub(crate) const NOBODY: Uuid = Uuid::nil();
+
     fn by_family(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Arc<Peer>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

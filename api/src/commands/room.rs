@@ -53,7 +53,11 @@ async fn change(admin: &Admin, name: &str, room: &str, grants: bool, output: Out
         admin.expel(&named, user.id).await.context(NOT_YET)?;
     }
     let words = if grants { "may enter" } else { "may not enter" };
-    let since = if changed { "from now on" } else { "as before" };
+    let since = match (changed, grants) {
+        (true, true) => "from the next refresh or log-in on",
+        (true, false) => "from now on",
+        (false, _) => "as before",
+    };
     output.done(
         &format!("{} {words} {room}, {since}.", user.username),
         &json!({ "id": user.id, "room": room, "granted": grants, "changed": changed }),

@@ -99,7 +99,9 @@ impl Shard {
 
     fn change_all(&mut self, change: impl Fn(&mut Room)) {
         let names: Vec<_> = self.rooms.keys().cloned().collect();
-        names.iter().for_each(|name| self.change(name, &change));
+        for name in names {
+            self.change(&name, &change);
+        }
     }
 
     fn serve(&mut self, request: Request) {
@@ -188,7 +190,7 @@ impl Shard {
         if let Some(update) = room.next_update(Instant::now()) {
             self.calls.push(Box::pin(calls::update(Arc::clone(context), name.clone(), update)));
         }
-        for it in room.to_look_up() {
+        for it in room.next_lookups() {
             let call = calls::look_up(Arc::clone(context), name.clone(), it.ticket, it.needs_grant, it.since);
             self.calls.push(Box::pin(call));
         }

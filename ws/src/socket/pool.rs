@@ -12,6 +12,7 @@ const READ_BUFFER: usize = 4096;
 const KEPT: usize = 8;
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "connections hold them boxed")]
     static POOL: RefCell<Vec<Box<WebSocketContext>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -1,6 +1,6 @@
 //! Who comes into a room, and who goes.
 
-use std::sync::Arc;
+use std::{collections::hash_map::Entry, sync::Arc};
 
 use gatefold_shared::rooms::{RoomName, User};
 use tokio::time::Instant;
@@ -39,25 +39,28 @@ impl Room {
         looking: (Option<StreamId>, bool),
         give_up_at: Instant,
     ) {
-        if !self.members.contains_key(&peer.id) {
-            let member = Member { peer: Arc::clone(peer), user_id: user.id, is_admitted: false };
-            self.members.insert(peer.id, member);
+        if let Entry::Vacant(entry) = self.members.entry(peer.id) {
+            entry.insert(Member { peer: Arc::clone(peer), user_id: user.id, is_admitted: false });
             let new = || Here { username: Arc::clone(&user.username), connections: 0, leaves_at: None };
             let here = self.here.entry(user.id).or_insert_with(new);
             here.connections += 1;
             here.leaves_at = None;
+            self.changed.insert(user.id);
         }
+        let is_known = self.told.contains(&user.id);
         let ticket = self.waiting.add(peer.id, user, id, looking);
         self.schedule(give_up_at, Due::GiveUp(ticket));
         self.retry_at = None;
-        self.admit();
+        if is_known {
+            self.admit();
+        }
     }
 
     /// A connection leaves, because it wants to: others hear it at once.
     pub(in crate::hub) fn leave(&mut self, peer: &Peer, id: Option<&MessageId>) {
         let Some(member) = self.remove(peer.id) else { return refuse(peer, ErrorCode::NotJoined, id) };
         if self.here.get(&member.user_id).is_some_and(|here| here.connections == 0) {
-            self.here.remove(&member.user_id);
+            self.is_gone(member.user_id);
         }
         peer.leaves(&self.name);
         answer(peer, &ServerMessage::Left { room: self.name.clone() }, id);
@@ -82,7 +85,7 @@ impl Room {
 
     pub(super) fn leave_if_due(&mut self, user_id: i64, now: Instant) {
         if self.here.get(&user_id).is_some_and(|here| here.leaves_at.is_some_and(|at| at <= now)) {
-            self.here.remove(&user_id);
+            self.is_gone(user_id);
         }
     }
 
@@ -95,7 +98,7 @@ impl Room {
             member.peer.leaves(&self.name);
             answer(&member.peer, &ServerMessage::Left { room: self.name.clone() }, None);
         }
-        self.here.remove(&user_id);
+        self.is_gone(user_id);
     }
 
     /// Takes a connection out. Its user is still counted as here.
@@ -136,7 +139,7 @@ impl Room {
     }
 
     /// Who can be looked up now: what is found then holds, since whatever changes it will be heard.
-    pub(in crate::hub) fn to_look_up(&mut self) -> Vec<ToLookUp> {
+    pub(in crate::hub) fn next_lookups(&mut self) -> Vec<ToLookUp> {
         if !matches!(self.step, Step::In { .. }) {
             return Vec::new();
         }
@@ -192,7 +195,7 @@ impl Room {
                     // Perhaps they were on their way back.
                     self.leaves_soon(user_id, Instant::now());
                 } else if self.here.get(&user_id).is_some_and(|here| here.connections == 0) {
-                    self.here.remove(&user_id);
+                    self.is_gone(user_id);
                 }
             }
         }
