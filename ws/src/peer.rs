@@ -261,8 +261,10 @@ impl State {
 struct Full;
 
 impl Queue {
+    /// What is too large by itself, as a long history may be, is taken if nothing else waits.
     fn push(&mut self, frames: Bytes) -> Result<(), Full> {
-        if self.frames.len() >= MAX_UNSENT_FRAMES || self.bytes + frames.len() > MAX_UNSENT {
+        let is_too_much = self.bytes + frames.len() > MAX_UNSENT && !self.frames.is_empty();
+        if self.frames.len() >= MAX_UNSENT_FRAMES || is_too_much {
             return Err(Full);
         }
         self.bytes += frames.len();

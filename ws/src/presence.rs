@@ -31,6 +31,13 @@ pub(crate) struct Changes {
     pub(crate) departures: Vec<i64>,
 }
 
+impl Changes {
+    /// Whether there is nothing to say.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.exact && self.arrivals.is_empty() && self.departures.is_empty()
+    }
+}
+
 /// What Redis answers.
 #[derive(Debug)]
 pub(crate) struct Updated {

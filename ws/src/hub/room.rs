@@ -55,6 +55,8 @@ pub(super) struct Room {
     here: HashMap<i64, Here>,
     /// Users of whom Redis was told.
     told: HashSet<i64>,
+    /// Users for whom these two may differ.
+    changed: HashSet<i64>,
     /// Redis may have been told something else.
     is_unsure: bool,
     is_subscribed: bool,
@@ -63,7 +65,10 @@ pub(super) struct Room {
     step: Step,
     /// Changes when events may have been missed.
     epoch: u64,
+    /// The last message that the members were told.
     last_message: Option<StreamId>,
+    /// Messages up to this event were told from the history.
+    caught_up_to: u64,
     view: View,
     pub(super) typists: Typists,
     agenda: BinaryHeap<Reverse<(Instant, Due)>>,
@@ -83,6 +88,12 @@ struct Here {
     connections: usize,
     /// Without connections, when others hear that the user left.
     leaves_at: Option<Instant>,
+}
+
+impl Here {
+    fn user(&self, id: i64) -> User {
+        User { id, username: Arc::clone(&self.username) }
+    }
 }
 
 /// Whether the room's events are followed.
@@ -114,6 +125,7 @@ impl Room {
             waiting: Waiting::default(),
             here: HashMap::new(),
             told: HashSet::new(),
+            changed: HashSet::new(),
             is_unsure: false,
             is_subscribed: false,
             is_updating: false,
@@ -121,6 +133,7 @@ impl Room {
             step: Step::Out { backlog: Vec::new() },
             epoch: 0,
             last_message: None,
+            caught_up_to: 0,
             typists: Typists::default(),
             agenda: BinaryHeap::new(),
             scheduled: None,
@@ -143,12 +156,8 @@ impl Room {
         let unsubscribe = is_empty && self.is_subscribed;
         let tell_state = !is_empty && (subscribe || matches!(self.step, Step::Out { .. }));
         let exact = self.is_unsure;
-        let news = self.here.iter().filter(|(id, _)| exact || !self.told.contains(*id));
-        let arrivals = news.map(|(&id, here)| User { id, username: Arc::clone(&here.username) }).collect::<Vec<_>>();
-        let departures = self.told.iter().filter(|id| !exact && !self.here.contains_key(*id)).copied();
-        let departures = departures.collect::<Vec<_>>();
-        let is_right = !exact && arrivals.is_empty() && departures.is_empty();
-        if is_right && !subscribe && !unsubscribe && !tell_state {
+        let changes = if exact { self.everything() } else { self.news() };
+        if changes.is_empty() && !subscribe && !unsubscribe && !tell_state {
             return None;
         }
         (self.is_updating, self.is_unsure, self.is_subscribed, self.retry_at) = (true, false, !is_empty, None);
@@ -158,8 +167,32 @@ impl Room {
             self.last_message = None;
         }
         let since = self.last_message.filter(|_| tell_state);
-        let changes = Changes { exact, arrivals, departures };
         Some(Update { subscribe, unsubscribe, changes, tell_state, since, epoch: self.epoch })
+    }
+
+    fn everything(&mut self) -> Changes {
+        self.changed.clear();
+        let arrivals = self.here.iter().map(|(&id, here)| here.user(id)).collect();
+        Changes { exact: true, arrivals, departures: Vec::new() }
+    }
+
+    fn news(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        for id in self.changed.drain() {
+            match (self.here.get(&id), self.told.contains(&id)) {
+                (Some(here), false) => changes.arrivals.push(here.user(id)),
+                (None, true) => changes.departures.push(id),
+                _ => {}
+            }
+        }
+        changes
+    }
+
+    /// A user is not here any more.
+    fn is_gone(&mut self, user_id: i64) {
+        if self.here.remove(&user_id).is_some() {
+            self.changed.insert(user_id);
+        }
     }
 
     /// Events may have been missed.

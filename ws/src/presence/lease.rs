@@ -115,8 +115,9 @@ impl Echoes {
 }
 
 struct Renewed {
-    /// In how long the first lease or eviction of another replica ends, if there is one.
-    next: Option<Duration>,
+    /// In how long the first of the other replicas is to be evicted, should it say nothing until then; at once, if that
+    /// time has come.
+    due_in: Option<Duration>,
 }
 
 impl Keeper {
@@ -130,9 +131,8 @@ impl Keeper {
             let next = match self.renew(is_new).await {
                 Ok(Some(renewed)) => {
                     is_new = false;
-                    let overdue = self.overdue();
                     let may_judge = kept_since + LENGTH;
-                    let due = renewed.next.map(|next| (began + next + overdue).max(may_judge));
+                    let due = renewed.due_in.map(|due_in| (began + due_in).max(may_judge));
                     if due.is_some_and(|due| due <= Instant::now()) {
                         self.evict_the_dead().await;
                     }
@@ -189,8 +189,9 @@ impl Keeper {
             return Ok(None);
         }
         self.lease.set(replica, ends);
-        let next = (first >= 0).then(|| Duration::from_millis(u64::try_from(first - now).unwrap_or_default()));
-        Ok(Some(Renewed { next }))
+        let due_in = first - now + millis(self.overdue());
+        let due_in = (first >= 0).then(|| u64::try_from(due_in).map_or(Duration::ZERO, Duration::from_millis));
+        Ok(Some(Renewed { due_in }))
     }
 
     async fn evict_the_dead(&self) {

@@ -45,18 +45,22 @@ impl Room {
             let here = self.here.entry(user.id).or_insert_with(new);
             here.connections += 1;
             here.leaves_at = None;
+            self.changed.insert(user.id);
         }
+        let is_known = self.told.contains(&user.id);
         let ticket = self.waiting.add(peer.id, user, id, looking);
         self.schedule(give_up_at, Due::GiveUp(ticket));
         self.retry_at = None;
-        self.admit();
+        if is_known {
+            self.admit();
+        }
     }
 
     /// A connection leaves, because it wants to: others hear it at once.
     pub(in crate::hub) fn leave(&mut self, peer: &Peer, id: Option<&MessageId>) {
         let Some(member) = self.remove(peer.id) else { return refuse(peer, ErrorCode::NotJoined, id) };
         if self.here.get(&member.user_id).is_some_and(|here| here.connections == 0) {
-            self.here.remove(&member.user_id);
+            self.is_gone(member.user_id);
         }
         peer.leaves(&self.name);
         answer(peer, &ServerMessage::Left { room: self.name.clone() }, id);
@@ -81,7 +85,7 @@ impl Room {
 
     pub(super) fn leave_if_due(&mut self, user_id: i64, now: Instant) {
         if self.here.get(&user_id).is_some_and(|here| here.leaves_at.is_some_and(|at| at <= now)) {
-            self.here.remove(&user_id);
+            self.is_gone(user_id);
         }
     }
 
@@ -94,7 +98,7 @@ impl Room {
             member.peer.leaves(&self.name);
             answer(&member.peer, &ServerMessage::Left { room: self.name.clone() }, None);
         }
-        self.here.remove(&user_id);
+        self.is_gone(user_id);
     }
 
     /// Takes a connection out. Its user is still counted as here.
@@ -191,7 +195,7 @@ impl Room {
                     // Perhaps they were on their way back.
                     self.leaves_soon(user_id, Instant::now());
                 } else if self.here.get(&user_id).is_some_and(|here| here.connections == 0) {
-                    self.here.remove(&user_id);
+                    self.is_gone(user_id);
                 }
             }
         }

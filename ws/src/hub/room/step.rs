@@ -50,7 +50,9 @@ impl Room {
         for typist in &event.typing {
             self.schedule_typing(typist.user.id, now);
         }
-        if let (Some(id), Some(payload)) = (event.id.and_then(|id| id.parse().ok()), event.message) {
+        if event.seq > self.caught_up_to
+            && let (Some(id), Some(payload)) = (event.id.and_then(|id| id.parse().ok()), event.message)
+        {
             self.tell_message(event.seq, &Published { id, payload: payload.to_owned() }).await;
         }
         if let Some(user_id) = event.expel {
@@ -58,11 +60,7 @@ impl Room {
         }
     }
 
-    /// Tells the members of a message, unless they were told before.
     async fn tell_message(&mut self, seq: u64, message: &Published) {
-        if self.last_message.is_some_and(|last| message.id <= last) {
-            return;
-        }
         self.last_message = Some(message.id);
         counter!("ws_room_messages_total").increment(1);
         self.waiting.note(seq, || message.clone());
@@ -103,21 +101,24 @@ impl Room {
             for (user_id, _) in &state.typing {
                 self.schedule_typing(*user_id, now);
             }
-            self.catch_up(missed).await;
-            self.last_message = self.last_message.max(state.last_message);
+            if let Some(history) = missed {
+                self.catch_up(history).await;
+            } else {
+                (self.last_message, self.caught_up_to) = (state.last_message, 0);
+            }
             self.go_on_from(updated.seq, now).await;
         }
         self.admit();
     }
 
-    async fn catch_up(&mut self, missed: Option<History>) {
-        let Some(history) = missed else { return };
+    async fn catch_up(&mut self, history: History) {
         if !history.recovered {
             warn!(room = %self.name, "messages were missed that are not in the history any more");
         }
         for message in history.messages {
             self.tell_message(history.seq, &message).await;
         }
+        self.caught_up_to = history.seq;
     }
 
     /// The room is known as it was after an event; what came later is in the backlog.
