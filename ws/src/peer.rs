@@ -177,16 +177,18 @@ impl Peer {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the connection joins a room.
-    pub(crate) fn joins(&self, room: &RoomName) -> Result<(), TooManyRooms> {
+    /// Notes that the connection joins a room; whether that is new.
+    pub(crate) fn joins(&self, room: &RoomName) -> Result<bool, TooManyRooms> {
         let mut rooms = self.rooms();
-        if !rooms.contains(room) {
-            if rooms.len() >= Self::MAX_ROOMS {
-                return Err(TooManyRooms);
-            }
-            rooms.push(room.clone());
+        if rooms.contains(room) {
+            return Ok(false);
         }
-        Ok(())
+        if rooms.len() >= Self::MAX_ROOMS {
+            return Err(TooManyRooms);
+        }
+        rooms.reserve_exact(1);
+        rooms.push(room.clone());
+        Ok(true)
     }
 
     /// Notes that the connection is not in a room any more; whether it was.

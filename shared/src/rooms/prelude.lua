@@ -5,7 +5,7 @@
 -- clock: seq is the number of the last event, last the id of the last message, gone that of the last one that the history
 -- does not hold any more.
 local CHANNEL, CLOCK, USERS, TYPING, HISTORY = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local CLOCK_KEPT_FOR = 24 * 60 * 60 * 1000
+local CLOCK_KEPT_FOR = 60 * 60 * 1000
 
 -- Redis's clock, in milliseconds since 1970. No replica's clock is ever compared with another's.
 local function redis_now()
