@@ -544,7 +544,7 @@ export class Room extends Emitter {
   /** To be called at every key that is typed: tells the others seldom, and that it is over after a pause. */
   startTyping() {
     const now = performance.now();
-    if (now - this.#typedAt >= 2_500 && this.joined) {
+    if (now - this.#typedAt >= 2_000 && this.joined) {
       this.#typedAt = this.#link.send({ type: 'typing', room: this.name, typing: true }) ? now : -Infinity;
     }
     clearTimeout(this.#idle);
