@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Proves the project: style, lints, and every test against real Postgres, Redis and Nginx that the tests start themselves.
+# Proves the project: style, lints, and every test against real Postgres, Redis, Nginx and
+# Chromium that the tests start themselves.
 set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 # shellcheck source=scripts/lib.sh
@@ -9,10 +10,11 @@ usage() {
     cat <<'TEXT'
 Usage: ./test.sh [-- ARGUMENT…]
 
-Installs what is missing (apt), then checks the scripts, the formatting and the
-lints, builds, and runs every test. Stops at the first step that fails.
+Installs what is missing (apt, npm), then checks the scripts, the formatting and
+the lints, builds, and runs every test, those of the browser client in Chromium.
+Stops at the first step that fails.
 
-Arguments after -- go to cargo test:
+Arguments after -- go to cargo test, and leave the browser out:
 
   ./test.sh -- --package gatefold-api
   ./test.sh -- a_replayed_token
@@ -84,6 +86,8 @@ step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
 # The integration tests start the real binaries.
 step 'build' cargo build --workspace --bins --locked
 step 'tests' cargo test --workspace --locked "${test_arguments[@]}"
+# Who chose some tests of the replicas did not mean these.
+((${#test_arguments[@]})) || step 'browser tests' scripts/test-client.sh
 
 printf '\n%sEverything passed in %s.%s\n' "$BOLD" "$(took "$SECONDS")" "$PLAIN"
 printf '%s\n' "${summary[@]}"
