@@ -1,0 +1,62 @@
+/** A socket whose token expires because nobody can refresh it: it is mended in place, or after its end. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+
+import { hasState, heard, launch, signedIn } from './harness/browser.js';
+import { addUser, startCluster } from './harness/cluster.js';
+
+let cluster, browser;
+before(async () => {
+  const env = { ACCESS_TOKEN_EXPIRY: '6s', TOKEN_WARNING: '1s', REAUTH_GRACE: '4s' };
+  [cluster, browser] = await Promise.all([startCluster({ env }), launch()]);
+});
+after(() => Promise.all([browser?.close(), cluster?.stop()]));
+
+/** Somebody in a room whose refreshes fail from now on. */
+async function stuck(t) {
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await signedIn(context, cluster.url, (await addUser(cluster)).username);
+  await page.evaluate(() => client.connect());
+  await page.evaluate(async () => {
+    globalThis.said = [];
+    globalThis.room = await client.join('somewhere');
+    room.on('message', ({ data }) => said.push(data));
+  });
+  await page.route('**/api/refresh', route => route.abort());
+  return page;
+}
+
+test('within the grace the next token mends it, and what came meanwhile is said then', async t => {
+  const page = await stuck(t);
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const other = await signedIn(context, cluster.url, (await addUser(cluster)).username);
+  await other.evaluate(() => client.connect());
+  await page.waitForFunction(() => events.some(([name, { code }]) => name === 'error' && code === 'token_expired'));
+  await other.evaluate(async () => (await client.join('somewhere')).publish('meanwhile').then(() => {}));
+  assert.deepEqual(await page.evaluate(() => said), []);
+  await page.unroute('**/api/refresh');
+  await page.waitForFunction(() => said.length === 1);
+  assert.deepEqual(await page.evaluate(() => said), ['meanwhile']);
+  assert.deepEqual(await heard(page, 'disconnected'), []);
+});
+
+test('after the grace it comes back with the next token, into its rooms', async t => {
+  const page = await stuck(t);
+  await page.waitForFunction(() => events.some(([name, { code }]) => name === 'disconnected' && code === 4401));
+  assert.ok(await page.evaluate(() => session.user), 'that nobody can refresh ends no session');
+  await page.unroute('**/api/refresh');
+  await hasState(page, 'open');
+  await page.waitForFunction(() => room.joined);
+  assert.deepEqual(await heard(page, 'sessionexpired'), []);
+});
+
+test('a session that has expired meanwhile is over, in so many words', async t => {
+  const page = await stuck(t);
+  await page.unroute('**/api/refresh');
+  await page.context().clearCookies();
+  await page.waitForFunction(() => !session.user);
+  assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'missing_refresh_token' }]);
+  await hasState(page, 'closed');
+});
