@@ -176,6 +176,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             username: Arc::clone(&token.username),
             expires_at: session.expires_at(),
             connection_id: self.peer.id,
+            replica: self.app.hub.replica(),
         };
         self.say(&connected, id);
     }
