@@ -3,15 +3,13 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { heard, launch, openTab, signedIn, userOf } from './harness/browser.js';
+import { eventually, heard, launch, openTab, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
 import { addUser, startCluster } from './harness/cluster.js';
 
 const CYCLES = 200;
-/** A refresh takes some 10 ms here. */
-const AROUND_MS = 30;
 /** How long the client waits for an answer. */
-const PATIENCE_MS = 800;
+const PATIENCE_MS = 1_000;
 
 let cluster, browser;
 before(async () => ([cluster, browser] = await Promise.all([startCluster(), launch()])));
@@ -35,16 +33,26 @@ test(`${CYCLES} cuts around a refresh log nobody out`, async t => {
   const cable = await layCable(cluster.port);
   t.after(() => cable.close());
   const context = await browser.newContext();
-  const page = await signedIn(context, cable.url, user.username, { options: { timeout: PATIENCE_MS } });
+  const first = await signedIn(context, cable.url, user.username);
+  const page = await openTab(context, cable.url, { options: { timeout: PATIENCE_MS } });
   const other = await openTab(context, cable.url, { options: { timeout: PATIENCE_MS } });
+  await first.close();
+  const refresh = tab => tab.evaluate(() => session.refresh().then(() => 'refreshed', error => error.code));
+  const succeeds = tab => eventually(async () => await refresh(tab) === 'refreshed', 'a refresh with the network there');
+  const took = [];
+  while (took.length < 5) {
+    const began = performance.now();
+    await succeeds(page);
+    took.push(performance.now() - began);
+  }
+  const around = 2 * took.sort((one, other) => one - other)[2];
   const outcomes = { refreshed: 0, broken: 0, lost: 0 };
 
   for (let cycle = 0; cycle < CYCLES; cycle++) {
     const tab = random() < 0.5 ? page : other;
     const before = (await cluster.requests('/api/refresh')).length;
-    const refreshing = tab.evaluate(() => session.refresh().then(() => 'refreshed', error => error.code));
-    // The word of the refresh takes a moment to get from here to the tab.
-    await sleep(random() * AROUND_MS);
+    const refreshing = refresh(tab);
+    await sleep(random() * around);
     if (random() < 0.05) {
       // Nothing breaks, and nothing arrives: what is under way comes late, after the client has given up.
       cable.stall();
@@ -58,19 +66,16 @@ test(`${CYCLES} cuts around a refresh log nobody out`, async t => {
     outcomes[outcome === 'refreshed' ? 'refreshed' : 'broken']++;
     if (outcome !== 'refreshed' && (await cluster.requests('/api/refresh')).length > before) outcomes.lost++;
     // Where it failed, somebody tries again: now, or in the next cycle.
-    if (random() < 0.5) {
-      const again = await (random() < 0.5 ? page : other).evaluate(() => session.refresh().then(() => 'refreshed', error => error.code));
-      assert.equal(again, 'refreshed', `cycle ${cycle}`);
-    }
+    if (random() < 0.5) await succeeds(random() < 0.5 ? page : other);
     assert.equal(await userOf(page), user.username, `cycle ${cycle}`);
   }
   for (const tab of [page, other]) {
-    await tab.evaluate(() => session.refresh());
+    await succeeds(tab);
     assert.equal(await tab.evaluate(() => session.fetch('/api/protected').then(({ status }) => status)), 200);
     assert.deepEqual(await heard(tab, 'sessionexpired'), []);
   }
   const refused = (await cluster.requests('/api/refresh')).filter(({ status }) => status === 401);
   assert.deepEqual(refused, []);
   assert.ok(outcomes.broken > CYCLES / 10 && outcomes.refreshed > CYCLES / 10 && outcomes.lost > 0, JSON.stringify(outcomes));
-  t.diagnostic(JSON.stringify(outcomes));
+  t.diagnostic(`${JSON.stringify(outcomes)}, cut within ${Math.round(around)} ms`);
 });
