@@ -50,13 +50,16 @@ test(`${CYCLES} cuts around a refresh log nobody out`, async t => {
 
   for (let cycle = 0; cycle < CYCLES; cycle++) {
     const tab = random() < 0.5 ? page : other;
+    // Long enough after the last cycle for each refresh to be one of its own.
+    await Promise.all([page, other].map(each => each.evaluate(() => (globalThis.shift += 6_000))));
     const before = (await cluster.requests('/api/refresh')).length;
     const refreshing = refresh(tab);
     await sleep(random() * around);
     if (random() < 0.05) {
-      // Nothing breaks, and nothing arrives: what is under way comes late, after the client has given up.
+      // Nothing breaks, and nothing arrives, until the client has given up.
       cable.stall();
       await refreshing;
+      cable.cut();
     } else {
       cable.cut();
       await sleep(random() * 20);
@@ -76,6 +79,6 @@ test(`${CYCLES} cuts around a refresh log nobody out`, async t => {
   }
   const refused = (await cluster.requests('/api/refresh')).filter(({ status }) => status === 401);
   assert.deepEqual(refused, []);
-  assert.ok(outcomes.broken > CYCLES / 10 && outcomes.refreshed > CYCLES / 10 && outcomes.lost > 0, JSON.stringify(outcomes));
+  assert.ok(Math.min(outcomes.broken, outcomes.refreshed) >= 10 && outcomes.lost > 0, JSON.stringify(outcomes));
   t.diagnostic(`${JSON.stringify(outcomes)}, cut within ${Math.round(around)} ms`);
 });
