@@ -275,7 +275,8 @@ export type Turn = {
     key: string;
     pending: boolean;
     turn: number;
-    at: number;
+    holder: string;
+    until: number;
 };
 /**
  * What a room is to its client.

@@ -11,7 +11,7 @@
 
 /** @typedef {{id: number, username: string}} User */
 /** @typedef {{user: User, sid: string, value: string, life: number, wall: number, steady: number, lead: number}} Token */
-/** @typedef {{key: string, pending: boolean, turn: number, at: number}} Turn */
+/** @typedef {{key: string, pending: boolean, turn: number, holder: string, until: number}} Turn */
 
 /** How long a tab waits for its disk. */
 const DISK_MS = 2_000;
@@ -96,7 +96,7 @@ class Notes {
   /** @type {Promise<IDBDatabase> | undefined} */
   #open;
   /** @type {Turn} */
-  #own = { key: '', pending: false, turn: 0, at: 0 };
+  #own = { key: '', pending: false, turn: 0, holder: '', until: 0 };
 
   /** @param {string} name */
   constructor(name) {
@@ -341,8 +341,7 @@ export class AuthSession extends Emitter {
 
   /** Does something that no other tab does at the same time. A tab that hangs is not waited for for ever. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
   async #alone(work) {
-    // Only secure pages have locks. Without them tabs that refresh at once share a key, which does no harm.
-    if (!navigator.locks) return work();
+    if (!navigator.locks) return this.#leased(work);
     let begun = false;
     const begin = () => ((begun = true), work());
     const patience = AbortSignal.timeout(this.#lockTimeout);
@@ -351,6 +350,21 @@ export class AuthSession extends Emitter {
     } catch (error) {
       if (begun || !patience.aborted) throw error;
       return navigator.locks.request(this.#name, { steal: true }, work);
+    }
+  }
+
+  /** Only secure pages have locks: the others have a lease in their notes, which ends by itself. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  async #leased(work) {
+    const me = randomKey();
+    const take = (/** @type {Turn} */ { holder, until }) => {
+      const left = until - Date.now();
+      return holder && left > 0 && left <= this.#lockTimeout ? {} : { holder: me, until: Date.now() + this.#lockTimeout };
+    };
+    while ((await this.#notes.change(take)).holder !== me) await sleep(20 + 40 * Math.random());
+    try {
+      return await work();
+    } finally {
+      await this.#notes.change(({ holder }) => (holder === me ? { holder: '' } : {}));
     }
   }
 
@@ -368,11 +382,11 @@ export class AuthSession extends Emitter {
       if (isNew()) return;
     }
     // The key of a refresh whose answer is unknown is used again. So is the last one by a browser that just started,
-    // which may have lost the last cookie in a crash; and one that was used a moment ago, where there are no locks.
+    // which may have lost the last cookie in a crash.
     const starting = !this.#token;
-    const { key } = await this.#notes.change(({ key, pending, at }) => {
-      const again = key && (pending || starting || Math.abs(Date.now() - at) < 5_000);
-      return { key: again ? key : randomKey(), pending: true, at: Date.now() };
+    const { key } = await this.#notes.change(({ key, pending }) => {
+      const again = key && (pending || starting);
+      return { key: again ? key : randomKey(), pending: true };
     });
     const response = await this.#send('/api/refresh', { method: 'POST', headers: { 'Idempotency-Key': key } });
     if (response.status !== 401) return this.#take(await this.#answer(response));
@@ -385,7 +399,7 @@ export class AuthSession extends Emitter {
   /** Takes a token from an answer, and passes it on. @param {{accessToken: string, expiresIn: number}} answer */
   async #take({ accessToken, expiresIn }) {
     const life = expiresIn * 1000;
-    const { turn } = await this.#notes.change(note => ({ pending: false, turn: note.turn + 1, at: Date.now() }));
+    const { turn } = await this.#notes.change(note => ({ pending: false, turn: note.turn + 1 }));
     this.#hold({ value: accessToken, life, remaining: life, turn: Math.max(turn, this.#turn + 1) });
     this.#share();
   }

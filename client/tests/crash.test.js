@@ -63,8 +63,7 @@ for (const when of ['before the answer came', 'a moment after the answer came'])
     ({ context, kill } = await startBrowser(t, profile));
     const isSame = (await context.cookies())[0].value === cookies[0].value;
     t.diagnostic(`the cookie is ${isSame ? 'that which the browser had' : 'an older one'}`);
-    // Ten minutes later.
-    const again = await openTab(context, cable.url, { shift: 600_000 });
+    const again = await openTab(context, cable.url);
     assert.equal(await userOf(again), user.username);
     await again.evaluate(() => session.refresh());
     assert.deepEqual(await heard(again, 'sessionexpired'), []);
