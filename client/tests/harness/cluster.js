@@ -42,7 +42,10 @@ export async function startCluster({ env = {}, limits = false } = {}) {
   const variables = Object.entries(env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
   const port = await freePort();
   await run(dir, 'up', '--port', String(port), '--keys', `${home}/keys`, '--client', `${home}/client`,
-    ...(limits ? [] : ['--no-rate-limits']), ...variables);
+    ...(limits ? [] : ['--no-rate-limits']), ...variables).catch(async error => {
+    await rm(home, { recursive: true, force: true });
+    throw error;
+  });
   // Sweeps the cluster away when its standard input ends, however these tests do.
   const guard = spawn(`${PROGRAMS}/gatefold-cluster`, ['guard', '--dir', dir], { stdio: ['pipe', 'ignore', 'inherit'], detached: true });
   const status = async () => JSON.parse(await run(dir, 'status', '--json')).processes;
