@@ -8,6 +8,7 @@
 pub mod client_ip;
 pub mod clock;
 pub mod config;
+pub mod grants;
 pub mod http_server;
 pub mod jwt;
 pub mod lifecycle;
@@ -17,5 +18,6 @@ pub mod problem;
 pub mod redis;
 pub mod request;
 pub mod revocation;
+pub mod rooms;
 pub mod telemetry;
 pub mod tickets;

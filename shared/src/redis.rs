@@ -144,6 +144,13 @@ impl Redis {
         Ok(())
     }
 
+    /// For a script that did nothing because it was past `until`, and said what time it was: learns that, and returns if
+    /// there is time to ask again, as there is when this replica did not know Redis's clock yet.
+    pub fn too_late(&self, now: &Value, until: Instant, script: &Script) -> Result<(), RedisError> {
+        self.time.learn(now.as_i64().ok_or_else(|| script.unexpected_reply())?);
+        if Instant::now() < until { Ok(()) } else { Err(RedisError::Timeout(self.call_timeout)) }
+    }
+
     /// When a call that begins now must have ended.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.call_timeout
@@ -157,7 +164,7 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        self.run_on(self.pool.next(), script, keys, arguments, until).await
+        self.run_on(of_key(&self.pool, keys), script, keys, arguments, until).await
     }
 
     /// Like [`Self::run`], for a change that must not be lost: where so configured, it has happened only when enough of
@@ -169,7 +176,7 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        let client = self.commits.as_ref().unwrap_or(&self.pool).next();
+        let client = of_key(self.commits.as_ref().unwrap_or(&self.pool), keys);
         let reply = self.run_on(client, script, keys, arguments, until).await?;
         if self.ack_replicas == 0 {
             return Ok(reply);
@@ -223,6 +230,12 @@ impl Redis {
         }
         within(until, pipeline.all()).await
     }
+}
+
+/// The connection for scripts over these keys: always the same one, so that what is asked first happens first.
+fn of_key<'a>(pool: &'a Pool, keys: &[String]) -> &'a Client {
+    let slot = keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()));
+    &pool.clients()[usize::from(slot) % pool.clients().len()]
 }
 
 /// Notes when a connection is lost, cannot be made or is made again; the first time is no return. Its loss counts too,

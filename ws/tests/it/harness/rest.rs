@@ -79,7 +79,7 @@ impl Gatefold {
     /// An access token of a session that lives so many seconds.
     pub fn short_token_of(&self, login: &Login, lifetime: Duration) -> String {
         let signer = Signer::read(&self.cluster.keys_dir().join("private.pem"), lifetime).expect("the cluster's key");
-        signer.sign(login.user_id, "grace".into(), login.family()).expect("a token")
+        signer.sign(login.user_id, "grace".into(), login.family(), [].into()).expect("a token")
     }
 
     /// `GET /ws` of each replica, without anything in between.

@@ -1,0 +1,33 @@
+-- Prelude of every script over a room. A room's events have a number, and are published in the order of their numbers by
+-- the script that makes them happen: who follows the channel sees the room change as Redis does, and knows what they missed.
+--   KEYS  1 channel   2 clock: hash { seq, last, gone }   3 users: hash { user id -> '<replicas>:<username>' }
+--         4 typing: sorted set { user id -> until (ms) }   5 history: stream { user, data }
+-- clock: seq is the number of the last event, last the id of the last message, gone that of the last one that the history
+-- does not hold any more.
+local CHANNEL, CLOCK, USERS, TYPING, HISTORY = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local CLOCK_KEPT_FOR = 24 * 60 * 60 * 1000
+
+-- Redis's clock, in milliseconds since 1970. No replica's clock is ever compared with another's.
+local function redis_now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function integer(number) return string.format('%.0f', number) end
+
+-- Tell everybody who follows the room. A clock that begins, begins at the time of day: it is then ahead of every earlier
+-- clock of this room, which may have expired or been lost.
+local function tell(fields)
+  local seq = redis.call('HINCRBY', CLOCK, 'seq', 1)
+  if seq == 1 then
+    seq = redis_now() * 1000
+    redis.call('HSET', CLOCK, 'seq', integer(seq))
+  end
+  redis.call('PEXPIRE', CLOCK, CLOCK_KEPT_FOR)
+  redis.call('SPUBLISH', CHANNEL, '{"seq":' .. integer(seq) .. ',' .. fields .. '}')
+  return seq
+end
+
+local function user_json(id, username)
+  return '{"id":' .. id .. ',"username":' .. cjson.encode(username) .. '}'
+end
