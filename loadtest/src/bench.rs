@@ -151,7 +151,9 @@ impl<'a> Bench<'a> {
     pub(crate) async fn measure<T>(&self, from: Instant, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.recorder.measure_from(from);
         let mut work = pin!(work);
-        self.progress.warming_up();
+        if from > Instant::now() + Duration::from_millis(100) {
+            self.progress.warming_up();
+        }
         tokio::select! {
             done = &mut work => return done, // stopped, or without anything to do
             () = tokio::time::sleep_until(from.into()) => {}

@@ -20,7 +20,12 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run scenarios, one after the other; exits with 1 when a threshold is missed, and with 2 when there was no run
-    Run(Run),
+    Run(Box<Run>),
+    /// Compare what a cluster on this machine costs with what the bare operations cost here and now; see --check
+    Limits(Limits),
+    /// Serve `/hello` and `/sign` and nothing else until standard input ends
+    #[command(hide = true)]
+    BareServer,
 }
 
 #[derive(Args)]
@@ -38,6 +43,28 @@ pub(crate) struct Run {
     pub(crate) sizes: Sizes,
     #[command(flatten)]
     pub(crate) verdict: Verdict,
+}
+
+#[derive(Args)]
+pub(crate) struct Limits {
+    /// The directory of the cluster, built in release and without rate limits [default: that of this working directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cluster: Option<PathBuf>,
+    /// How long each of its scenarios is measured, and each of the bare servers
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+    /// How often all of it is measured: what counts are the medians
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) runs: u8,
+    /// Idle sockets to weigh
+    #[arg(long, default_value_t = 5_000, value_name = "N", value_parser = at_least_one)]
+    pub(crate) sockets: usize,
+    /// Exit with 1 if anything is beyond its bound
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Write the figures to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -8,6 +8,7 @@ mod cli;
 mod crowd;
 mod failure;
 mod hall;
+mod limits;
 mod net;
 mod pace;
 mod progress;
@@ -31,10 +32,16 @@ use crate::cli::{Cli, Command};
 /// What a run exits with that could not be made, as distinct from one that has missed its thresholds.
 const UNUSABLE: u8 = 2;
 
+/// That of the replicas, so that the bare server beside them is compared by what it does and not by how it allocates.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run(options) => run::run(options).await,
+        Command::Run(options) => run::run(&options).await,
+        Command::Limits(options) => limits::run(&options).await,
+        Command::BareServer => limits::serve_bare().await.map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 mod html;
 mod plot;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -70,7 +70,7 @@ pub(crate) fn write(report: &Report, json: Option<&Path>, html: Option<&Path>) -
     Ok(())
 }
 
-fn write_file(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -22,11 +22,19 @@ const DAY_SHARE: f64 = 0.8;
 /// Descriptors for everything that is not a connection.
 const OTHER_FILES: u64 = 100;
 
-/// Runs the scenarios; whether all thresholds were held.
-pub(crate) async fn run(options: cli::Run) -> Result<bool> {
+/// Runs the scenarios and tells what was measured; whether all thresholds were held.
+pub(crate) async fn run(options: &cli::Run) -> Result<bool> {
+    let report = measure(options).await?;
+    report::print(&report)?;
+    report::write(&report, options.verdict.json.as_deref(), options.verdict.html.as_deref())?;
+    Ok(report.passed)
+}
+
+/// Runs the scenarios.
+pub(crate) async fn measure(options: &cli::Run) -> Result<Report> {
     let mut target = Target::of(&options.target).await?;
-    let scenarios = possible(&options, &target)?;
-    raise_file_limit(&options)?;
+    let scenarios = possible(options, &target)?;
+    raise_file_limit(options)?;
     let stop = stop_on_interrupt();
     let progress = Progress::new(options.verdict.plain);
     let started = OffsetDateTime::now_utc().format(&Rfc3339)?;
@@ -36,7 +44,7 @@ pub(crate) async fn run(options: cli::Run) -> Result<bool> {
     let mut runs = Vec::new();
     for scenario in scenarios {
         progress.begin(&scenario.name());
-        let plan = plan(scenario, &options);
+        let plan = plan(scenario, options);
         let bench = Bench::new(&target, &users, &options.sizes, plan, &mut servers, &progress, stop.clone());
         scenario.run(&bench).await.with_context(|| format!("{} failed", scenario.name()))?;
         runs.push(ran(scenario, &plan, bench));
@@ -48,7 +56,7 @@ pub(crate) async fn run(options: cli::Run) -> Result<bool> {
     let judged: Vec<_> = runs.iter().map(|run| (run.scenario.as_str(), run.operations.as_slice())).collect();
     let thresholds = threshold::judge(&options.verdict.max_p99, &options.verdict.max_errors, &judged);
     let passed = thresholds.iter().all(|verdict| verdict.held);
-    let report = Report {
+    Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         started,
         target: target.url.clone(),
@@ -57,10 +65,7 @@ pub(crate) async fn run(options: cli::Run) -> Result<bool> {
         runs,
         thresholds,
         passed,
-    };
-    report::print(&report)?;
-    report::write(&report, options.verdict.json.as_deref(), options.verdict.html.as_deref())?;
-    Ok(passed)
+    })
 }
 
 /// What can be run of what was asked for.

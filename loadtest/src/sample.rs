@@ -1,7 +1,7 @@
 //! What the servers use: CPU and memory of each process, as long as a run lasts.
 
 mod harness;
-mod proc;
+pub(crate) mod proc;
 mod prometheus;
 
 use std::collections::BTreeMap;

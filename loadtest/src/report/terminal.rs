@@ -95,12 +95,12 @@ fn thresholds(text: &mut String, report: &Report) -> FmtResult {
     Ok(())
 }
 
-fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).into()
 }
 
 /// The first column to the left, all others to the right.
-fn write_table(text: &mut String, table: &[Vec<String>]) -> FmtResult {
+pub(crate) fn write_table(text: &mut String, table: &[Vec<String>]) -> FmtResult {
     let columns = table.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     for row in table {
@@ -125,7 +125,7 @@ pub(super) fn millis(value: f64) -> String {
     }
 }
 
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn groups() -> HashMap<i32, Usage> {
 }
 
 /// What one process has used, all threads of it.
-pub(super) fn of(pid: i32) -> Usage {
+pub(crate) fn of(pid: i32) -> Usage {
     let (tick, page) = (unit(SysconfVar::CLK_TCK, 100), unit(SysconfVar::PAGE_SIZE, 4096));
     counted(pid).map_or_else(Usage::default, |counted| Usage {
         cpu_seconds: Some(ratio(counted.ticks) / ratio(tick)),

@@ -1,5 +1,6 @@
 //! Idle sockets in large numbers: how fast they are opened, what they weigh, whether they stay.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,16 +37,18 @@ async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> 
     bench.fact("sockets open", ratio(opened as u64 - lost), "");
     bench.fact("opened", ratio(opened as u64) / ramped, "a second");
     let each = 1.0 / ratio(opened.max(1) as u64);
-    for name in before.usages.keys() {
-        if let Some(grown) = grown(name, &before, &held) {
-            bench.fact(format!("{name}: memory for each socket"), grown * each, "bytes");
-        }
-        if let Some(spent) = spent(name, &before, &after) {
-            bench.fact(format!("{name}: CPU to open one"), spent * 1e6 * each, "us");
-        }
-        if let Some(spent) = spent(name, &after, &held) {
-            let seconds = (held.at - after.at).as_secs_f64().max(f64::EPSILON);
-            bench.fact(format!("{name}: CPU to hold 100,000"), spent / seconds * 1e5 * each, "cores");
+    for (kind, processes) in by_kind(&before) {
+        let sum = |of: &dyn Fn(&str) -> Option<f64>| processes.iter().map(|name| of(name).unwrap_or(0.0)).sum::<f64>();
+        let seconds = (held.at - after.at).as_secs_f64().max(f64::EPSILON);
+        let facts = [
+            ("memory for each socket", sum(&|name| grown(name, &before, &held)) * each, "bytes"),
+            ("CPU to open one", sum(&|name| spent(name, &before, &after)) * 1e6 * each, "us"),
+            ("CPU to hold 1,000", sum(&|name| spent(name, &after, &held)) / seconds * 1e3 * each, "cores"),
+        ];
+        for (what, value, unit) in facts {
+            if value > 0.0 {
+                bench.fact(format!("{kind}: {what}"), value, unit);
+            }
         }
     }
     close_all(sockets).await;
@@ -84,6 +87,16 @@ async fn hold(bench: &Bench<'_>, sockets: &[Socket]) -> u64 {
         () = bench.stop.cancelled() => {}
     }
     sockets.iter().filter(|socket| !socket.is_open()).count() as u64
+}
+
+/// Replicas of a kind share the sockets: `ws-1` and `ws-2` are counted together.
+fn by_kind(sample: &Sample) -> BTreeMap<&str, Vec<&str>> {
+    let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in sample.usages.keys() {
+        let kind = name.rsplit_once('-').map_or(name.as_str(), |(kind, _)| kind);
+        kinds.entry(kind).or_default().push(name);
+    }
+    kinds
 }
 
 #[expect(clippy::cast_precision_loss, reason = "2^52 bytes are enough")]
