@@ -27,7 +27,7 @@ use crate::{
     limits::{Admission, Limits},
     peer::Peer,
     protocol::{self, ClientMessage, Envelope, ErrorCode, MessageId, ServerMessage},
-    roster::Roster,
+    roster::{Entered, Roster},
     session::Session,
     socket::{Incoming, Socket},
     state::App,
@@ -43,22 +43,31 @@ pub(crate) struct Connection<R> {
     app: App,
     peer: Arc<Peer>,
     socket: Socket<R>,
+    /// From the handshake, until it is looked at.
+    token: Option<AccessToken>,
     heartbeat: Heartbeat,
     limits: Limits,
 }
 
 impl<R: AsyncRead + Unpin> Connection<R> {
-    pub(crate) fn new(app: App, client: IpAddr, peer: Arc<Peer>, socket: Socket<R>) -> Self {
+    /// Without a `token` from the handshake, the first message must bring it.
+    pub(crate) fn new(
+        app: App,
+        client: IpAddr,
+        (peer, socket): (Arc<Peer>, Socket<R>),
+        token: Option<AccessToken>,
+    ) -> Self {
         let now = Instant::now();
         let (heartbeat, limits) = (Heartbeat::new(now), Limits::new(now));
-        Self { client, app, peer, socket, heartbeat, limits }
+        Self { client, app, peer, socket, token, heartbeat, limits }
     }
 
-    /// Serves the client until one of both ends it. Without a `token` from the handshake, the first message must bring it.
-    pub(crate) async fn run(mut self, token: Option<AccessToken>) {
+    /// Serves the client until one of both ends it. The connection itself, and what only happens at the
+    /// beginning and at the end, are boxed: the future of every idle connection would have room for them, some of it twice.
+    pub(crate) async fn run(mut self: Box<Self>) {
         let opened = Instant::now();
         let mut session = None;
-        let Err(ending) = self.serve(token, &mut session).await;
+        let Err(ending) = self.serve(&mut session).await;
         // Whatever the reason, from here on nobody sends anything any more.
         self.peer.end(ending);
         let (code, reason) = ending.code_and_text();
@@ -68,28 +77,20 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             family.id = token.map(|token| tracing::field::display(token.family)), close.code = code,
             close.reason = reason, duration_ms = u64::try_from(opened.elapsed().as_millis()).unwrap_or(u64::MAX),
             "socket closed");
-        self.app.hub.forget(&self.peer).await;
-        self.socket.close(ending).await;
+        Box::pin(self.app.hub.forget(&self.peer)).await;
+        let socket = self.socket;
+        Box::pin(socket.close(ending)).await;
     }
 
-    async fn serve(&mut self, token: Option<AccessToken>, session: &mut Option<Session>) -> Result<Infallible, Ending> {
-        let app = Arc::clone(&self.app);
+    async fn serve(&mut self, session: &mut Option<Session>) -> Result<Infallible, Ending> {
         // The only one: each costs a place in a list that is shared by all.
         let mut timer = pin!(sleep_until(Instant::now()));
-        let (token, id) = if let Some(token) = token {
-            (token, None)
-        } else {
-            let _entered = app.roster.enter(Roster::NOBODY, Arc::clone(&self.peer));
-            self.first_message(timer.as_mut()).await?
+        let id = match self.token {
+            Some(_) => None,
+            None => Box::pin(self.first_message(timer.as_mut())).await?,
         };
-        // From here on a revocation is told; one that came before is found by asking.
-        let _entered = app.roster.enter(token.family, Arc::clone(&self.peer));
-        app.revocations.check(token.family).map_err(|denied| CloseReason::from(Denial::from(denied)))?;
-        if app.life.draining().is_cancelled() {
-            return Err(CloseReason::ServiceRestart.into());
-        }
-        let session = session.insert(Session::start(token, app.token_policy, Instant::now()));
-        self.greet(session, id.as_ref());
+        let (session, _entered) = self.begin(session, id.as_ref())?;
+        drop(id);
         loop {
             self.on_time(session, Instant::now())?;
             let deadline = session.clock.deadline().min(self.heartbeat.deadline());
@@ -101,6 +102,24 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                 self.receive(&text, session, now)?;
             }
         }
+    }
+
+    /// Lets the bearer of the token in, and tells the client who it is. `id` is that of its `auth` message, if there was one.
+    fn begin<'a>(
+        &mut self,
+        session: &'a mut Option<Session>,
+        id: Option<&MessageId>,
+    ) -> Result<(&'a mut Session, Entered), Ending> {
+        let token = self.token.take().ok_or(CloseReason::InvalidToken)?;
+        // From here on a revocation is told; one that came before is found by asking.
+        let entered = self.app.roster.enter(token.family, Arc::clone(&self.peer));
+        self.app.revocations.check(token.family).map_err(|denied| CloseReason::from(Denial::from(denied)))?;
+        if self.app.life.draining().is_cancelled() {
+            return Err(CloseReason::ServiceRestart.into());
+        }
+        let session = session.insert(Session::start(token, self.app.token_policy, Instant::now()));
+        self.greet(session, id);
+        Ok((session, entered))
     }
 
     /// Waits until the peer sends something, but not longer than until `deadline`.
@@ -127,8 +146,9 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         Ok(Some(incoming))
     }
 
-    /// The token in the first message, which must be `auth`.
-    async fn first_message(&mut self, mut timer: Pin<&mut Sleep>) -> Result<(AccessToken, Option<MessageId>), Ending> {
+    /// Takes the token from the first message, which must be `auth`; returns its id.
+    async fn first_message(&mut self, mut timer: Pin<&mut Sleep>) -> Result<Option<MessageId>, Ending> {
+        let _entered = self.app.roster.enter(Roster::NOBODY, Arc::clone(&self.peer));
         let deadline = Instant::now() + AUTH_WITHIN;
         loop {
             let incoming = self.wait(timer.as_mut(), deadline).await?;
@@ -139,12 +159,11 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             let Envelope { id, message: Some(ClientMessage::Auth { access }) } = protocol::parse(&text) else {
                 return Err(CloseReason::InvalidToken.into());
             };
-            let token = self.app.admit(&access).map_err(CloseReason::from)?;
-            return Ok((token, id));
+            self.token = Some(self.app.admit(&access).map_err(CloseReason::from)?);
+            return Ok(id);
         }
     }
 
-    /// Tells the client who it is; `id` is that of its `auth` message, if there was one.
     fn greet(&self, session: &Session, id: Option<&MessageId>) {
         let token = session.token();
         info!(conn.id = %self.peer.id, client.address = %self.client, user.id = token.user_id, family.id = %token.family,

@@ -69,8 +69,9 @@ pub(crate) async fn open(
     // Boxed, because each wrapper around a task has room for its own copy of what it wraps.
     life.spawn(Box::pin(async move {
         let _seat = seat;
-        let Some((peer, socket)) = upgraded(on_upgrade).await else { return };
-        Connection::new(app, client.address, peer, socket).run(token).await;
+        let Some(socket) = upgraded(on_upgrade).await else { return };
+        let connection = Box::new(Connection::new(app, client.address, socket, token));
+        Box::pin(connection.run()).await;
     }));
     response
 }

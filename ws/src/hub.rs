@@ -77,8 +77,8 @@ pub(crate) enum What {
     Presence { needs_grant: bool },
 }
 
-/// There is too much to do already.
-pub(crate) struct Busy;
+/// There is too much to do already for this.
+pub(crate) struct Busy(pub(crate) Box<Request>);
 
 /// What a shard hears.
 enum Notice {
@@ -97,8 +97,8 @@ enum Notice {
     Missed,
     /// Nothing is subscribed to any more.
     Unsubscribed,
-    /// The replica has a new id, under which it has said nothing yet.
-    Reborn,
+    /// The replica has a new id, under which it has said nothing yet, instead of this one.
+    Reborn(Uuid),
 }
 
 /// What all shards share.
@@ -115,7 +115,7 @@ impl Hub {
     /// Begins to follow Redis.
     pub(crate) fn start(redis: Redis, policy: RoomPolicy, life: &Lifecycle) -> Result<Self, RedisError> {
         let subscriber = redis.subscriber(BACKLOG)?;
-        let lease = Lease::new();
+        let lease = Lease::new(policy.presence_grace);
         let context = Arc::new(Context {
             redis,
             subscriber,
@@ -141,7 +141,13 @@ impl Hub {
 
     /// Passes a request on; the answer goes to the peer.
     pub(crate) fn pass_on(&self, request: Request) -> Result<(), Busy> {
-        self.shard_of(request.room.as_str()).try_send(Notice::Request(request)).map_err(|_| Busy)
+        match self.shard_of(request.room.as_str()).try_reserve() {
+            Ok(place) => {
+                place.send(Notice::Request(request));
+                Ok(())
+            }
+            Err(_) => Err(Busy(Box::new(request))),
+        }
     }
 
     /// Takes a connection that has ended out of its rooms.

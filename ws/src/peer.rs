@@ -177,16 +177,18 @@ impl Peer {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the connection joins a room.
-    pub(crate) fn joins(&self, room: &RoomName) -> Result<(), TooManyRooms> {
+    /// Notes that the connection joins a room; whether that is new.
+    pub(crate) fn joins(&self, room: &RoomName) -> Result<bool, TooManyRooms> {
         let mut rooms = self.rooms();
-        if !rooms.contains(room) {
-            if rooms.len() >= Self::MAX_ROOMS {
-                return Err(TooManyRooms);
-            }
-            rooms.push(room.clone());
+        if rooms.contains(room) {
+            return Ok(false);
         }
-        Ok(())
+        if rooms.len() >= Self::MAX_ROOMS {
+            return Err(TooManyRooms);
+        }
+        rooms.reserve_exact(1);
+        rooms.push(room.clone());
+        Ok(true)
     }
 
     /// Notes that the connection is not in a room any more; whether it was.
@@ -261,8 +263,10 @@ impl State {
 struct Full;
 
 impl Queue {
+    /// What is too large by itself, as a long history may be, is taken if nothing else waits.
     fn push(&mut self, frames: Bytes) -> Result<(), Full> {
-        if self.frames.len() >= MAX_UNSENT_FRAMES || self.bytes + frames.len() > MAX_UNSENT {
+        let is_too_much = self.bytes + frames.len() > MAX_UNSENT && !self.frames.is_empty();
+        if self.frames.len() >= MAX_UNSENT_FRAMES || is_too_much {
             return Err(Full);
         }
         self.bytes += frames.len();

@@ -4,6 +4,7 @@
 //! A replica says who is there as often as it likes, since saying it again changes nothing. What it said counts as long as
 //! its *lease*, which costs one command every few seconds, however many connections there are.
 
+pub(crate) mod eviction;
 pub(crate) mod lease;
 
 use gatefold_shared::{
@@ -50,6 +51,7 @@ pub(crate) struct Updated {
 /// A room in Redis.
 #[derive(Debug, Default)]
 pub(crate) struct RoomState {
+    /// Messages are news if they are later than this.
     pub(crate) last_message: Option<StreamId>,
     pub(crate) users: Vec<User>,
     /// Who types, until when in milliseconds since 1970.
@@ -99,10 +101,9 @@ pub(crate) async fn update(
 fn read_state(state: &Value) -> Option<RoomState> {
     let Value::Array(parts) = state else { return None };
     let [last_message, Value::Array(users), Value::Array(typing)] = &parts[..] else { return None };
-    let last_message = last_message.as_str()?;
     let typing = typing.chunks_exact(2).map(|entry| Some((entry[0].as_i64()?, millis(&entry[1])?)));
     Some(RoomState {
-        last_message: if last_message.is_empty() { None } else { Some(last_message.parse().ok()?) },
+        last_message: Some(last_message.as_str()?.parse().ok()?),
         users: users.chunks_exact(2).map(|entry| User::from_redis(&entry[0], &entry[1])).collect::<Option<_>>()?,
         typing: typing.collect::<Option<_>>()?,
     })

@@ -54,9 +54,11 @@ impl FromStr for StreamId {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
+        /// What Lua can count.
+        const MAX: u64 = 1 << 53;
         let number = |digits: &str| {
             let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-            digits.parse().ok().filter(|_| is_plain).ok_or(())
+            digits.parse().ok().filter(|number| is_plain && *number <= MAX).ok_or(())
         };
         let (milliseconds, sequence) = text.split_once('-').ok_or(())?;
         Ok(Self(number(milliseconds)?, number(sequence)?))
@@ -311,6 +313,7 @@ mod tests {
             r#"{"type":"join","room":"a","since":7}"#,
             r#"{"type":"join","room":"a","since":"+1-1"}"#,
             r#"{"type":"join","room":"a","since":"1"}"#,
+            r#"{"type":"join","room":"a","since":"1-18446744073709551615"}"#,
             r#"{"type":"publish","room":"a"}"#,
             r#"{"type":"typing","room":"a"}"#,
             r#"{"type":"typing","room":"a","typing":1}"#,

@@ -28,7 +28,7 @@ pub(crate) type App = Arc<AppState>;
 pub(crate) struct AppState {
     /// The keys that verify access tokens.
     keys: Arc<LiveKeys<Verifier>>,
-    /// Asked here for tickets and by `/ready` only: Redis going away never touches a socket.
+    /// Asked for tickets and by `/ready`; the hub has its own handle. Redis going away never ends a socket.
     pub(crate) redis: Redis,
     /// The sessions that were revoked.
     pub(crate) revocations: Revocations,

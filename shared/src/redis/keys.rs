@@ -14,7 +14,7 @@
 //! | `revocations:{pNN}:probe:<uuid>` | sharded channel | a replica's messages to itself | | `follow` | the same replica |
 //! | `ticket:{<SHA-256>}` | string | for whom a socket may be opened once: user, username, family, access expiry, rooms, as JSON; under the digest of the ticket, so that a dump of Redis opens nothing | after 30 s, never after the access token | `issue_ticket`, `redeem_ticket` | `redeem_ticket` |
 //! | `room:{<room>}` | sharded channel | what happens in a room, numbered | | `publish`, `expel`, `update_presence`, `evict`, `typing` | ws replicas with members there |
-//! | `room:{<room>}:clock` | hash | `seq`: number of the last event; `last`: id of the last message; `gone`: id of the last one that is not in the history any more | a day after the last event | the same | the same, `history` |
+//! | `room:{<room>}:clock` | hash | `seq`: number of the last event; `last`: id of the last message; `gone`: id of the last one that is not in the history any more | an hour after the last event | the same | the same, `history` |
 //! | `room:{<room>}:users` | hash | user → on how many replicas, and username | with its last user | `update_presence`, `evict` | the same, `present` |
 //! | `room:{<room>}:members:<replica>` | set | the users who are there through one ws replica | with its last user | `update_presence`, `evict` | the same |
 //! | `room:{<room>}:typing` | sorted set | user → until when they type, in ms since 1970 | with its last entry | `typing`, `publish`, `update_presence`, `evict` | `update_presence` |

@@ -10,7 +10,7 @@ use gatefold_shared::{
 
 use super::Caller;
 use crate::{
-    hub::{Request, What},
+    hub::{Busy, Request, What},
     protocol::{ErrorCode, RoomRequest},
 };
 
@@ -21,11 +21,12 @@ pub(super) fn pass_on(
     caller: &Caller<'_>,
 ) -> Result<(), ErrorCode> {
     let room = RoomName::parse(room).ok_or(ErrorCode::InvalidRoom)?;
+    let mut is_new = false;
     let is_in = || caller.peer.is_in(&room).then_some(()).ok_or(ErrorCode::NotJoined);
     let what = match request {
         RoomRequest::Join { since } => {
             let needs_grant = needs_grant(token, &room)?;
-            caller.peer.joins(&room).map_err(|_| ErrorCode::TooManyRooms)?;
+            is_new = caller.peer.joins(&room).map_err(|_| ErrorCode::TooManyRooms)?;
             What::Join { since, needs_grant }
         }
         RoomRequest::Leave => {
@@ -44,7 +45,12 @@ pub(super) fn pass_on(
     };
     let user = User { id: token.user_id, username: Arc::clone(&token.username) };
     let request = Request { room, peer: Arc::clone(caller.peer), user, id: caller.id.cloned(), what };
-    caller.app.hub.pass_on(request).map_err(|_| ErrorCode::Unavailable)
+    caller.app.hub.pass_on(request).map_err(|Busy(request)| {
+        if is_new {
+            request.peer.leaves(&request.room);
+        }
+        ErrorCode::Unavailable
+    })
 }
 
 /// Whether Redis has to be asked if the bearer may still enter, as far as they may.

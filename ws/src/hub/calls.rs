@@ -71,6 +71,8 @@ pub(super) struct Update {
     pub(super) unsubscribe: bool,
     pub(super) changes: Changes,
     pub(super) tell_state: bool,
+    /// Other ids of this replica, under which nobody is here any more.
+    pub(super) former: Vec<Uuid>,
     /// The last message that was told here, to read what was missed since.
     pub(super) since: Option<StreamId>,
     /// What it tells is only good if nothing was missed in the meantime.
@@ -106,6 +108,9 @@ async fn try_to_update(
         subscribing.map_err(|_| RedisError::Timeout(redis.call_timeout()))??;
     }
     let updated = presence::update(redis, lease, room, &update.changes, update.tell_state, until).await?;
+    for former in &update.former {
+        presence::evict(redis, room, *former).await?;
+    }
     let missed = match update.since {
         Some(since) => Some(history::since(redis, room, since, until).await?),
         None => None,
@@ -177,6 +182,7 @@ pub(super) async fn may_enter(context: Arc<Context>, request: Request) -> Outcom
 }
 
 pub(super) async fn may_stay(context: Arc<Context>, room: RoomName, user_id: i64) -> Outcome {
+    let _permit = context.updates.acquire().await;
     let result = grants::holds(&context.redis, user_id, &room, context.redis.deadline()).await;
     Outcome::MayStay { room, user_id, result }
 }

@@ -10,30 +10,38 @@ use fred::{
 use gatefold_shared::{lifecycle::Lifecycle, redis::keys};
 use tokio::sync::{
     broadcast::{Receiver, error::RecvError},
-    mpsc,
+    mpsc, watch,
 };
 use tracing::warn;
 
 use super::{Context, Hub, Notice};
-use crate::presence::lease::{Echoes, Keeper, Turn, listen};
+use crate::presence::{
+    eviction,
+    lease::{Echoes, Keeper, Turn, listen},
+};
 
 pub(super) fn start(hub: &Hub, context: &Arc<Context>, life: &Lifecycle) {
     let shards = Shards { senders: hub.shards.clone(), hasher: hub.hasher.clone() };
     let echoes = Echoes::default();
     let subscriber = &context.subscriber;
     let (turns, turned) = mpsc::channel(1);
+    let (due, is_due) = watch::channel(None);
     let keeper = Keeper {
         redis: context.redis.clone(),
         subscriber: subscriber.clone(),
         lease: context.lease.clone(),
-        grace: context.policy.presence_grace,
         echoes: echoes.clone(),
         turns,
+        due,
     };
     life.spawn_forever("hear rooms", hear(shards.clone(), subscriber.message_rx(), echoes));
     let connected = subscriber.reconnect_rx();
-    life.spawn_forever("watch rooms", watch(shards, Arc::clone(context), connected, subscriber.error_rx(), turned));
+    life.spawn_forever(
+        "watch rooms",
+        watch_subscriptions(shards, Arc::clone(context), connected, subscriber.error_rx(), turned),
+    );
     life.spawn_forever("keep the lease", keeper.run());
+    life.spawn_forever("evict", eviction::run(context.redis.clone(), context.lease.clone(), is_due));
     drop(subscriber.connect());
 }
 
@@ -76,7 +84,7 @@ async fn hear(shards: Shards, mut messages: Receiver<Message>, echoes: Echoes) {
 }
 
 /// Tells the rooms when their subscriptions, or all that Redis was told of them, are gone.
-async fn watch(
+async fn watch_subscriptions(
     shards: Shards,
     context: Arc<Context>,
     mut connected: Receiver<Server>,
@@ -101,7 +109,7 @@ async fn watch(
                 shards.tell_all(|| Notice::Missed).await;
             }
             turn = turns.recv() => match turn {
-                Some(Turn::Reborn) => shards.tell_all(|| Notice::Reborn).await,
+                Some(Turn::Reborn(former)) => shards.tell_all(|| Notice::Reborn(former)).await,
                 Some(Turn::Deaf) => shards.tell_all(|| Notice::Unsubscribed).await,
                 None => return,
             },

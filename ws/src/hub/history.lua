@@ -12,8 +12,9 @@ local function is_before(a, b)
 end
 
 local clock = redis.call('HMGET', CLOCK, 'seq', 'last', 'gone')
-local seq, last, gone = tonumber(clock[1] or 0), clock[2], clock[3] or '0-0'
-if not last then return { seq, 0, {} } end
+if not clock[1] then return { 0, 0, {} } end
+local seq, gone = tonumber(clock[1]), clock[3] or '0-0'
+local last = clock[2] or gone
 -- A history expires as a whole, some time after its last message.
 if redis.call('EXISTS', HISTORY) == 0 then gone = last end
 -- A message that is later than the last one was lost, and others with it.

@@ -59,6 +59,8 @@ pub(super) struct Room {
     changed: HashSet<i64>,
     /// Redis may have been told something else.
     is_unsure: bool,
+    /// Other ids of this replica, under which Redis may still think that somebody is here.
+    former: Vec<Uuid>,
     is_subscribed: bool,
     is_updating: bool,
     retry_at: Option<Instant>,
@@ -72,6 +74,10 @@ pub(super) struct Room {
     view: View,
     pub(super) typists: Typists,
     agenda: BinaryHeap<Reverse<(Instant, Due)>>,
+    /// When the shard will next look whether somebody still types.
+    typing_due: HashMap<i64, Instant>,
+    /// Updates that failed in a row.
+    failures: u32,
     /// When the shard will look after this room.
     pub(super) scheduled: Option<Instant>,
 }
@@ -79,6 +85,8 @@ pub(super) struct Room {
 struct Member {
     peer: Arc<Peer>,
     user_id: i64,
+    /// Its user is here, which may take a grant.
+    is_counted: bool,
     /// It has heard `joined`.
     is_admitted: bool,
 }
@@ -127,6 +135,7 @@ impl Room {
             told: HashSet::new(),
             changed: HashSet::new(),
             is_unsure: false,
+            former: Vec::new(),
             is_subscribed: false,
             is_updating: false,
             retry_at: None,
@@ -136,13 +145,15 @@ impl Room {
             caught_up_to: 0,
             typists: Typists::default(),
             agenda: BinaryHeap::new(),
+            typing_due: HashMap::new(),
+            failures: 0,
             scheduled: None,
         }
     }
 
     /// Whether nothing of this room is left here.
     pub(super) fn is_over(&self) -> bool {
-        let is_quiet = !self.is_updating && !self.is_unsure && self.typists.is_idle();
+        let is_quiet = !self.is_updating && !self.is_unsure && self.former.is_empty() && self.typists.is_idle();
         is_quiet && !self.is_subscribed && self.members.is_empty() && self.here.is_empty() && self.told.is_empty()
     }
 
@@ -157,7 +168,8 @@ impl Room {
         let tell_state = !is_empty && (subscribe || matches!(self.step, Step::Out { .. }));
         let exact = self.is_unsure;
         let changes = if exact { self.everything() } else { self.news() };
-        if changes.is_empty() && !subscribe && !unsubscribe && !tell_state {
+        let former = std::mem::take(&mut self.former);
+        if changes.is_empty() && former.is_empty() && !subscribe && !unsubscribe && !tell_state {
             return None;
         }
         (self.is_updating, self.is_unsure, self.is_subscribed, self.retry_at) = (true, false, !is_empty, None);
@@ -167,7 +179,7 @@ impl Room {
             self.last_message = None;
         }
         let since = self.last_message.filter(|_| tell_state);
-        Some(Update { subscribe, unsubscribe, changes, tell_state, since, epoch: self.epoch })
+        Some(Update { subscribe, unsubscribe, changes, tell_state, former, since, epoch: self.epoch })
     }
 
     fn everything(&mut self) -> Changes {
@@ -207,9 +219,10 @@ impl Room {
         self.is_subscribed = false;
     }
 
-    /// The replica has a new id, under which Redis was told nothing.
-    pub(super) fn is_reborn(&mut self) {
+    /// The replica has a new id instead of `former`, under which Redis was told nothing.
+    pub(super) fn is_reborn(&mut self, former: Uuid) {
         self.is_unsubscribed();
+        self.former.push(former);
         self.told.clear();
         self.is_unsure = true;
     }
@@ -226,7 +239,7 @@ impl Room {
     /// Does what is due.
     pub(super) async fn on_time(&mut self, now: Instant) {
         while self.next_due().is_some_and(|at| at <= now) {
-            let Some(Reverse((_, due))) = self.agenda.pop() else { return };
+            let Some(Reverse((at, due))) = self.agenda.pop() else { return };
             let announcements = match due {
                 Due::Retry => Vec::new(),
                 Due::Leave(user_id) => {
@@ -234,7 +247,9 @@ impl Room {
                     Vec::new()
                 }
                 Due::Doubt(user_id) => self.view.end_doubt(user_id, self.here.contains_key(&user_id), now),
+                Due::Typing(user_id) if self.typing_due.get(&user_id) != Some(&at) => Vec::new(),
                 Due::Typing(user_id) => {
+                    self.typing_due.remove(&user_id);
                     let announcements = self.view.end_typing(user_id, self.redis_millis(now));
                     if announcements.is_empty() {
                         self.schedule_typing(user_id, now);
@@ -258,7 +273,9 @@ impl Room {
     fn schedule_typing(&mut self, user_id: i64, now: Instant) {
         if let Some(until) = self.view.types_until(user_id) {
             let left = Duration::from_millis(until.saturating_sub(self.redis_millis(now)));
-            self.schedule(now + left.min(self.policy.typing_expiry), Due::Typing(user_id));
+            let at = now + left.min(self.policy.typing_expiry);
+            self.typing_due.insert(user_id, at);
+            self.schedule(at, Due::Typing(user_id));
         }
     }
 

@@ -86,7 +86,7 @@ impl Shard {
             }
             Notice::Missed => self.change_all(Room::has_missed),
             Notice::Unsubscribed => self.change_all(Room::is_unsubscribed),
-            Notice::Reborn => self.change_all(Room::is_reborn),
+            Notice::Reborn(former) => self.change_all(|room| room.is_reborn(former)),
         }
     }
 
@@ -107,7 +107,7 @@ impl Shard {
     fn serve(&mut self, request: Request) {
         let context = Arc::clone(&self.context);
         match &request.what {
-            What::Join { needs_grant: true, .. } | What::Presence { needs_grant: true } => {
+            What::Presence { needs_grant: true } => {
                 self.calls.push(Box::pin(calls::may_enter(context, request)));
             }
             _ => self.serve_allowed(request),
@@ -132,13 +132,15 @@ impl Shard {
                     None => self.calls.push(Box::pin(calls::present(context, request))),
                 }
             }
-            What::Leave => match self.rooms.get_mut(&request.room) {
-                Some(room) => {
+            What::Leave => {
+                if let Some(room) = self.rooms.get_mut(&request.room) {
                     room.leave(&request.peer, request.id.as_ref());
                     self.look_after(&request.room);
+                } else {
+                    request.peer.leaves(&request.room);
+                    refuse(&request, ErrorCode::NotJoined);
                 }
-                None => refuse(&request, ErrorCode::NotJoined),
-            },
+            }
             What::Publish { data } => {
                 let data = std::mem::take(data);
                 match self.joined(&request) {
@@ -212,8 +214,8 @@ impl Shard {
     async fn on_time(&mut self) {
         let now = Instant::now();
         while self.agenda.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            let Some(Reverse((_, name))) = self.agenda.pop() else { return };
-            if let Some(room) = self.rooms.get_mut(&name) {
+            let Some(Reverse((at, name))) = self.agenda.pop() else { return };
+            if let Some(room) = self.rooms.get_mut(&name).filter(|room| room.scheduled == Some(at)) {
                 room.scheduled = None;
                 room.on_time(now).await;
                 self.look_after(&name);
@@ -235,8 +237,9 @@ impl Shard {
                         }
                     }
                     Err(error) => {
-                        warn!(%error, room = %name, "redis could not be told who is in a room; trying again");
-                        room.is_not_updated(now);
+                        if room.is_not_updated(&update, now) {
+                            warn!(%error, room = %name, "redis could not be told who is in a room; trying again");
+                        }
                     }
                 }
                 self.look_after(&name);
@@ -265,8 +268,8 @@ impl Shard {
             Outcome::MayStay { room: name, user_id, result } => match result {
                 Ok(true) => {}
                 Ok(false) => self.change(&name, |room| room.expel(user_id)),
-                // The room is read again as soon as Redis is back.
-                Err(_) => self.change(&name, Room::has_missed),
+                // The room is read again, and everybody looked up again.
+                Err(_) => self.change(&name, |room| room.reads_again(now)),
             },
         }
     }
@@ -280,10 +283,6 @@ impl Shard {
                 ErrorCode::Unavailable
             }
         };
-        let is_member = self.rooms.get(&request.room).is_some_and(|room| room.has(request.peer.id));
-        if matches!(request.what, What::Join { .. }) && !is_member {
-            request.peer.leaves(&request.room);
-        }
         refuse(&request, error);
     }
 

@@ -32,7 +32,7 @@ impl Typists {
     /// A connection's user types. Redis hears of it when it is news, or when it would soon forget.
     pub(super) fn start(&mut self, connection: Uuid, user: &User, expiry: Duration, now: Instant) {
         if let Some((typist, told_at)) = self.by_user.get_mut(&user.id)
-            && now < *told_at + expiry / 2
+            && now < *told_at + expiry / 3
         {
             *typist = connection;
             return;
@@ -53,6 +53,13 @@ impl Typists {
         let has_typed = self.by_user.remove(&user_id).is_some();
         if has_typed && (self.is_telling || self.wanted.contains_key(&user_id)) {
             self.wanted.insert(user_id, None);
+        }
+    }
+
+    /// Redis says that a user stopped, perhaps because of something that was published elsewhere.
+    pub(super) fn has_stopped(&mut self, user_id: i64) {
+        if !self.is_telling && !self.wanted.contains_key(&user_id) {
+            self.by_user.remove(&user_id);
         }
     }
 
@@ -132,9 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn redis_hears_of_a_start_once_until_half_of_its_time_is_over() {
+    fn redis_hears_of_a_start_once_until_a_third_of_its_time_is_over() {
         let (mut typists, now, one) = (Typists::default(), Instant::now(), Uuid::nil());
-        for (after, told) in [(0, 1), (1, 0), (2, 0), (3, 1), (5, 0), (6, 1)] {
+        for (after, told) in [(0, 1), (1, 0), (2, 1), (3, 0), (5, 1), (7, 1)] {
             typists.start(one, &user(), EXPIRY, now + Duration::from_secs(after));
             assert_eq!(starts(&mut typists), told, "after {after} s");
         }
@@ -164,6 +171,16 @@ mod tests {
         assert_eq!(typists.next(), None);
         typists.forget(other, 7);
         assert_eq!(typists.next().map(|changes| changes.stops), Some(vec![7]));
+    }
+
+    #[test]
+    fn whoever_was_stopped_elsewhere_starts_anew() {
+        let (mut typists, now, one) = (Typists::default(), Instant::now(), Uuid::nil());
+        typists.start(one, &user(), EXPIRY, now);
+        assert_eq!(starts(&mut typists), 1);
+        typists.has_stopped(7);
+        typists.start(one, &user(), EXPIRY, now);
+        assert_eq!(starts(&mut typists), 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! This replica's lease, and those of others that have run out.
+//! This replica's lease.
 //!
 //! As long as it is renewed, what this replica said of its users counts. Once it has run out, for as long as a lost
 //! connection has to come back, any replica may *evict* this one: remove its users from their rooms. Should it still live
@@ -6,31 +6,23 @@
 //! cannot be in its way. Scripts refuse what a replica says after its lease.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use fred::{
     clients::SubscriberClient,
     interfaces::{ClientLike, PubsubInterface},
-    types::{ClusterHash, CustomCommand},
 };
-use gatefold_shared::{
-    redis::{Redis, RedisError, Script, Value, keys},
-    rooms::RoomName,
-};
-use metrics::counter;
+use gatefold_shared::redis::{Redis, RedisError, Script, Value, keys};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{info, warn};
+use tracing::warn;
 use uuid::Uuid;
 
-use super::evict;
-
 static RENEW: Script = Script::new("renew", &[include_str!("renew.lua")]);
-static CLAIM: Script = Script::new("claim", &[include_str!("claim.lua")]);
 
 /// How long a lease is.
 pub(crate) const LENGTH: Duration = Duration::from_secs(15);
@@ -38,8 +30,6 @@ pub(crate) const LENGTH: Duration = Duration::from_secs(15);
 pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(5);
 /// The same after it could not be renewed.
 const TRIED_EVERY: Duration = Duration::from_millis(250);
-/// How long whoever evicts a replica may take before another may try.
-const EVICTION: Duration = Duration::from_secs(15);
 /// Clocks of several Redis primaries may differ that far.
 const LEAST_OVERDUE: Duration = Duration::from_secs(1);
 /// Echoes that may stay away before the subscriptions are made anew.
@@ -47,76 +37,77 @@ const LOST_ECHOES: u32 = 2;
 
 /// The current lease; clones are the same.
 #[derive(Clone)]
-pub(crate) struct Lease(Arc<Mutex<(Uuid, i64)>>);
+pub(crate) struct Lease {
+    current: Arc<Mutex<(Uuid, i64)>>,
+    overdue: Duration,
+}
 
 impl Lease {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new((Uuid::new_v4(), 0))))
+    /// `grace` is how long a lost connection has to come back.
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self { current: Arc::new(Mutex::new((Uuid::new_v4(), 0))), overdue: grace.max(LEAST_OVERDUE) }
+    }
+
+    /// How long a lease must have run out before its replica is evicted.
+    pub(crate) fn overdue(&self) -> Duration {
+        self.overdue
     }
 
     /// The replica's id, and when its lease ends in Redis's milliseconds since 1970; long ago, if it has none.
     pub(crate) fn current(&self) -> (Uuid, i64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, replica: Uuid, ends: i64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (replica, ends);
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = (replica, ends);
     }
 }
 
 /// What the rooms of this replica must know of its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// The replica has a new id, under which it has said nothing yet.
-    Reborn,
+    /// The replica has a new id, under which it has said nothing yet, instead of this one.
+    Reborn(Uuid),
     /// The subscriptions deliver nothing any more.
     Deaf,
 }
 
-/// Keeps the lease, and evicts replicas that have lost theirs.
+/// Keeps the lease.
 pub(crate) struct Keeper {
     pub(crate) redis: Redis,
     pub(crate) subscriber: SubscriberClient,
     pub(crate) lease: Lease,
-    /// How long a lost connection has to come back.
-    pub(crate) grace: Duration,
     pub(crate) echoes: Echoes,
     pub(crate) turns: mpsc::Sender<Turn>,
+    /// When the first of the other replicas is to be evicted, should it say nothing until then.
+    pub(crate) due: watch::Sender<Option<Instant>>,
 }
 
-/// The echoes of what this replica told itself.
+/// The echo of what this replica told itself last, and whether it came.
 #[derive(Clone, Default)]
-pub(crate) struct Echoes(Arc<Mutex<(String, u32)>>);
+pub(crate) struct Echoes(Arc<Mutex<(String, bool)>>);
 
 impl Echoes {
-    fn state(&self) -> std::sync::MutexGuard<'_, (String, u32)> {
+    fn state(&self) -> MutexGuard<'_, (String, bool)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something came back.
     pub(crate) fn heard(&self, echo: &str) {
         let mut state = self.state();
-        if state.0 == echo {
-            state.1 = 0;
-        }
+        state.1 |= state.0 == echo;
     }
 
-    /// The next thing to say, and how many of those before, in a row, did not come back.
-    fn next(&self) -> (String, u32) {
-        let mut state = self.state();
-        let lost = state.1;
-        *state = (Uuid::new_v4().to_string(), lost + 1);
-        (state.0.clone(), lost)
+    /// The next thing to say.
+    fn next(&self) -> String {
+        let echo = Uuid::new_v4().to_string();
+        *self.state() = (echo.clone(), false);
+        echo
     }
 
-    fn forgive(&self) {
-        self.state().1 = 0;
+    fn came(&self) -> bool {
+        self.state().1
     }
-}
-
-struct Renewed {
-    /// In how long the first lease or eviction of another replica ends, if there is one.
-    next: Option<Duration>,
 }
 
 impl Keeper {
@@ -125,26 +116,23 @@ impl Keeper {
         let mut is_new = true;
         // Since when the lease was kept without a gap: who was away judges nobody who may have been, too.
         let mut kept_since = Instant::now();
+        let mut lost_echoes = 0;
         loop {
             let began = Instant::now();
-            let next = match self.renew(is_new).await {
-                Ok(Some(renewed)) => {
+            let renewed = self.renew(is_new).await;
+            let next = match &renewed {
+                Ok(Some(due_in)) => {
                     is_new = false;
-                    let overdue = self.overdue();
-                    let may_judge = kept_since + LENGTH;
-                    let due = renewed.next.map(|next| (began + next + overdue).max(may_judge));
-                    if due.is_some_and(|due| due <= Instant::now()) {
-                        self.evict_the_dead().await;
-                    }
-                    due.map_or(began + RENEWED_EVERY, |due| due.clamp(began + TRIED_EVERY, began + RENEWED_EVERY))
+                    self.due.send_replace(due_in.map(|due_in| (began + due_in).max(kept_since + LENGTH)));
+                    began + RENEWED_EVERY
                 }
                 Ok(None) => {
                     warn!("this replica was taken for dead, or redis has lost its lease: it begins anew");
+                    let (former, _) = self.lease.current();
                     self.lease.set(Uuid::new_v4(), 0);
-                    is_new = true;
+                    (is_new, kept_since) = (true, Instant::now());
                     listen(&self.redis, &self.subscriber, &self.lease).await;
-                    self.turn(Turn::Reborn).await;
-                    kept_since = Instant::now();
+                    self.turn(Turn::Reborn(former)).await;
                     began
                 }
                 Err(error) => {
@@ -155,13 +143,16 @@ impl Keeper {
                     began + TRIED_EVERY
                 }
             };
-            if self.echoes.state().1 > LOST_ECHOES {
+            sleep_until(next).await;
+            let is_lost = matches!(renewed, Ok(Some(_))) && !self.echoes.came();
+            lost_echoes = if is_lost { lost_echoes + 1 } else { 0 };
+            if lost_echoes >= LOST_ECHOES {
                 warn!("the subscriptions to rooms deliver nothing: connecting anew");
-                self.echoes.forgive();
+                lost_echoes = 0;
                 let _ = timeout(self.redis.call_timeout(), self.subscriber.force_reconnection()).await;
+                listen(&self.redis, &self.subscriber, &self.lease).await;
                 self.turn(Turn::Deaf).await;
             }
-            sleep_until(next).await;
         }
     }
 
@@ -170,18 +161,17 @@ impl Keeper {
         let _ = self.turns.send(turn).await;
     }
 
-    /// How long a lease must have run out before its replica is evicted.
-    fn overdue(&self) -> Duration {
-        self.grace.max(LEAST_OVERDUE)
-    }
-
-    /// Nothing if there is no lease to renew.
-    async fn renew(&self, is_new: bool) -> Result<Option<Renewed>, RedisError> {
+    /// Returns in how long the first of the other replicas is to be evicted, if there is one; or nothing at all if there is
+    /// no lease to renew.
+    async fn renew(&self, is_new: bool) -> Result<Option<Option<Duration>>, RedisError> {
         let (replica, _) = self.lease.current();
         let keys = [keys::REPLICAS.to_owned(), keys::DEAD_REPLICAS.to_owned(), keys::replica_probe(replica)];
-        let (echo, _) = self.echoes.next();
-        let arguments: Vec<Value> =
-            vec![replica.to_string().into(), if is_new { "1" } else { "0" }.into(), millis(LENGTH).into(), echo.into()];
+        let arguments: Vec<Value> = vec![
+            replica.to_string().into(),
+            if is_new { "1" } else { "0" }.into(),
+            millis(LENGTH).into(),
+            self.echoes.next().into(),
+        ];
         let reply: Vec<i64> = self.redis.run(&RENEW, &keys, arguments, self.redis.deadline()).await?;
         let [outcome, now, ends, first] = reply[..] else { return Err(RENEW.unexpected_reply()) };
         self.redis.time().learn(now);
@@ -189,49 +179,10 @@ impl Keeper {
             return Ok(None);
         }
         self.lease.set(replica, ends);
-        let next = (first >= 0).then(|| Duration::from_millis(u64::try_from(first - now).unwrap_or_default()));
-        Ok(Some(Renewed { next }))
-    }
-
-    async fn evict_the_dead(&self) {
-        loop {
-            match self.claim().await {
-                Ok(None) => return,
-                Ok(Some(dead)) => match self.evict(dead).await {
-                    Ok(rooms) => {
-                        counter!("ws_presence_evictions_total").increment(1);
-                        info!(replica = %dead, rooms, "evicted a replica that has lost its lease");
-                    }
-                    // Somebody will claim it again.
-                    Err(error) => return warn!(%error, replica = %dead, "could not evict a replica"),
-                },
-                Err(error) => return warn!(%error, "could not look for replicas that have lost their leases"),
-            }
-        }
-    }
-
-    async fn claim(&self) -> Result<Option<Uuid>, RedisError> {
-        let keys = [keys::REPLICAS.to_owned(), keys::DEAD_REPLICAS.to_owned()];
-        let arguments = vec![millis(self.overdue()).into(), millis(EVICTION).into()];
-        let reply: Vec<String> = self.redis.run(&CLAIM, &keys, arguments, self.redis.deadline()).await?;
-        reply.first().map(|dead| dead.parse().map_err(|_| CLAIM.unexpected_reply())).transpose()
-    }
-
-    /// Removes all users of a replica from their rooms; returns how many rooms that were.
-    async fn evict(&self, dead: Uuid) -> Result<usize, RedisError> {
-        let set = keys::replica_rooms(dead);
-        let ask = async |command: &'static str, arguments: Vec<Value>| {
-            let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
-            self.redis.pipeline::<Value>(vec![(command, arguments)], self.redis.deadline()).await
-        };
-        let rooms = ask("SMEMBERS", vec![set.as_str().into()]).await?;
-        let rooms = rooms.into_iter().next().map_or_else(Vec::new, Value::into_array);
-        for room in rooms.iter().filter_map(Value::as_str).filter_map(|room| RoomName::parse(&room)) {
-            evict(&self.redis, &room, dead).await?;
-        }
-        ask("DEL", vec![set.into()]).await?;
-        ask("ZREM", vec![keys::DEAD_REPLICAS.into(), dead.to_string().into()]).await?;
-        Ok(rooms.len())
+        let left = u64::try_from(first - now).map_or(Duration::ZERO, Duration::from_millis);
+        // One that has run out before is due since then, or now.
+        let overdue = u64::try_from(now - first).map_or(Duration::ZERO, Duration::from_millis);
+        Ok(Some((first >= 0).then(|| (left + self.lease.overdue()).saturating_sub(overdue))))
     }
 }
 
@@ -242,6 +193,6 @@ pub(crate) async fn listen(redis: &Redis, subscriber: &SubscriberClient, lease: 
     let _ = timeout(redis.call_timeout(), subscriber.ssubscribe(channel)).await;
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,7 +3,7 @@
 -- ARGV  1 when the replica's lease ends (ms)   2 '1': nobody is there but the arrivals, '0': these are changes
 --       3 '1': tell the state                  4 number of arrivals, then id and username of each, then ids of departures
 -- reply { 0, now } the lease has ended
---       { 1, seq, { last message or '' , { user id, '<replicas>:<username>', … }, { user id, until, … } } or {} }
+--       { 1, seq, { after which messages are news, { user id, '<replicas>:<username>', … }, { user id, until, … } } or {} }
 local members = KEYS[6]
 local lease_end, exact, tell_state, arrivals = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3] == '1', tonumber(ARGV[4])
 
@@ -31,7 +31,7 @@ local seq = tell_of_presence(joined, left)
 
 if not tell_state then return { 1, seq, {} } end
 return { 1, seq, {
-  redis.call('HGET', CLOCK, 'last') or '',
+  redis.call('HGET', CLOCK, 'last') or redis.call('HGET', CLOCK, 'gone') or '0-0',
   redis.call('HGETALL', USERS),
   redis.call('ZRANGE', TYPING, '(' .. integer(now), '+inf', 'BYSCORE', 'WITHSCORES'),
 } }

@@ -1,6 +1,6 @@
 //! Who comes into a room, and who goes.
 
-use std::{collections::hash_map::Entry, sync::Arc};
+use std::sync::Arc;
 
 use gatefold_shared::rooms::{RoomName, User};
 use tokio::time::Instant;
@@ -30,7 +30,8 @@ fn refuse(peer: &Peer, error: ErrorCode, id: Option<&MessageId>) {
 }
 
 impl Room {
-    /// A connection joins; it hears whether it could, at the latest at `give_up_at`.
+    /// A connection joins; it hears whether it could, at the latest at `give_up_at`. If that takes a grant, nobody else
+    /// hears anything before it is found.
     pub(in crate::hub) fn join(
         &mut self,
         peer: &Arc<Peer>,
@@ -39,13 +40,15 @@ impl Room {
         looking: (Option<StreamId>, bool),
         give_up_at: Instant,
     ) {
-        if let Entry::Vacant(entry) = self.members.entry(peer.id) {
-            entry.insert(Member { peer: Arc::clone(peer), user_id: user.id, is_admitted: false });
-            let new = || Here { username: Arc::clone(&user.username), connections: 0, leaves_at: None };
-            let here = self.here.entry(user.id).or_insert_with(new);
-            here.connections += 1;
-            here.leaves_at = None;
-            self.changed.insert(user.id);
+        // It may have left, or been turned away, after it noted this itself.
+        if peer.joins(&self.name).is_err() {
+            return refuse(peer, ErrorCode::TooManyRooms, id.as_ref());
+        }
+        let new = || Member { peer: Arc::clone(peer), user_id: user.id, is_counted: false, is_admitted: false };
+        self.members.entry(peer.id).or_insert_with(new);
+        let (_, needs_grant) = looking;
+        if !needs_grant {
+            self.count(peer.id, &user);
         }
         let is_known = self.told.contains(&user.id);
         let ticket = self.waiting.add(peer.id, user, id, looking);
@@ -56,19 +59,32 @@ impl Room {
         }
     }
 
+    /// Counts the user of a connection as here.
+    fn count(&mut self, connection: Uuid, user: &User) {
+        let Some(member) = self.members.get_mut(&connection).filter(|member| !member.is_counted) else { return };
+        member.is_counted = true;
+        let new = || Here { username: Arc::clone(&user.username), connections: 0, leaves_at: None };
+        let here = self.here.entry(user.id).or_insert_with(new);
+        here.connections += 1;
+        here.leaves_at = None;
+        self.changed.insert(user.id);
+    }
+
     /// A connection leaves, because it wants to: others hear it at once.
     pub(in crate::hub) fn leave(&mut self, peer: &Peer, id: Option<&MessageId>) {
-        let Some(member) = self.remove(peer.id) else { return refuse(peer, ErrorCode::NotJoined, id) };
+        peer.leaves(&self.name);
+        let Some(member) = self.remove(peer.id, ErrorCode::NotJoined) else {
+            return refuse(peer, ErrorCode::NotJoined, id);
+        };
         if self.here.get(&member.user_id).is_some_and(|here| here.connections == 0) {
             self.is_gone(member.user_id);
         }
-        peer.leaves(&self.name);
         answer(peer, &ServerMessage::Left { room: self.name.clone() }, id);
     }
 
     /// A connection was lost. Unless all go, others hear it when its user does not come back in time.
     pub(in crate::hub) fn lose(&mut self, connection: Uuid, everybody_goes: bool, now: Instant) {
-        let Some(member) = self.remove(connection) else { return };
+        let Some(member) = self.remove(connection, ErrorCode::NotJoined) else { return };
         if !everybody_goes {
             self.leaves_soon(member.user_id, now);
         }
@@ -94,22 +110,24 @@ impl Room {
         let theirs = self.members.iter().filter(|(_, member)| member.user_id == user_id);
         let theirs: Vec<_> = theirs.map(|(connection, _)| *connection).collect();
         for connection in theirs {
-            let Some(member) = self.remove(connection) else { continue };
+            let Some(member) = self.remove(connection, ErrorCode::ForbiddenRoom) else { continue };
             member.peer.leaves(&self.name);
-            answer(&member.peer, &ServerMessage::Left { room: self.name.clone() }, None);
+            if member.is_admitted {
+                answer(&member.peer, &ServerMessage::Left { room: self.name.clone() }, None);
+            }
         }
         self.is_gone(user_id);
     }
 
-    /// Takes a connection out. Its user is still counted as here.
-    fn remove(&mut self, connection: Uuid) -> Option<Member> {
+    /// Takes a connection out; what it waits for is answered with `error`. Its user is still counted as here.
+    fn remove(&mut self, connection: Uuid, error: ErrorCode) -> Option<Member> {
         let member = self.members.remove(&connection)?;
-        if let Some(here) = self.here.get_mut(&member.user_id) {
+        if let Some(here) = self.here.get_mut(&member.user_id).filter(|_| member.is_counted) {
             here.connections -= 1;
         }
         self.typists.forget(connection, member.user_id);
         for joining in self.waiting.take(|joining| joining.connection == connection) {
-            refuse(&member.peer, ErrorCode::NotJoined, joining.id.as_ref());
+            refuse(&member.peer, error, joining.id.as_ref());
         }
         self.waiting.tidy();
         Some(member)
@@ -158,6 +176,8 @@ impl Room {
             Some(found) if found.may_enter => {
                 if let Some(joining) = self.waiting.list.iter_mut().find(|joining| joining.ticket == ticket) {
                     joining.lookup = Lookup::Done(found);
+                    let (connection, user) = (joining.connection, joining.user.clone());
+                    self.count(connection, &user);
                 }
                 return self.admit();
             }
@@ -189,7 +209,7 @@ impl Room {
             refuse(&peer, error, joining.id.as_ref());
             if !member.is_admitted && !self.waiting.has(joining.connection) {
                 let user_id = member.user_id;
-                self.remove(joining.connection);
+                self.remove(joining.connection, error);
                 peer.leaves(&self.name);
                 if error == ErrorCode::Unavailable && self.told.contains(&user_id) {
                     // Perhaps they were on their way back.

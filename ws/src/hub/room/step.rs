@@ -50,6 +50,9 @@ impl Room {
         for typist in &event.typing {
             self.schedule_typing(typist.user.id, now);
         }
+        for &user_id in &event.stopped {
+            self.typists.has_stopped(user_id);
+        }
         if event.seq > self.caught_up_to
             && let (Some(id), Some(payload)) = (event.id.and_then(|id| id.parse().ok()), event.message)
         {
@@ -76,7 +79,7 @@ impl Room {
         (updated, missed): (Updated, Option<History>),
         now: Instant,
     ) {
-        self.is_updating = false;
+        (self.is_updating, self.failures) = (false, 0);
         let changes = update.changes;
         if update.epoch == self.epoch || !self.is_unsure {
             if changes.exact {
@@ -129,14 +132,23 @@ impl Room {
         }
     }
 
-    /// Redis could not be told, or it is not known whether it was.
-    pub(in crate::hub) fn is_not_updated(&mut self, now: Instant) {
+    /// Redis could not be told, or it is not known whether it was. Returns whether that is new.
+    pub(in crate::hub) fn is_not_updated(&mut self, update: &Update, now: Instant) -> bool {
         self.is_updating = false;
-        self.is_unsubscribed();
+        self.is_subscribed = false;
         self.is_unsure = true;
+        self.former.extend(&update.former);
+        self.reads_again(now);
+        self.turn_away(|_| true, ErrorCode::Unavailable);
+        self.failures = self.failures.saturating_add(1);
+        self.failures == 1
+    }
+
+    /// The room has to be read, but not at once.
+    pub(in crate::hub) fn reads_again(&mut self, now: Instant) {
+        self.has_missed();
         let retry_at = now + TRIED_AGAIN_AFTER;
         self.retry_at = Some(retry_at);
         self.schedule(retry_at, Due::Retry);
-        self.turn_away(|_| true, ErrorCode::Unavailable);
     }
 }

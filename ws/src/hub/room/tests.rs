@@ -177,8 +177,8 @@ async fn while_redis_is_away_nobody_is_let_in_and_afterwards_everything_is_said_
     let (mut room, mut one) = room_of(1, now).await;
     let mut two = Client::new(2);
     two.joins(&mut room, now);
-    room.next_update(now).expect("somebody came");
-    room.is_not_updated(now);
+    let update = room.next_update(now).expect("somebody came");
+    assert!(room.is_not_updated(&update, now));
     assert_eq!(two.heard(), ["unavailable"]);
     assert!(room.next_update(now).is_none(), "not at once");
 
@@ -225,10 +225,11 @@ async fn what_is_read_is_not_believed_if_something_was_missed_meanwhile() {
 async fn under_a_new_id_everything_is_said_again_and_nobody_is_told() {
     let now = Instant::now();
     let (mut room, mut one) = room_of(1, now).await;
-    room.is_reborn();
+    room.is_reborn(Uuid::nil());
     let update = room.next_update(now).expect("something to say");
     assert!(update.subscribe && update.changes.exact);
     assert_eq!(ids(&update.changes.arrivals), [1]);
+    assert_eq!(update.former, [Uuid::nil()], "under the former one nobody is here any more");
     hear(&mut room, r#"{"seq":30,"leave":[{"id":1,"username":"user-1"}]}"#).await;
     is_told(&mut room, update, 31, &[1], now).await;
     assert_eq!(one.heard(), [""; 0]);
@@ -318,6 +319,7 @@ async fn whoever_may_not_enter_was_never_here() {
     let mut two = Client::new(2);
     two.peer.joins(&room.name).expect("few rooms");
     room.join(&two.peer, user(2), None, (None, true), now + Duration::from_secs(2));
+    assert!(room.next_update(now).is_none(), "nobody hears of them yet");
     let ticket = room.next_lookups().pop().expect("a question").ticket;
     room.looked_up(ticket, Some(LookedUp { may_enter: false, history: None }));
     assert_eq!(two.heard(), ["forbidden_room"]);
