@@ -47,8 +47,9 @@ impl Endpoint {
             Some("https" | "wss") => true,
             _ => bail!("{url} does not begin with http:// or https://"),
         };
-        ensure!(uri.query().is_none(), "{url} has a query");
         let authority = uri.authority().with_context(|| format!("{url} names no host"))?;
+        ensure!(uri.query().is_none(), "the URL of {authority} has a query");
+        ensure!(!authority.as_str().contains('@'), "the URL of {} has a user", authority.host());
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let found =
@@ -130,9 +131,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_url_that_is_none_is_named() {
-        for url in ["localhost", "ftp://localhost", "http://", "http://localhost/?token=x"] {
+        for url in ["localhost", "ftp://localhost", "http://localhost/?token=x", "http://me:secret@localhost"] {
             let Err(error) = Endpoint::resolve(url, None, &[]).await else { panic!("{url} was taken") };
-            assert!(format!("{error:#}").contains(url.trim_end_matches("//")), "{error:#}");
+            let said = format!("{error:#}");
+            assert!(said.contains("localhost") && !said.contains("token=x") && !said.contains("secret"), "{said}");
         }
     }
 }

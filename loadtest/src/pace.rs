@@ -79,26 +79,15 @@ impl Pace {
         stop: &CancellationToken,
     ) -> Result<(Arc<Self>, Option<JoinHandle<()>>)> {
         let stop = stop.clone();
-        let Load::Open(schedule) = load else {
-            let Load::Closed { concurrency } = load else { unreachable!("there are two kinds of load") };
-            let kind = Kind::Closed { free: Arc::new(Semaphore::new(concurrency)) };
-            return Ok((Arc::new(Self { start, end, stop, kind }), None));
-        };
-        let total = schedule.count(end - start);
-        let due = Arc::new(Semaphore::new(0));
-        let kind = Kind::Open { schedule, total, taken: AtomicU64::new(0), due: Arc::clone(&due) };
-        let pace = Arc::new(Self { start, end, stop: stop.clone(), kind });
-        // A thread, since it wakes up within some 60 us; the runtime's timer has a grain of 1 ms.
-        let clock = thread::Builder::new().name("pace".to_owned()).spawn(move || {
-            for turn in 0..total {
-                if !sleep_until(start + schedule.at(turn), &stop) {
-                    break;
-                }
-                due.add_permits(1);
+        let (kind, clock) = match load {
+            Load::Closed { concurrency } => (Kind::Closed { free: Arc::new(Semaphore::new(concurrency)) }, None),
+            Load::Open(schedule) => {
+                let (total, due) = (schedule.count(end - start), Arc::new(Semaphore::new(0)));
+                let clock = clock(schedule, start, total, actors, (Arc::clone(&due), stop.clone()))?;
+                (Kind::Open { schedule, total, taken: AtomicU64::new(0), due }, Some(clock))
             }
-            due.add_permits(actors); // wakes those who wait, to be told that this was all
-        });
-        Ok((pace, Some(clock.context("cannot start a thread")?)))
+        };
+        Ok((Arc::new(Self { start, end, stop, kind }), clock))
     }
 
     /// The next turn, when it comes; none after the end.
@@ -132,6 +121,26 @@ impl Pace {
         let left = taken.load(Ordering::Relaxed)..*total;
         left.map(|turn| self.start + schedule.at(turn)).take_while(|intended| *intended < now).collect()
     }
+}
+
+/// Makes turns due. A thread, since it wakes up within some 60 us; the runtime's timer has a grain of 1 ms.
+fn clock(
+    schedule: Schedule,
+    start: Instant,
+    total: u64,
+    actors: usize,
+    (due, stop): (Arc<Semaphore>, CancellationToken),
+) -> Result<JoinHandle<()>> {
+    let tick = move || {
+        for turn in 0..total {
+            if !sleep_until(start + schedule.at(turn), &stop) {
+                break;
+            }
+            due.add_permits(1);
+        }
+        due.add_permits(actors); // wakes those who wait, to be told that this was all
+    };
+    thread::Builder::new().name("pace".to_owned()).spawn(tick).context("cannot start a thread")
 }
 
 /// Whether the time has come; not if it is to stop before.

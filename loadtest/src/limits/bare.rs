@@ -75,7 +75,11 @@ pub(super) fn send() -> Result<f64> {
 }
 
 /// What `operation` costs this thread in the mean, in microseconds of CPU.
-pub(super) fn cost(mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
+fn cost(operation: impl FnMut() -> Result<()>) -> Result<f64> {
+    cost_over(LONG_ENOUGH, operation)
+}
+
+fn cost_over(long_enough: Duration, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
     for _ in 0..10 {
         operation()?; // caches, and memory that is touched for the first time
     }
@@ -84,7 +88,7 @@ pub(super) fn cost(mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
         operation()?;
         times += 1;
         let spent = spent()?.saturating_sub(started);
-        if spent >= LONG_ENOUGH || begun.elapsed() >= 4 * LONG_ENOUGH {
+        if spent >= long_enough || begun.elapsed() >= 4 * long_enough {
             return Ok(spent.as_secs_f64() * 1e6 / f64::from(times));
         }
     }
@@ -102,11 +106,11 @@ mod tests {
 
     #[test]
     fn what_sleeps_costs_little_and_what_works_costs_its_time() {
-        let sleeps = cost(|| {
+        let sleeps = cost_over(LONG_ENOUGH / 10, || {
             thread::sleep(Duration::from_millis(50));
             Ok(())
         });
-        let works = cost(|| {
+        let works = cost_over(LONG_ENOUGH / 10, || {
             let begun = spent()?;
             while spent()?.saturating_sub(begun) < Duration::from_millis(2) {}
             Ok(())

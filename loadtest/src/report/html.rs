@@ -85,14 +85,15 @@ fn server(server: &ServerUse) -> Vec<String> {
 
 fn plots(html: &mut String, run: &Ran) -> FmtResult {
     for found in &run.operations {
+        // A second without operations has no latency.
         let line = |name: &str, of: fn(&Point) -> f64| Line {
             name: name.to_owned(),
-            points: found.series.iter().map(|point| (point.at, of(point))).collect(),
+            points: found.series.iter().filter(|point| point.max_ms > 0.0).map(|point| (point.at, of(point))).collect(),
         };
         let lines = vec![
-            line("p50", |point| point.p50_ms),
-            line("p99", |point| point.p99_ms),
             line("max", |point| point.max_ms),
+            line("p99", |point| point.p99_ms),
+            line("p50", |point| point.p50_ms),
         ];
         over_time(&format!("{}: latency", found.name), "ms", lines).render(html)?;
     }

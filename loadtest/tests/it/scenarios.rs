@@ -42,8 +42,8 @@ async fn every_scenario_does_something_and_nothing_fails() -> Result<()> {
     let servers = report["runs"][1]["servers"].as_array().context("servers")?;
     let spent = |name: &str| servers.iter().find(|server| server["name"] == name)?["cpuMicrosPerOperation"].as_f64();
     ensure!(spent("api-1") > Some(1.0) && spent("api-2") > Some(1.0), "a refresh costs CPU: {servers:?}");
-    let facts = report["runs"][4]["facts"].to_string();
-    ensure!(facts.contains("ws: memory for each socket"), "{facts}");
+    let open = &report["runs"][4]["facts"][0];
+    ensure!(open["name"] == "sockets open" && open["value"] == 16.0, "{open}");
 
     let deliveries = operation(&report, "fanout", "delivery")?["count"].as_u64();
     let published = operation(&report, "fanout", "publish")?["count"].as_u64();
