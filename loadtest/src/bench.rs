@@ -192,6 +192,11 @@ impl<'a> Bench<'a> {
         sample
     }
 
+    /// What is done now, for who watches.
+    pub(crate) fn say(&self, doing: &str) {
+        self.progress.say(doing);
+    }
+
     /// Adds a figure to the report.
     pub(crate) fn fact(&self, name: impl Into<String>, value: f64, unit: &'static str) {
         self.outcome().facts.push(Fact { name: name.into(), value, unit });

@@ -54,8 +54,11 @@ impl Progress {
         if self.bar.is_none() && scenario.1.elapsed() < PLAIN {
             return;
         }
-        scenario.1 = Instant::now();
         let operations: Vec<String> = recorder.latest().iter().map(describe).collect();
+        if operations.is_empty() {
+            return; // what was said last still holds
+        }
+        scenario.1 = Instant::now();
         let line = operations.join(" | ");
         match &self.bar {
             Some(bar) => {

@@ -36,7 +36,7 @@ pub(super) async fn measure(options: &Limits, dir: &Path) -> Result<Costs> {
     let rest = ["--concurrency", &concurrency, "--users", &concurrency];
     let refresh = scenario("refresh", &rest).await?;
     let protected = scenario("protected", &rest).await?;
-    let login = scenario("login", &["--concurrency", "2", "--users", "8"]).await?;
+    let login = scenario("login", &["--concurrency", "1", "--users", "8"]).await?;
     let ping = scenario("ping", &["--concurrency", &concurrency, "--users", "20", "--sockets", "400"]).await?;
     let room = ["--rooms", "1", "--members", "1000", "--users", "20", "--rate", "10"];
     let fanout = scenario("fanout", &room).await?;

@@ -31,6 +31,7 @@ async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> 
     let ramped = start.elapsed().as_secs_f64();
     let opened = sockets.len();
     let after = bench.sample().await;
+    bench.say(&format!("holding {opened} sockets"));
     let lost = hold(bench, &sockets).await;
     let held = bench.sample().await;
     meter.failed_times(start, &Failure::Connection("lost while held".to_owned()), lost);
@@ -43,7 +44,7 @@ async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> 
         let facts = [
             ("memory for each socket", sum(&|name| grown(name, &before, &held)) * each, "bytes"),
             ("CPU to open one", sum(&|name| spent(name, &before, &after)) * 1e6 * each, "us"),
-            ("CPU to hold 1,000", sum(&|name| spent(name, &after, &held)) / seconds * 1e3 * each, "cores"),
+            ("CPU to hold 100,000", sum(&|name| spent(name, &after, &held)) / seconds * 1e5 * each, "cores"),
         ];
         for (what, value, unit) in facts {
             if value > 0.0 {
