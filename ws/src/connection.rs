@@ -28,6 +28,7 @@ use crate::{
     peer::Peer,
     protocol::{self, ClientMessage, Envelope, ErrorCode, MessageId, ServerMessage},
     roster::{Entered, Roster},
+    seats::Seat,
     session::Session,
     socket::{Incoming, Socket},
     state::App,
@@ -44,9 +45,10 @@ pub(crate) struct Connection<R> {
     peer: Arc<Peer>,
     socket: Socket<R>,
     /// From the handshake, until it is looked at.
-    token: Option<AccessToken>,
+    token: Option<Box<AccessToken>>,
     heartbeat: Heartbeat,
     limits: Limits,
+    _seat: Seat,
 }
 
 impl<R: AsyncRead + Unpin> Connection<R> {
@@ -56,10 +58,11 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         client: IpAddr,
         (peer, socket): (Arc<Peer>, Socket<R>),
         token: Option<AccessToken>,
+        seat: Seat,
     ) -> Self {
         let now = Instant::now();
         let (heartbeat, limits) = (Heartbeat::new(now), Limits::new(now));
-        Self { client, app, peer, socket, token, heartbeat, limits }
+        Self { client, app, peer, socket, token: token.map(Box::new), heartbeat, limits, _seat: seat }
     }
 
     /// Serves the client until one of both ends it. The connection itself, and what only happens at the
@@ -117,7 +120,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         if self.app.life.draining().is_cancelled() {
             return Err(CloseReason::ServiceRestart.into());
         }
-        let session = session.insert(Session::start(token, self.app.token_policy, Instant::now()));
+        let session = session.insert(Session::start(*token, self.app.token_policy, Instant::now()));
         self.greet(session, id);
         Ok((session, entered))
     }
@@ -159,7 +162,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             let Envelope { id, message: Some(ClientMessage::Auth { access }) } = protocol::parse(&text) else {
                 return Err(CloseReason::InvalidToken.into());
             };
-            self.token = Some(self.app.admit(&access).map_err(CloseReason::from)?);
+            self.token = Some(Box::new(self.app.admit(&access).map_err(CloseReason::from)?));
             return Ok(id);
         }
     }
@@ -173,6 +176,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             username: Arc::clone(&token.username),
             expires_at: session.expires_at(),
             connection_id: self.peer.id,
+            replica: self.app.hub.replica(),
         };
         self.say(&connected, id);
     }

@@ -66,13 +66,13 @@ pub(crate) async fn open(
         Err(refusal) => return refusal.into_response(),
     };
     let life = app.life.clone();
-    // Boxed, because each wrapper around a task has room for its own copy of what it wraps.
-    life.spawn(Box::pin(async move {
-        let _seat = seat;
+    life.clone().spawn(async move {
         let Some(socket) = upgraded(on_upgrade).await else { return };
-        let connection = Box::new(Connection::new(app, client.address, socket, token));
-        Box::pin(connection.run()).await;
-    }));
+        let connection = Box::new(Connection::new(app, client.address, socket, token, seat));
+        // A task of its own, since what the upgrade took is not needed any more. Boxed, because each wrapper around a task
+        // has room for its own copy of what it wraps.
+        life.spawn(Box::pin(connection.run()));
+    });
     response
 }
 

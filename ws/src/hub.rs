@@ -139,6 +139,11 @@ impl Hub {
         self.lease.current().1 > 0
     }
 
+    /// What this replica is called among replicas.
+    pub(crate) fn replica(&self) -> Uuid {
+        self.lease.current().0
+    }
+
     /// Passes a request on; the answer goes to the peer.
     pub(crate) fn pass_on(&self, request: Request) -> Result<(), Busy> {
         match self.shard_of(request.room.as_str()).try_reserve() {

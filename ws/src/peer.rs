@@ -180,7 +180,9 @@ impl Peer {
     /// Notes that the connection joins a room; whether that is new.
     pub(crate) fn joins(&self, room: &RoomName) -> Result<bool, TooManyRooms> {
         let mut rooms = self.rooms();
-        if rooms.contains(room) {
+        if let Some(joined) = rooms.iter_mut().find(|joined| *joined == room) {
+            // One copy of the name does for all who are there.
+            *joined = room.clone();
             return Ok(false);
         }
         if rooms.len() >= Self::MAX_ROOMS {

@@ -50,6 +50,11 @@ pub(crate) enum RoomRequest<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StreamId(u64, u64);
 
+impl StreamId {
+    /// Less than all others.
+    pub(crate) const ZERO: Self = Self(0, 0);
+}
+
 impl FromStr for StreamId {
     type Err = ();
 
@@ -212,7 +217,7 @@ pub(crate) enum PresenceEvent {
 #[serde(tag = "type", content = "payload", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub(crate) enum ServerMessage {
     /// First of all.
-    Connected { user_id: i64, username: Arc<str>, expires_at: u64, connection_id: uuid::Uuid },
+    Connected { user_id: i64, username: Arc<str>, expires_at: u64, connection_id: uuid::Uuid, replica: uuid::Uuid },
     /// Answers `ping`.
     Pong { timestamp: u64 },
     /// Answers `reauth`.
@@ -227,6 +232,8 @@ pub(crate) enum ServerMessage {
         typing: Vec<User>,
         messages: Vec<Box<RawValue>>,
         recovered: bool,
+        /// The id of the room's last message, to come back with for whoever has not seen any.
+        last: String,
     },
     /// Answers `leave`; unasked if the user may not be in the room any more.
     Left { room: RoomName },
@@ -342,8 +349,9 @@ mod tests {
             typing: vec![user.clone()],
             messages: vec![message.clone()],
             recovered: true,
+            last: "1-0".to_owned(),
         };
-        insta::assert_snapshot!(joined.to_json(Some(&MessageId::Number(7.into()))), @r#"{"type":"joined","payload":{"room":"lobby","count":1,"users":[{"id":7,"username":"grace"}],"typing":[{"id":7,"username":"grace"}],"messages":[{"room":"lobby","id":"1-0"}],"recovered":true},"id":7}"#);
+        insta::assert_snapshot!(joined.to_json(Some(&MessageId::Number(7.into()))), @r#"{"type":"joined","payload":{"room":"lobby","count":1,"users":[{"id":7,"username":"grace"}],"typing":[{"id":7,"username":"grace"}],"messages":[{"room":"lobby","id":"1-0"}],"recovered":true,"last":"1-0"},"id":7}"#);
         let presence = ServerMessage::Presence { room: room.clone(), event: PresenceEvent::Leave, user: user.clone() };
         insta::assert_snapshot!(presence.to_json(None), @r#"{"type":"presence","payload":{"room":"lobby","event":"leave","user":{"id":7,"username":"grace"}}}"#);
         let typing = ServerMessage::Typing { room, user, typing: true, until: 5 };
@@ -388,8 +396,9 @@ mod tests {
             username: "alice".into(),
             expires_at: 2,
             connection_id: uuid::Uuid::nil(),
+            replica: uuid::Uuid::nil(),
         };
-        insta::assert_snapshot!(connected.to_json(None), @r#"{"type":"connected","payload":{"userId":1,"username":"alice","expiresAt":2,"connectionId":"00000000-0000-0000-0000-000000000000"}}"#);
+        insta::assert_snapshot!(connected.to_json(None), @r#"{"type":"connected","payload":{"userId":1,"username":"alice","expiresAt":2,"connectionId":"00000000-0000-0000-0000-000000000000","replica":"00000000-0000-0000-0000-000000000000"}}"#);
     }
 
     proptest! {

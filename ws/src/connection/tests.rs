@@ -35,7 +35,8 @@ fn pipe(app: &App, token: Option<AccessToken>) -> (Piped, DuplexStream) {
     let (reader, writer) = split(ours);
     let peer = Arc::new(Peer::new(writer));
     let socket = Socket::accept(reader, Vec::new(), Arc::clone(&peer));
-    (Connection::new(Arc::clone(app), Ipv4Addr::LOCALHOST.into(), (peer, socket), token), theirs)
+    let seat = app.seats.take().expect("a seat");
+    (Connection::new(Arc::clone(app), Ipv4Addr::LOCALHOST.into(), (peer, socket), token, seat), theirs)
 }
 
 async fn client(pipe: DuplexStream) -> WebSocketStream<DuplexStream> {

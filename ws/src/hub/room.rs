@@ -263,6 +263,9 @@ impl Room {
             };
             self.announce(announcements).await;
         }
+        if self.agenda.is_empty() {
+            self.agenda = BinaryHeap::new();
+        }
     }
 
     fn redis_millis(&self, at: Instant) -> u64 {

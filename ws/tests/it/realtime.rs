@@ -3,6 +3,7 @@
 mod chaos;
 mod drain;
 mod expired_token;
+mod grants;
 mod history;
 mod kill;
 mod order;

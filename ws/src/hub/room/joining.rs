@@ -71,6 +71,9 @@ impl Waiting {
 
     /// Forgets what nobody who waits needs any more.
     pub(super) fn tidy(&mut self) {
+        if self.list.is_empty() {
+            self.list = Vec::new();
+        }
         if self.list.iter().all(|joining| joining.since.is_none()) {
             self.recent = Vec::new();
         }

@@ -243,6 +243,7 @@ impl Room {
                 typing: self.view.typing(joining.user.id),
                 messages: messages.map(|message| message.payload).collect(),
                 recovered,
+                last: self.last_message.unwrap_or(StreamId::ZERO).to_string(),
             };
             member.is_admitted = true;
             answer(&member.peer, &joined, joining.id.as_ref());

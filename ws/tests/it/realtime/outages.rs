@@ -7,7 +7,6 @@ use std::{
 
 use gatefold_cluster::{Cluster, Signal};
 use serde_json::json;
-use tokio::sync::Mutex;
 
 use super::LEASE;
 use crate::harness::{
@@ -115,15 +114,8 @@ impl Scene {
     }
 }
 
-/// These take turns: each has a cluster of its own, and much of their time is waiting.
-async fn in_turn() -> tokio::sync::MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    TURN.lock().await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_stops_and_starts_and_nobody_is_lost_and_nobody_is_a_ghost() {
-    let _turn = in_turn().await;
     let mut scene = Scene::begin().await;
     scene.gatefold.cluster.stop("redis").await.expect("stopped");
     scene.is_unavailable().await;
@@ -142,7 +134,6 @@ async fn redis_stops_and_starts_and_nobody_is_lost_and_nobody_is_a_ghost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_forgets_everything_and_everybody_is_there_all_the_same() {
-    let _turn = in_turn().await;
     let mut scene = Scene::begin().await;
     let room = scene.room.clone();
     for text in ["seen", "forgotten"] {
@@ -162,7 +153,6 @@ async fn redis_forgets_everything_and_everybody_is_there_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_hangs_and_what_was_refused_meanwhile_is_not_done_afterwards() {
-    let _turn = in_turn().await;
     let mut scene = Scene::begin().await;
     let gone = scene.loses(7);
     let faults = scene.gatefold.cluster.redis_faults().expect("a proxy").clone();
@@ -178,7 +168,6 @@ async fn redis_hangs_and_what_was_refused_meanwhile_is_not_done_afterwards() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_sleeps_for_longer_than_its_lease_takes_its_members_back_when_it_wakes() {
-    let _turn = in_turn().await;
     let mut scene = Scene::begin().await;
     let room = scene.room.clone();
     let on = |replica: usize| scene.members.iter().skip(replica).step_by(2);
