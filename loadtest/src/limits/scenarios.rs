@@ -1,0 +1,76 @@
+//! What a cluster's operations cost it: the scenarios, run as on the command line.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+
+use super::table::Costs;
+use crate::cli::{Cli, Command, Limits};
+use crate::record::Measured;
+use crate::report::Ran;
+use crate::run;
+
+/// REST calls under way at once, of ours as of the bare server.
+pub(super) const CONCURRENCY: usize = 16;
+
+/// All that is compared, each in a run of its own.
+pub(super) async fn measure(options: &Limits, dir: &Path) -> Result<Costs> {
+    let duration = humantime::format_duration(options.duration).to_string();
+    let sockets = options.sockets.to_string();
+    let concurrency = CONCURRENCY.to_string();
+    let scenario = async |name: &str, more: &[&str]| {
+        eprintln!("  {name}");
+        let dir = dir.to_str().context("the cluster's directory has an odd name")?;
+        let always =
+            ["gatefold-loadtest", "run", name, "--cluster", dir, "--direct", "--duration", &duration, "--plain"];
+        let arguments = always.iter().chain(more);
+        let Command::Run(run) = Cli::try_parse_from(arguments)?.command else { unreachable!("`run` was asked for") };
+        let report = run::measure(&run).await?;
+        let ran = report.runs.into_iter().next().context("nothing was run")?;
+        let errors: u64 = ran.operations.iter().map(|found| found.errors).sum();
+        ensure!(errors == 0, "{name} had {errors} errors; run it alone to see which");
+        warn(&ran);
+        Ok::<Ran, anyhow::Error>(ran)
+    };
+    let rest = ["--concurrency", &concurrency, "--users", &concurrency];
+    let refresh = scenario("refresh", &rest).await?;
+    let protected = scenario("protected", &rest).await?;
+    let login = scenario("login", &["--concurrency", "1", "--users", "8"]).await?;
+    let ping = scenario("ping", &["--concurrency", &concurrency, "--users", "20", "--sockets", "400"]).await?;
+    let room = ["--rooms", "1", "--members", "1000", "--users", "20", "--rate", "10"];
+    let fanout = scenario("fanout", &room).await?;
+    let revoke = scenario("revoke", &["--rate", "10", "--users", "20"]).await?;
+    let connect = scenario("connect", &["--users", "50", "--sockets", &sockets, "--concurrency", "16"]).await?;
+    let p99 = |name: &str| revoke.operations.iter().find(|found| found.name == name).map(|found| found.latency_ms.p99);
+    let weight = connect.facts.iter().find(|fact| fact.name == "ws: memory for each socket").map(|fact| fact.value);
+    Ok(Costs {
+        refresh: cpu(&refresh, "api")?,
+        protected: cpu(&protected, "api")?,
+        login: cpu(&login, "api")?,
+        ping: cpu(&ping, "ws")?,
+        delivery: cpu(&fanout, "ws")?,
+        socket_bytes: weight.unwrap_or(0.0),
+        refused_p99: p99("refused").context("no refusal was measured")?,
+        closed_p99: p99("closed").context("no closing was measured")?,
+        redis_of_refresh: cpu(&refresh, "redis")?,
+    })
+}
+
+/// The CPU of all processes of a kind for each operation, in microseconds.
+fn cpu(ran: &Ran, kind: &str) -> Result<f64> {
+    let of_kind = ran.servers.iter().filter(|server| server.name.starts_with(kind));
+    let spent: Vec<f64> = of_kind.filter_map(|server| server.cpu_micros_per_operation).collect();
+    ensure!(!spent.is_empty(), "no CPU of {kind} was measured for {}", ran.scenario);
+    Ok(spent.iter().sum())
+}
+
+fn warn(ran: &Ran) {
+    let counted = |found: &Measured| found.name == ran.cpu_is_per;
+    if let Some(found) = ran.operations.iter().find(|found| counted(found)) {
+        eprintln!("    {} in {:.1} s, p99 {:.3} ms", found.count, ran.seconds, found.latency_ms.p99);
+    }
+    for warning in ran.harness.iter().flat_map(|harness| &harness.warnings) {
+        eprintln!("    {warning}");
+    }
+}

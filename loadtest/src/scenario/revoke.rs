@@ -1,0 +1,112 @@
+//! How soon a log-out is true everywhere: from its answer until each REST replica refuses the access token, and until
+//! each WebSocket replica has closed the session's socket there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+
+use crate::bench::{Actor, Bench};
+use crate::failure::Failure;
+use crate::hall::deaf;
+use crate::net::Endpoint;
+use crate::record::Meter;
+use crate::rest::Rest;
+use crate::socket::{Opener, Socket};
+use crate::user::{User, protected};
+
+/// What a replica says when it closes a socket whose session was ended.
+const SESSION_REVOKED: u16 = 4503;
+
+struct Revokes {
+    user: Arc<User>,
+    api: Vec<Arc<Endpoint>>,
+    ws: Vec<Opener>,
+    /// One on each WebSocket replica.
+    sockets: Vec<Socket>,
+    meter: Arc<Meter>,
+    logout: Arc<Meter>,
+    refused: Arc<Meter>,
+    closed: Arc<Meter>,
+}
+
+impl Actor for Revokes {
+    async fn prepare(&mut self) -> Result<(), Failure> {
+        self.sockets.clear();
+        for opener in &self.ws {
+            self.sockets.push(opener.open(&self.user, deaf()).await?);
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, intended: Instant) -> Result<(), Failure> {
+        let asked = Instant::now();
+        let session = self.user.client.lock().await.log_out().await?;
+        let answered = Instant::now();
+        self.logout.succeeded(intended.max(asked), answered - asked);
+        let mut waiting = JoinSet::new();
+        for endpoint in &self.api {
+            let (endpoint, access) = (Arc::clone(endpoint), Arc::clone(&session.access));
+            let meter = Arc::clone(&self.refused);
+            waiting.spawn(async move { refused(endpoint, &access, answered, &meter).await });
+        }
+        for socket in self.sockets.drain(..) {
+            let meter = Arc::clone(&self.closed);
+            waiting.spawn(async move { closed(socket, answered, &meter).await });
+        }
+        while let Some(done) = waiting.join_next().await {
+            done.unwrap_or(Err(Failure::Unexpected("a panic of the harness")))?;
+        }
+        Ok(())
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+}
+
+/// Asks again and again; the time until the answer that refuses is the most that it can have taken.
+async fn refused(endpoint: Arc<Endpoint>, access: &str, answered: Instant, meter: &Meter) -> Result<(), Failure> {
+    let mut rest = Rest::new(endpoint);
+    loop {
+        match protected(&mut rest, access).await {
+            Ok(()) => {}
+            Err(failure) if failure.is_unauthorized() => {
+                meter.succeeded(answered, answered.elapsed());
+                return Ok(());
+            }
+            Err(failure) => {
+                meter.failed(answered, &failure);
+                return Err(failure);
+            }
+        }
+    }
+}
+
+/// One that was closed before the answer came took no time.
+async fn closed(mut socket: Socket, answered: Instant, meter: &Meter) -> Result<(), Failure> {
+    let end = socket.ended().await;
+    if matches!(end.failure, Failure::Closed { code: SESSION_REVOKED, .. }) {
+        meter.succeeded(answered, end.at.checked_duration_since(answered).unwrap_or(Duration::ZERO));
+        return Ok(());
+    }
+    meter.failed(answered, &end.failure);
+    Err(end.failure)
+}
+
+pub(super) async fn run(bench: &Bench<'_>) -> Result<()> {
+    let target = bench.target;
+    let ws: Vec<Opener> = target.ws.iter().map(|endpoint| target.opener(endpoint)).collect();
+    let actors = bench.users.iter().map(|user| Revokes {
+        user: Arc::clone(user),
+        api: target.api.clone(),
+        ws: ws.clone(),
+        sockets: Vec::new(),
+        meter: bench.meter("revoke"),
+        logout: bench.meter("logout"),
+        refused: bench.meter("refused"),
+        closed: bench.meter("closed"),
+    });
+    bench.drive(actors.collect()).await.map(drop)
+}

@@ -1,0 +1,58 @@
+//! A cluster, and the program.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result};
+use gatefold_cluster::Cluster;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// The cluster of all tests, which break nothing for longer than a moment.
+pub(crate) async fn shared() -> Result<&'static Cluster> {
+    static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+    SHARED.get_or_try_init(async || Cluster::builder().api(2).ws(2).start().await).await
+}
+
+/// The program, about to load the cluster with a few users named after the test.
+pub(crate) fn program(cluster: &Cluster, test: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-loadtest"));
+    command.arg("run").args(arguments).arg("--cluster").arg(cluster.dir());
+    command.args(["--users", "8", "--user-prefix", test, "--warm-up", "200ms"]).stdin(Stdio::null());
+    command
+}
+
+/// Runs a program without keeping the runtime from its work.
+pub(crate) async fn output(mut command: Command) -> Result<Output> {
+    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+}
+
+/// Where a test's report goes, and what it says in the end.
+pub(crate) struct Reports {
+    dir: tempfile::TempDir,
+}
+
+impl Reports {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { dir: tempfile::tempdir()? })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn json(&self) -> Result<Value> {
+        let text = std::fs::read(self.path("report.json")).context("no report was written")?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+}
+
+/// One operation of a scenario.
+pub(crate) fn operation<'a>(report: &'a Value, scenario: &str, name: &str) -> Result<&'a Value> {
+    let run = report["runs"].as_array().context("runs")?.iter().find(|run| run["scenario"] == scenario);
+    let run = run.with_context(|| format!("no {scenario}"))?;
+    let found = run["operations"].as_array().context("operations")?.iter().find(|found| found["name"] == name);
+    found.with_context(|| format!("{scenario} has no {name}"))
+}

@@ -1,0 +1,5 @@
+//! The harness against a real cluster, run as people run it.
+
+mod harness;
+mod scenarios;
+mod truth;

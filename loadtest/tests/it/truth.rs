@@ -1,0 +1,74 @@
+//! What the harness says is so: a stall is charged for, a missed threshold is a failure, and so is a run that was none.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use gatefold_cluster::Signal;
+
+use crate::harness::{Reports, operation, output, program, shared};
+
+/// For how long nothing is served.
+const STALL: Duration = Duration::from_millis(600);
+
+#[tokio::test]
+async fn every_request_that_a_stall_kept_from_being_sent_is_charged_for_it() -> Result<()> {
+    let (cluster, reports) = (shared().await?, Reports::new()?);
+    // Few users, so that most requests of the stall are not even sent in time. One replica, which can be made to stall.
+    let url = cluster.process("api-2")?.url;
+    let mut command = program(cluster, "stalled", &["protected", "--rate", "100", "--duration", "2s", "--plain"]);
+    command.args(["--direct", "--api", &url, "--ws", &cluster.process("ws-1")?.url]);
+    command.arg("--json").arg(reports.path("report.json")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let errors = BufReader::new(child.stderr.take().context("a pipe")?);
+    let started = tokio::task::spawn_blocking(move || {
+        errors.lines().map_while(Result::ok).find(|line| line.contains("warming up")).context("it never started")
+    });
+    started.await??;
+    tokio::time::sleep(Duration::from_millis(700)).await; // into the measured part
+    cluster.signal("api-2", Signal::SIGSTOP)?;
+    tokio::time::sleep(STALL).await;
+    cluster.signal("api-2", Signal::SIGCONT)?;
+    ensure!(tokio::task::spawn_blocking(move || child.wait()).await??.success());
+
+    let report = reports.json()?;
+    let latency = &operation(&report, "protected", "protected")?["latencyMs"];
+    // Some 60 of 200 were intended within the stall, and half of those waited for more than half of it.
+    let waited = |quantile: &str, least: f64| latency[quantile].as_f64().is_some_and(|millis| millis > least);
+    ensure!(waited("max", 500.0) && waited("p90", 250.0), "the stall is not to be seen: {latency}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missed_threshold_decides_the_exit_code() -> Result<()> {
+    let cluster = shared().await?;
+    let command = program(
+        cluster,
+        "missed",
+        &["protected", "--duration", "300ms", "--max-p99", "protected=1us", "--max-errors", "0"],
+    );
+    let output = output(command).await?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(1), "{said}");
+    ensure!(
+        said.contains("MISSED protected: protected p99 <= 0.001 ms") && said.contains("held   protected"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_made_says_why() -> Result<()> {
+    let cluster = shared().await?;
+    for (arguments, why) in [
+        (&["presence", "--members", "8"][..], "more --users than --members"),
+        (&["fanout", "--original"][..], "nothing is left to be run"),
+        (&["ping", "--sockets", "2", "--rate", "100"][..], "open more with --sockets"),
+    ] {
+        let output = output(program(cluster, "unusable", arguments)).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2) && said.contains(why), "{arguments:?}: {said}");
+    }
+    Ok(())
+}
