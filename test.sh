@@ -9,8 +9,8 @@ usage() {
     cat <<'TEXT'
 Usage: ./test.sh [-- ARGUMENT…]
 
-Installs what is missing (apt), then checks the scripts, the formatting and the
-lints, builds, and runs every test. Stops at the first step that fails.
+Installs what is missing (apt), then checks the scripts, the deployment files, the
+formatting and the lints, builds, and runs every test. Stops at the first step that fails.
 
 Arguments after -- go to cargo test:
 
@@ -70,7 +70,7 @@ need_components() {
 }
 
 scripts() {
-    local files=(start.sh test.sh generate-keys.sh scripts/*.sh .ci/run)
+    local files=(start.sh test.sh generate-keys.sh scripts/*.sh nginx/container/*.sh k8s/overlays/dev/*.sh .ci/run)
     shellcheck --external-sources "${files[@]}"
     printf 'shellcheck: %d scripts\n' "${#files[@]}"
 }
@@ -79,6 +79,7 @@ step 'programs' need_programs shellcheck
 step 'Redis' need_redis_7
 step 'Rust' need_components
 step 'scripts' scripts
+step 'deployment' scripts/check-deployment.sh
 step 'formatting' cargo fmt --all --check
 step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
 # The integration tests start the real binaries.
