@@ -125,6 +125,18 @@ check_monitoring() {
     (cd "$work" && promtool test rules alerts.test.yaml)
 }
 
+# The tests that SECURITY.md names for its claims must be there under that name.
+check_named_tests() {
+    # shellcheck disable=SC2016 # those are the quotes of Markdown
+    local name file test count=0 quoted='`[a-z_]+::[a-z_0-9]+`'
+    while read -r name; do
+        file=${name%%::*} test=${name##*::}
+        grep -rqE "fn $test\\(" --include="$file.rs" api shared ws cluster || fail "SECURITY.md names $name, which is no test"
+        count=$((count + 1))
+    done < <(grep -oE "$quoted" SECURITY.md | tr -d '\`')
+    echo "SECURITY.md: $count tests named"
+}
+
 need_programs nginx openssl python3
 python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv
 [[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || need_packages debian-archive-keyring
@@ -137,3 +149,4 @@ check_compose
 check_nginx
 check_kubernetes
 check_monitoring
+check_named_tests
