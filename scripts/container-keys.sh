@@ -13,6 +13,7 @@ readonly GENERATE=${BASH_SOURCE[0]%/*}/generate-keys.sh
 
 # What ws reads. One rename: a replica sees the old file or the new one.
 publish() {
+    ! cmp --silent "$KEYS/public.pem" "$PUBLIC/public.pem" || return 0
     cp "$KEYS/public.pem" "$PUBLIC/.public.pem"
     mv -fT "$PUBLIC/.public.pem" "$PUBLIC/public.pem"
 }
