@@ -4,6 +4,8 @@ set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
+# shellcheck source=scripts/compose.sh
+source scripts/compose.sh
 
 usage() {
     cat <<'TEXT'
@@ -85,6 +87,11 @@ step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
 # The integration tests start the real binaries.
 step 'build' cargo build --workspace --bins --locked
 step 'tests' cargo test --workspace --locked "${test_arguments[@]}"
+if have_docker_engine; then
+    step 'containers' scripts/check-containers.sh
+else
+    printf '\nNo Docker engine with Compose answers: the containers were not started.\n'
+fi
 
 printf '\n%sEverything passed in %s.%s\n' "$BOLD" "$(took "$SECONDS")" "$PLAIN"
 printf '%s\n' "${summary[@]}"

@@ -174,9 +174,7 @@ class Cluster:
             complain(workload, "`replicas` undoes what the autoscaler has decided, at every apply")
         if workload["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] != 0:
             complain(workload, "ends replicas before others are there")
-        if "readiness" in container["livenessProbe"]["httpGet"]["path"] or container["livenessProbe"]["httpGet"][
-            "path"
-        ].endswith("ready"):
+        if container["livenessProbe"]["httpGet"]["path"].endswith("ready"):
             complain(workload, "is restarted when a store is away")
         labels = pod_of(workload)["metadata"]["labels"]
         for constraint in spec["topologySpreadConstraints"]:
