@@ -10,7 +10,7 @@ use gatefold_shared::{clock, lifecycle::Lifecycle};
 use ipnet::IpNet;
 use metrics::{counter, gauge};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -43,6 +43,8 @@ pub enum Kind {
     UserDisabled,
     UserEnabled,
     UserDeleted,
+    RoomGranted,
+    RoomRevoked,
     KeysChanged,
 }
 
@@ -61,6 +63,8 @@ impl Kind {
             Self::UserDisabled => "user_disabled",
             Self::UserEnabled => "user_enabled",
             Self::UserDeleted => "user_deleted",
+            Self::RoomGranted => "room_granted",
+            Self::RoomRevoked => "room_revoked",
             Self::KeysChanged => "keys_changed",
         }
     }
@@ -173,7 +177,7 @@ async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<
 }
 
 /// Appends events, all or none.
-pub async fn append(postgres: &PgPool, events: &[Event], limit: Duration) -> Result<(), UserError> {
+pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Duration) -> Result<(), UserError> {
     if events.is_empty() {
         return Ok(());
     }

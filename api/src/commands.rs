@@ -5,6 +5,7 @@ mod audit;
 mod keys;
 mod migrate;
 mod output;
+mod room;
 mod session;
 mod user;
 
@@ -21,6 +22,7 @@ pub async fn administer(config: Config, command: AdminCommand, json: bool) -> an
     match command {
         AdminCommand::User(command) => user::user(&admin, command, output).await,
         AdminCommand::Session(command) => session::session(&admin, command, output).await,
+        AdminCommand::Room(command) => room::room(&admin, command, output).await,
         AdminCommand::Audit(arguments) => audit::audit(&admin, arguments, output).await,
     }
 }
@@ -63,6 +65,9 @@ pub enum AdminCommand {
     /// Look after sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Say who may enter private rooms
+    #[command(subcommand)]
+    Room(RoomCommand),
     /// Show what happened to accounts and sessions, newest first
     Audit(AuditArguments),
 }
@@ -136,6 +141,29 @@ pub enum SessionCommand {
         /// End all of the user's sessions
         #[arg(long, conflicts_with = "id")]
         all: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum RoomCommand {
+    /// Let a user into a private room, from their next refresh on
+    Grant {
+        /// The username, in any case
+        user: String,
+        /// `private:` and a name of letters, digits, `_`, `.`, `:` or `-`; 128 characters at most
+        room: String,
+    },
+    /// Let a user into a private room no more, and end their membership of it at once
+    Revoke {
+        /// The username, in any case
+        user: String,
+        /// The room
+        room: String,
+    },
+    /// List the private rooms that a user may enter
+    List {
+        /// The username, in any case
+        user: String,
     },
 }
 

@@ -39,6 +39,8 @@ pub enum ApiError {
     RegistrationClosed,
     #[error(transparent)]
     WeakPassword(#[from] WeakPassword),
+    #[error("You may not enter this room")]
+    ForbiddenRoom,
     #[error("There is no such session")]
     NoSuchSession,
     #[error("No refresh token: log in first")]
@@ -134,6 +136,7 @@ impl ApiError {
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
             Self::AccountDisabled => (StatusCode::FORBIDDEN, "account_disabled"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
+            Self::ForbiddenRoom => (StatusCode::FORBIDDEN, "forbidden_room"),
             Self::WeakPassword(_) => (StatusCode::BAD_REQUEST, "weak_password"),
             Self::NoSuchSession => (StatusCode::NOT_FOUND, "session_not_found"),
             Self::User(UserError::Taken) => (StatusCode::CONFLICT, "username_taken"),

@@ -5,7 +5,9 @@ mod caller;
 mod idempotency_key;
 mod json;
 mod refresh_cookie;
+mod room;
 
 pub use self::{
     bearer::Bearer, caller::Caller, idempotency_key::IdempotencyKey, json::Json, refresh_cookie::RefreshCookie,
+    room::InRoom,
 };

@@ -4,6 +4,7 @@
 //! turns their answers into enums, and takes care of answers that were lost (see [`Families::rotate`]).
 
 mod list;
+mod outcome;
 mod reopen;
 #[cfg(test)]
 mod tests;
@@ -12,23 +13,24 @@ mod token;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use gatefold_shared::{
+    grants::{self, Grants},
     lifecycle::Lifecycle,
     live_keys::LiveKeys,
     redis::{Redis, RedisError, Script, Value, keys},
     revocation::{Ended, PRELUDE, Revocations, Why},
 };
 use metrics::counter;
-use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 pub use self::list::{Listed, list};
+pub use self::outcome::{FamilyError, Issued, Rotation, Session};
 use self::reopen::Reopener;
 pub use self::token::{RefreshKeys, RefreshToken, sha256_hex};
 use crate::keys::Keys;
 
-static ISSUE: Script = Script::new("issue", &[PRELUDE, include_str!("families/issue.lua")]);
-static ROTATE: Script = Script::new("rotate", &[PRELUDE, include_str!("families/rotate.lua")]);
+static ISSUE: Script = Script::new("issue", &[PRELUDE, grants::PRELUDE, include_str!("families/issue.lua")]);
+static ROTATE: Script = Script::new("rotate", &[PRELUDE, grants::PRELUDE, include_str!("families/rotate.lua")]);
 
 /// Pause before a request asks Redis again after losing the connection; it does so only as long as it may wait anyway.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
@@ -42,65 +44,6 @@ pub struct Lifetimes {
     pub absolute: Duration,
     /// For how long a token that was traded may be traded again by anybody.
     pub reuse_grace: Duration,
-}
-
-/// What a client gets: the session's next refresh token, and for whom it is.
-pub struct Session {
-    /// The user.
-    pub user_id: i64,
-    /// The user's name.
-    pub username: Arc<str>,
-    /// The session.
-    pub family: Uuid,
-    /// The refresh token, sealed.
-    pub refresh_token: SecretString,
-    /// How long the refresh token lives.
-    pub expires_in: Duration,
-}
-
-/// A session that was opened.
-pub struct Issued {
-    /// The session.
-    pub session: Session,
-    /// The user's sessions that had to end for it.
-    pub evicted: Vec<Uuid>,
-}
-
-/// What became of an attempt to trade a refresh token.
-pub enum Rotation {
-    /// For the next generation.
-    Rotated(Session),
-    /// For the same successor as before, since the client cannot have got that.
-    Retried(Session),
-    /// For the next generation, although Redis had forgotten that this one was issued.
-    RolledForward(Session),
-    /// Never: it had been traded before. The family is ended, logged and announced.
-    Replayed {
-        /// From where the family was used last, before this.
-        last_address: String,
-    },
-    /// Never: the family had ended before.
-    Revoked,
-    /// Never: there is no such family (any more).
-    Unknown,
-}
-
-/// Why nothing is known of the outcome.
-#[derive(Debug, thiserror::Error)]
-pub enum FamilyError {
-    /// Redis did not answer; the same request may be sent again.
-    #[error(transparent)]
-    Redis(#[from] RedisError),
-    /// The script came too late to have any effect; the same request may be sent again.
-    #[error("redis came to the request only after it had been given up")]
-    TooLate,
-    /// Redis has just come back, and the answer to another replica's rotation may have been lost: not the moment to call a
-    /// client a thief.
-    #[error("redis has just come back; a replay is not judged yet")]
-    NotJudged,
-    /// No randomness for a new secret.
-    #[error("no randomness")]
-    Random(#[from] aws_lc_rs::error::Unspecified),
 }
 
 /// Where a session is opened from.
@@ -141,11 +84,22 @@ impl Families {
         self.keys.load().refresh.open(text)
     }
 
-    /// Opens a session for a user.
-    pub async fn issue(&self, user_id: i64, username: Arc<str>, from: Origin<'_>) -> Result<Issued, FamilyError> {
+    /// Opens a session for a user. Their grants, as Postgres has them, count from then on, unless newer ones do already.
+    pub async fn issue(
+        &self,
+        user_id: i64,
+        username: Arc<str>,
+        grants: &Grants,
+        from: Origin<'_>,
+    ) -> Result<Issued, FamilyError> {
         let token = RefreshToken::first(user_id, Uuid::new_v4())?;
         let until = Instant::now() + self.redis.call_timeout();
-        let keys = [keys::family(user_id, token.family), keys::families(user_id), keys::revocations(user_id)];
+        let keys = [
+            keys::family(user_id, token.family),
+            keys::families(user_id),
+            keys::revocations(user_id),
+            keys::grants(user_id),
+        ];
         loop {
             let arguments: Vec<Value> = vec![
                 token.family.to_string().into(),
@@ -160,6 +114,8 @@ impl Families {
                 i64::from(self.most).into(),
                 self.revocations.keep_for().into(),
                 keys::family_prefix(user_id).into(),
+                grants.version.into(),
+                grants.rooms_json().into(),
             ];
             let reply: Vec<Value> = self.redis.commit(&ISSUE, &keys, arguments, until).await?;
             let number = |index: usize| reply.get(index).and_then(Value::as_i64);
@@ -169,7 +125,8 @@ impl Families {
                     let evicted =
                         reply.get(3).cloned().unwrap_or(Value::Null).convert::<Vec<String>>().unwrap_or_default();
                     let evicted = evicted.iter().filter_map(|family| family.parse().ok()).collect();
-                    return Ok(Issued { session: self.session(&token, username, now, expires), evicted });
+                    let session = self.session(&token, username, now, expires, reply.get(4));
+                    return Ok(Issued { session, evicted });
                 }
                 (Some(2), Some(now), _) => self.too_late(now, until)?,
                 _ => return Err(ISSUE.unexpected_reply().into()),
@@ -227,7 +184,12 @@ impl Families {
         address: IpAddr,
         until: Instant,
     ) -> Result<Vec<Value>, RedisError> {
-        let keys = [keys::family(old.user_id, old.family), keys::families(old.user_id), keys::revocations(old.user_id)];
+        let keys = [
+            keys::family(old.user_id, old.family),
+            keys::families(old.user_id),
+            keys::revocations(old.user_id),
+            keys::grants(old.user_id),
+        ];
         let arguments: Vec<Value> = vec![
             old.family.to_string().into(),
             old.user_id.into(),
@@ -254,7 +216,7 @@ impl Families {
             let generation = number(2).and_then(|generation| u32::try_from(generation).ok()).ok_or_else(unexpected)?;
             let expires = number(3).ok_or_else(unexpected)?;
             let username = reply.get(4).and_then(Value::as_str).ok_or_else(unexpected)?;
-            Ok(self.session(&old.at_generation(generation), username.as_ref().into(), now, expires))
+            Ok(self.session(&old.at_generation(generation), username.as_ref().into(), now, expires, reply.get(5)))
         };
         match outcome {
             0 => Ok(Rotation::Unknown),
@@ -282,13 +244,21 @@ impl Families {
         if Instant::now() >= until { Err(FamilyError::TooLate) } else { Ok(()) }
     }
 
-    fn session(&self, token: &RefreshToken, username: Arc<str>, now: i64, expires: i64) -> Session {
+    fn session(
+        &self,
+        token: &RefreshToken,
+        username: Arc<str>,
+        now: i64,
+        expires: i64,
+        rooms: Option<&Value>,
+    ) -> Session {
         Session {
             user_id: token.user_id,
             username,
             family: token.family,
             refresh_token: self.keys.load().refresh.seal(token),
             expires_in: Duration::from_millis(u64::try_from(expires - now).unwrap_or(0)),
+            rooms: grants::rooms_of(rooms),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod password;
 pub mod protected;
 pub mod refresh;
 pub mod register;
+pub mod rooms;
 mod session_response;
 pub mod sessions;
 pub mod ws_ticket;
@@ -21,6 +22,7 @@ pub use self::{
     protected::protected,
     refresh::refresh,
     register::register,
+    rooms::{presence, publish},
     sessions::{end_session, events, logout_all, sessions},
     ws_ticket::ws_ticket,
 };

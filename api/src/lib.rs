@@ -9,6 +9,7 @@ mod cookies;
 mod error;
 mod extract;
 mod families;
+mod grants;
 mod handlers;
 mod keys;
 mod limits;

@@ -1,12 +1,13 @@
 //! The description of the API (OpenAPI 3.1), made from the handlers themselves, and the page that shows it.
 
-use axum::{Router, middleware::map_response, response::Response};
+use axum::{Router, middleware::map_response, response};
 use gatefold_shared::problem;
 use http::{HeaderValue, header};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        ContentBuilder, Ref, RefOr,
+        ContentBuilder, Ref, RefOr, Response,
+        path::Operation,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -30,6 +31,8 @@ use crate::handlers;
         handlers::sessions::logout_all,
         handlers::sessions::events,
         handlers::ws_ticket::ws_ticket,
+        handlers::rooms::presence,
+        handlers::rooms::publish,
         handlers::health::health,
         handlers::health::ready,
         handlers::jwks::jwks,
@@ -39,15 +42,24 @@ use crate::handlers;
 )]
 pub struct Description;
 
-/// Every error has the same shape, so no handler repeats it.
+/// Every error has the same shape, and what the layers around all handlers refuse is the same for all: so no handler repeats
+/// it.
 struct Problems;
 
 impl Modify for Problems {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
         let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         for path in description.paths.paths.values_mut() {
-            let operations = [&mut path.get, &mut path.post, &mut path.delete];
-            for operation in operations.into_iter().flatten() {
+            let operations = [(&mut path.get, true), (&mut path.post, false), (&mut path.delete, false)];
+            for (operation, is_safe) in operations {
+                let Some(operation) = operation else { continue };
+                if !is_safe {
+                    describe(operation, "403", "`forbidden_origin`");
+                }
+                if operation.request_body.is_some() {
+                    describe(operation, "413", "`payload_too_large`");
+                    describe(operation, "415", "`unsupported_media_type`");
+                }
                 for (status, response) in &mut operation.responses.responses {
                     let RefOr::T(response) = response else { continue };
                     if status.starts_with(['4', '5']) && response.content.is_empty() {
@@ -57,6 +69,12 @@ impl Modify for Problems {
             }
         }
     }
+}
+
+/// Describes a response of an operation that does not say more about it itself.
+fn describe(operation: &mut Operation, status: &str, description: &str) {
+    let response = || RefOr::T(Response::new(description));
+    operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
 }
 
 /// How callers say who they are.
@@ -80,7 +98,7 @@ const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; frame-ancestors 
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let config = Config::default().validator_url("none").try_it_out_enabled(false);
     let page = SwaggerUi::new("/api/docs").url("/api/openapi.json", Description::openapi()).config(config);
-    Router::from(page).layer(map_response(async |mut response: Response| {
+    Router::from(page).layer(map_response(async |mut response: response::Response| {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
         response
     }))
@@ -88,16 +106,22 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn every_route_is_described_and_nothing_else() {
         let router = include_str!("router.rs");
-        let mut listed: Vec<_> = router.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-        listed.sort_unstable();
-        let description = Description::openapi();
-        let mut described: Vec<_> = description.paths.paths.keys().map(String::as_str).collect();
-        described.sort_unstable();
+        // `.route("/path", method(handler))`, one method a route.
+        let rows = router.split(".route(\"").skip(1).map(|rest| rest.split_once("\", ").unwrap());
+        let listed: BTreeSet<_> =
+            rows.map(|(path, rest)| format!("{} {path}", rest.split('(').next().unwrap())).collect();
+        let description = serde_json::to_value(Description::openapi()).unwrap();
+        let operations = description["paths"].as_object().unwrap().iter().flat_map(|(path, operations)| {
+            operations.as_object().unwrap().keys().map(move |method| format!("{method} {path}"))
+        });
+        let described: BTreeSet<_> = operations.collect();
         assert_eq!(listed, described);
     }
 }

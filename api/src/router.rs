@@ -31,6 +31,8 @@ pub fn router(app: App, trusted_proxies: Vec<IpNet>) -> Router {
         .route("/api/password", post(handlers::password))
         .route("/api/events", get(handlers::events))
         .route("/api/ws-ticket", post(handlers::ws_ticket))
+        .route("/api/rooms/{room}/presence", get(handlers::presence))
+        .route("/api/rooms/{room}/messages", post(handlers::publish))
         .route("/.well-known/jwks.json", get(handlers::jwks))
         .merge(openapi::routes());
     Router::new()

@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use gatefold_shared::grants::Grants;
 use metrics::histogram;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -15,6 +16,17 @@ pub struct User {
     pub disabled_at: Option<OffsetDateTime>,
     /// Changes with whatever makes earlier log-ins worthless.
     pub security_version: i32,
+    /// Counts the changes of the user's grants.
+    pub grants_version: i64,
+    /// The private rooms that were granted.
+    pub rooms: Vec<String>,
+}
+
+impl User {
+    /// Which private rooms the user may enter.
+    pub fn grants(&self) -> Grants {
+        Grants { version: self.grants_version, rooms: self.rooms.iter().map(|room| room.as_str().into()).collect() }
+    }
 }
 
 /// Why nothing is known about users.
@@ -64,7 +76,9 @@ pub fn is_username(name: &str) -> bool {
 pub async fn by_name(postgres: &PgPool, name: &str, limit: Duration) -> Result<Option<User>, UserError> {
     let query = sqlx::query_as!(
         User,
-        "SELECT id, username, password_hash, disabled_at, security_version FROM users WHERE lower(username) = lower($1)",
+        r#"SELECT id, username, password_hash, disabled_at, security_version, grants_version,
+                  ARRAY(SELECT room FROM grants WHERE user_id = users.id ORDER BY room) AS "rooms!"
+           FROM users WHERE lower(username) = lower($1)"#,
         name
     );
     within(limit, "user_by_name", query.fetch_optional(postgres)).await
@@ -74,7 +88,9 @@ pub async fn by_name(postgres: &PgPool, name: &str, limit: Duration) -> Result<O
 pub async fn by_id(postgres: &PgPool, id: i64, limit: Duration) -> Result<Option<User>, UserError> {
     let query = sqlx::query_as!(
         User,
-        "SELECT id, username, password_hash, disabled_at, security_version FROM users WHERE id = $1",
+        r#"SELECT id, username, password_hash, disabled_at, security_version, grants_version,
+                  ARRAY(SELECT room FROM grants WHERE user_id = users.id ORDER BY room) AS "rooms!"
+           FROM users WHERE id = $1"#,
         id
     );
     within(limit, "user_by_id", query.fetch_optional(postgres)).await
@@ -84,7 +100,9 @@ pub async fn by_id(postgres: &PgPool, id: i64, limit: Duration) -> Result<Option
 pub async fn all(postgres: &PgPool, limit: Duration) -> Result<Vec<User>, UserError> {
     let query = sqlx::query_as!(
         User,
-        "SELECT id, username, password_hash, disabled_at, security_version FROM users ORDER BY id"
+        r#"SELECT id, username, password_hash, disabled_at, security_version, grants_version,
+                  ARRAY(SELECT room FROM grants WHERE user_id = users.id ORDER BY room) AS "rooms!"
+           FROM users ORDER BY id"#
     );
     within(limit, "users", query.fetch_all(postgres)).await
 }
@@ -174,7 +192,7 @@ pub async fn delete(postgres: &mut PgConnection, id: i64, limit: Duration) -> Re
 
 /// Whether Postgres answers, and has the schema that we need.
 pub async fn ready(postgres: &PgPool, limit: Duration) -> Result<(), UserError> {
-    let query = sqlx::query_scalar!("SELECT EXISTS (SELECT security_version FROM users)");
+    let query = sqlx::query_scalar!("SELECT EXISTS (SELECT grants_version FROM users)");
     within(limit, "ready", query.fetch_one(postgres)).await.map(drop)
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn prepare(layout: &Layout, state: &State, port: u16) -> Result<()> {
     let home = layout.nginx();
     let settings = &state.settings;
     copy_folder(&settings.nginx, &home.join("conf")).context("cannot copy the configuration of Nginx (see --nginx)")?;
-    copy_folder(&settings.client, &home.join("client")).context("cannot copy the web page (see --client)")?;
+    copy_files(&settings.client, &home.join("client")).context("cannot copy the web page (see --client)")?;
     create_readable(&home.join("run"))?;
     let site = home.join("conf/site");
     create_readable(&site)?;
@@ -122,15 +122,27 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("no folder {}", from.display()))? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        if entry.path().is_dir() {
+        if entry.path().is_dir() && !is_hidden(&entry) {
             copy_folder(&entry.path(), &target)?;
-        } else {
+        }
+    }
+    copy_files(from, to)
+}
+
+/// As [`copy_folder`], without the folders in it: beside the web page there are its tests.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    create_readable(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("no folder {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_file() && !is_hidden(&entry) {
             fs::copy(entry.path(), &target)?;
             fs::set_permissions(&target, Permissions::from_mode(0o644))?;
         }
     }
     Ok(())
+}
+
+fn is_hidden(entry: &fs::DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(b".")
 }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::grants::Rooms;
+
 pub use self::{
     keys::{KeyError, PublicKey},
     sign::{SignError, Signer},
@@ -40,8 +42,15 @@ pub struct Claims {
     pub iat: u64,
     /// Expires at, in seconds since 1970.
     pub exp: u64,
+    /// The private rooms that the user may enter, as far as was known when the token was signed.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    rooms: Rooms,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<u64>,
+}
+
+fn is_empty(rooms: &Rooms) -> bool {
+    rooms.is_empty()
 }
 
 /// A verified access token: who is calling, in which session and until when.
@@ -55,4 +64,6 @@ pub struct AccessToken {
     pub family: Uuid,
     /// When it expires, in seconds since 1970.
     pub expires_at: u64,
+    /// The private rooms that its bearer may enter, if they were not taken away since.
+    pub rooms: Rooms,
 }

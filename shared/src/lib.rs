@@ -8,6 +8,7 @@
 pub mod client_ip;
 pub mod clock;
 pub mod config;
+pub mod grants;
 pub mod http_server;
 pub mod jwt;
 pub mod lifecycle;

@@ -164,7 +164,7 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        self.run_on(self.pool.next(), script, keys, arguments, until).await
+        self.run_on(of_key(&self.pool, keys), script, keys, arguments, until).await
     }
 
     /// Like [`Self::run`], for a change that must not be lost: where so configured, it has happened only when enough of
@@ -176,7 +176,7 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        let client = self.commits.as_ref().unwrap_or(&self.pool).next();
+        let client = of_key(self.commits.as_ref().unwrap_or(&self.pool), keys);
         let reply = self.run_on(client, script, keys, arguments, until).await?;
         if self.ack_replicas == 0 {
             return Ok(reply);
@@ -230,6 +230,12 @@ impl Redis {
         }
         within(until, pipeline.all()).await
     }
+}
+
+/// The connection for scripts over these keys: always the same one, so that what is asked first happens first.
+fn of_key<'a>(pool: &'a Pool, keys: &[String]) -> &'a Client {
+    let slot = keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()));
+    &pool.clients()[usize::from(slot) % pool.clients().len()]
 }
 
 /// Notes when a connection is lost, cannot be made or is made again; the first time is no return. Its loss counts too,

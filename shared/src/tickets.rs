@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     clock,
+    grants::Rooms,
     jwt::AccessToken,
     redis::{Redis, RedisError, Script, Value, keys},
 };
@@ -56,6 +57,8 @@ struct Bearer {
     family: Uuid,
     /// In seconds since 1970.
     expires: u64,
+    #[serde(default)]
+    rooms: Rooms,
 }
 
 /// Gives out a ticket for the bearer of an access token.
@@ -96,15 +99,15 @@ fn key(id: &str) -> String {
 }
 
 fn to_json(token: &AccessToken) -> String {
-    let AccessToken { user_id, username, family, expires_at } = token.clone();
-    let bearer = Bearer { user: user_id, username, family, expires: expires_at };
+    let AccessToken { user_id, username, family, expires_at, rooms } = token.clone();
+    let bearer = Bearer { user: user_id, username, family, expires: expires_at, rooms };
     // Numbers and text always have a form in JSON.
     serde_json::to_string(&bearer).unwrap_or_default()
 }
 
 fn from_json(text: &str) -> Option<AccessToken> {
-    let Bearer { user, username, family, expires } = serde_json::from_str(text).ok()?;
-    Some(AccessToken { user_id: user, username, family, expires_at: expires })
+    let Bearer { user, username, family, expires, rooms } = serde_json::from_str(text).ok()?;
+    Some(AccessToken { user_id: user, username, family, expires_at: expires, rooms })
 }
 
 #[cfg(test)]
@@ -112,7 +115,8 @@ mod tests {
     use super::*;
 
     fn token(expires_at: u64) -> AccessToken {
-        AccessToken { user_id: 7, username: "gr\"ace".into(), family: Uuid::from_u128(9), expires_at }
+        let rooms = ["private:a".into()].into();
+        AccessToken { user_id: 7, username: "gr\"ace".into(), family: Uuid::from_u128(9), expires_at, rooms }
     }
 
     #[test]

@@ -25,6 +25,15 @@ pub struct Config {
     /// How long a socket whose access token has expired may still bring a new one before it is closed
     #[arg(long, env = "REAUTH_GRACE", default_value = "30s", value_parser = duration)]
     pub reauth_grace: Duration,
+    /// How long a client whose connection was lost has to come back before others hear that its user left
+    #[arg(long, env = "PRESENCE_GRACE", default_value = "5s", value_parser = duration)]
+    pub presence_grace: Duration,
+    /// How long a user who types is shown as typing, unless the client says so again
+    #[arg(long, env = "TYPING_EXPIRY", default_value = "6s", value_parser = positive_duration)]
+    pub typing_expiry: Duration,
+    /// Nobody is shown as typing in rooms with more users
+    #[arg(long, env = "TYPING_ROOM_LIMIT", default_value_t = 200)]
+    pub typing_room_limit: usize,
     /// Longest time between SIGTERM and the end of the process
     #[arg(long, env = "DRAIN_SECONDS", default_value = "20s", value_parser = positive_duration)]
     pub drain_seconds: Duration,

@@ -1,31 +1,34 @@
-//! One connection, from its handshake to its end: one task, one timer, one `select!`, and one clean-up on every path.
+//! One connection, from its handshake to its end: one task, one timer, one place where it waits, and one clean-up on every path.
 
 use std::{
     convert::Infallible,
-    future::pending,
+    future::poll_fn,
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
-use gatefold_shared::{jwt::AccessToken, revocation::Why};
+use gatefold_shared::jwt::AccessToken;
 use metrics::counter;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::AsyncRead,
     time::{Instant, Sleep, sleep_until},
 };
-use tokio_util::sync::WaitForCancellationFuture;
 use tracing::info;
-use uuid::Uuid;
 
 use crate::{
     authenticate::Denial,
     close::{CloseReason, Ending},
-    commands,
+    commands::{self, Caller},
+    frame,
     heartbeat::Heartbeat,
     limits::{Admission, Limits},
+    peer::Peer,
     protocol::{self, ClientMessage, Envelope, ErrorCode, MessageId, ServerMessage},
+    roster::{Entered, Roster},
+    seats::Seat,
     session::Session,
     socket::{Incoming, Socket},
     state::App,
@@ -36,65 +39,65 @@ use crate::{
 const AUTH_WITHIN: Duration = Duration::from_secs(5);
 
 /// One client's connection.
-pub(crate) struct Connection<S> {
-    id: Uuid,
+pub(crate) struct Connection<R> {
     client: IpAddr,
     app: App,
-    socket: Socket<S>,
+    peer: Arc<Peer>,
+    socket: Socket<R>,
+    /// From the handshake, until it is looked at.
+    token: Option<Box<AccessToken>>,
     heartbeat: Heartbeat,
     limits: Limits,
+    _seat: Seat,
 }
 
-/// What wakes a connection besides its peer. Pinned once, because each costs a place in a list that is shared by all.
-struct Wakers<'pin, 'token> {
-    timer: Pin<&'pin mut Sleep>,
-    draining: Pin<&'pin mut WaitForCancellationFuture<'token>>,
-    /// Never, as long as it is not known whose socket this is.
-    revoked: Pin<&'pin mut (dyn Future<Output = Why> + Send + 'pin)>,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(crate) fn new(app: App, client: IpAddr, socket: Socket<S>) -> Self {
+impl<R: AsyncRead + Unpin> Connection<R> {
+    /// Without a `token` from the handshake, the first message must bring it.
+    pub(crate) fn new(
+        app: App,
+        client: IpAddr,
+        (peer, socket): (Arc<Peer>, Socket<R>),
+        token: Option<AccessToken>,
+        seat: Seat,
+    ) -> Self {
         let now = Instant::now();
         let (heartbeat, limits) = (Heartbeat::new(now), Limits::new(now));
-        Self { id: Uuid::new_v4(), client, app, socket, heartbeat, limits }
+        Self { client, app, peer, socket, token: token.map(Box::new), heartbeat, limits, _seat: seat }
     }
 
-    /// Serves the client until one of both ends it. Without a `token` from the handshake, the first message must bring it.
-    pub(crate) async fn run(mut self, token: Option<AccessToken>) {
+    /// Serves the client until one of both ends it. The connection itself, and what only happens at the
+    /// beginning and at the end, are boxed: the future of every idle connection would have room for them, some of it twice.
+    pub(crate) async fn run(mut self: Box<Self>) {
         let opened = Instant::now();
         let mut session = None;
-        let Err(ending) = self.serve(token, &mut session).await;
+        let Err(ending) = self.serve(&mut session).await;
+        // Whatever the reason, from here on nobody sends anything any more.
+        self.peer.end(ending);
         let (code, reason) = ending.code_and_text();
         counter!("ws_closed_total", "code" => ending.label()).increment(1);
         let token = session.as_ref().map(Session::token);
-        info!(conn.id = %self.id, client.address = %self.client, user.id = token.map(|token| token.user_id),
+        info!(conn.id = %self.peer.id, client.address = %self.client, user.id = token.map(|token| token.user_id),
             family.id = token.map(|token| tracing::field::display(token.family)), close.code = code,
             close.reason = reason, duration_ms = u64::try_from(opened.elapsed().as_millis()).unwrap_or(u64::MAX),
             "socket closed");
-        self.socket.close(ending).await;
+        Box::pin(self.app.hub.forget(&self.peer)).await;
+        let socket = self.socket;
+        Box::pin(socket.close(ending)).await;
     }
 
-    async fn serve(&mut self, token: Option<AccessToken>, session: &mut Option<Session>) -> Result<Infallible, Ending> {
-        let app = Arc::clone(&self.app);
-        let timer = pin!(sleep_until(Instant::now()));
-        let draining = pin!(app.life.draining().cancelled());
-        let mut wakers = Wakers { timer, draining, revoked: pin!(pending()) };
-        let (token, id) = match token {
-            Some(token) => (token, None),
-            None => self.first_message(&mut wakers).await?,
+    async fn serve(&mut self, session: &mut Option<Session>) -> Result<Infallible, Ending> {
+        // The only one: each costs a place in a list that is shared by all.
+        let mut timer = pin!(sleep_until(Instant::now()));
+        let id = match self.token {
+            Some(_) => None,
+            None => Box::pin(self.first_message(timer.as_mut())).await?,
         };
-        // From here on a revocation is told; one that came before is found by asking.
-        let watch = app.watches.watch(token.family);
-        app.revocations.check(token.family).map_err(|denied| CloseReason::from(Denial::from(denied)))?;
-        let revoked = pin!(watch.revoked());
-        wakers.revoked = revoked;
-        let session = session.insert(Session::start(token, app.token_policy, Instant::now()));
-        self.greet(session, id.as_ref())?;
+        let (session, _entered) = self.begin(session, id.as_ref())?;
+        drop(id);
         loop {
             self.on_time(session, Instant::now())?;
             let deadline = session.clock.deadline().min(self.heartbeat.deadline());
-            let incoming = self.wait(&mut wakers, deadline).await?;
+            let incoming = self.wait(timer.as_mut(), deadline).await?;
             if let Some(Incoming::Text(text)) = incoming {
                 let now = Instant::now();
                 // The token may have expired while the message was on its way.
@@ -104,19 +107,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Waits until the peer sends something, but not longer than until `deadline`.
-    async fn wait(&mut self, wakers: &mut Wakers<'_, '_>, deadline: Instant) -> Result<Option<Incoming>, Ending> {
-        let deadline = self.socket.deadline().map_or(deadline, |stalled| deadline.min(stalled));
-        if wakers.timer.deadline() != deadline {
-            wakers.timer.as_mut().reset(deadline);
+    /// Lets the bearer of the token in, and tells the client who it is. `id` is that of its `auth` message, if there was one.
+    fn begin<'a>(
+        &mut self,
+        session: &'a mut Option<Session>,
+        id: Option<&MessageId>,
+    ) -> Result<(&'a mut Session, Entered), Ending> {
+        let token = self.token.take().ok_or(CloseReason::InvalidToken)?;
+        // From here on a revocation is told; one that came before is found by asking.
+        let entered = self.app.roster.enter(token.family, Arc::clone(&self.peer));
+        self.app.revocations.check(token.family).map_err(|denied| CloseReason::from(Denial::from(denied)))?;
+        if self.app.life.draining().is_cancelled() {
+            return Err(CloseReason::ServiceRestart.into());
         }
-        let incoming = tokio::select! {
-            biased;
-            why = wakers.revoked.as_mut() => return Err(CloseReason::Revoked(why).into()),
-            () = wakers.draining.as_mut() => return Err(CloseReason::ServiceRestart.into()),
-            () = wakers.timer.as_mut() => return Ok(None),
-            incoming = self.socket.next() => incoming?,
-        };
+        let session = session.insert(Session::start(*token, self.app.token_policy, Instant::now()));
+        self.greet(session, id);
+        Ok((session, entered))
+    }
+
+    /// Waits until the peer sends something, but not longer than until `deadline`.
+    async fn wait(&mut self, mut timer: Pin<&mut Sleep>, deadline: Instant) -> Result<Option<Incoming>, Ending> {
+        let incoming = poll_fn(|context| {
+            if let Poll::Ready(ending) = self.peer.poll(context) {
+                return Poll::Ready(Err(ending));
+            }
+            let deadline = self.peer.deadline().map_or(deadline, |stalled| deadline.min(stalled));
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            if timer.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(None));
+            }
+            self.socket.poll_next(context).map_ok(Some)
+        });
+        let Some(incoming) = incoming.await? else { return Ok(None) };
         let now = Instant::now();
         self.heartbeat.heard(now);
         if matches!(incoming, Incoming::Control) && self.limits.admit(now) == Admission::Flood {
@@ -125,11 +149,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(Some(incoming))
     }
 
-    /// The token in the first message, which must be `auth`.
-    async fn first_message(&mut self, wakers: &mut Wakers<'_, '_>) -> Result<(AccessToken, Option<MessageId>), Ending> {
+    /// Takes the token from the first message, which must be `auth`; returns its id.
+    async fn first_message(&mut self, mut timer: Pin<&mut Sleep>) -> Result<Option<MessageId>, Ending> {
+        let _entered = self.app.roster.enter(Roster::NOBODY, Arc::clone(&self.peer));
         let deadline = Instant::now() + AUTH_WITHIN;
         loop {
-            let incoming = self.wait(wakers, deadline).await?;
+            let incoming = self.wait(timer.as_mut(), deadline).await?;
             if Instant::now() >= deadline {
                 return Err(CloseReason::AuthTimeout.into());
             }
@@ -137,23 +162,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let Envelope { id, message: Some(ClientMessage::Auth { access }) } = protocol::parse(&text) else {
                 return Err(CloseReason::InvalidToken.into());
             };
-            let token = self.app.admit(&access).map_err(CloseReason::from)?;
-            return Ok((token, id));
+            self.token = Some(Box::new(self.app.admit(&access).map_err(CloseReason::from)?));
+            return Ok(id);
         }
     }
 
-    /// Tells the client who it is; `id` is that of its `auth` message, if there was one.
-    fn greet(&mut self, session: &Session, id: Option<&MessageId>) -> Result<(), Ending> {
+    fn greet(&self, session: &Session, id: Option<&MessageId>) {
         let token = session.token();
-        info!(conn.id = %self.id, client.address = %self.client, user.id = token.user_id, family.id = %token.family,
+        info!(conn.id = %self.peer.id, client.address = %self.client, user.id = token.user_id, family.id = %token.family,
             "socket opened");
         let connected = ServerMessage::Connected {
             user_id: token.user_id,
             username: Arc::clone(&token.username),
             expires_at: session.expires_at(),
-            connection_id: self.id,
+            connection_id: self.peer.id,
+            replica: self.app.hub.replica(),
         };
-        self.socket.send(connected.to_json(id))
+        self.say(&connected, id);
+    }
+
+    fn say(&self, message: &ServerMessage, id: Option<&MessageId>) {
+        self.peer.send(&frame::text(&message.to_json(id)));
     }
 
     /// Does what is due.
@@ -161,19 +190,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.heartbeat.is_dead(now) {
             return Err(Ending::Silence);
         }
-        if self.socket.deadline().is_some_and(|deadline| now >= deadline) {
+        if self.peer.deadline().is_some_and(|deadline| now >= deadline) {
             return Err(CloseReason::SlowConsumer.into());
         }
         if self.heartbeat.ping_due(now) {
-            self.socket.ping()?;
+            self.peer.send(&frame::PING);
         }
         while let Some(event) = session.clock.tick(now) {
             let message = match event {
                 TokenEvent::Expiring => ServerMessage::TokenExpiring { expires_at: session.expires_at() },
-                TokenEvent::Expired => ServerMessage::error(ErrorCode::TokenExpired),
+                TokenEvent::Expired => {
+                    self.peer.hold();
+                    ServerMessage::error(ErrorCode::TokenExpired)
+                }
                 TokenEvent::GraceOver => return Err(CloseReason::TokenExpired.into()),
             };
-            self.socket.send(message.to_json(None))?;
+            self.say(&message, None);
         }
         Ok(())
     }
@@ -182,25 +214,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn receive(&mut self, text: &str, session: &mut Session, now: Instant) -> Result<(), Ending> {
         let Envelope { id, message } = protocol::parse(text);
         let label = message.as_ref().map_or("invalid", ClientMessage::label);
-        let answer = self.answer(message, session, now);
-        let result = answer.as_ref().map_or("closed", ServerMessage::result);
+        let answer = self.answer(message, id.as_ref(), session, now);
+        let result = match &answer {
+            Ok(Some(answer)) => answer.result(),
+            Ok(None) => "passed_on",
+            Err(_) => "closed",
+        };
         counter!("ws_messages_total", "type" => label, "result" => result).increment(1);
-        self.socket.send(answer?.to_json(id.as_ref()))
+        if let Some(answer) = answer? {
+            self.say(&answer, id.as_ref());
+        }
+        Ok(())
     }
 
     fn answer(
         &mut self,
         message: Option<ClientMessage<'_>>,
+        id: Option<&MessageId>,
         session: &mut Session,
         now: Instant,
-    ) -> Result<ServerMessage, CloseReason> {
-        match (self.limits.admit(now), message) {
-            (Admission::Flood, _) => Err(CloseReason::RateLimited),
-            (Admission::Refused, _) => Ok(ServerMessage::error(ErrorCode::RateLimited)),
-            (Admission::Admitted, None) if self.limits.too_many_invalid(now) => Err(CloseReason::ProtocolError),
-            (Admission::Admitted, None) => Ok(ServerMessage::error(ErrorCode::InvalidMessage)),
-            (Admission::Admitted, Some(message)) => commands::execute(message, session, &self.app, now),
-        }
+    ) -> Result<Option<ServerMessage>, CloseReason> {
+        let error = match (self.limits.admit(now), message) {
+            (Admission::Flood, _) => return Err(CloseReason::RateLimited),
+            (Admission::Refused, _) => ErrorCode::RateLimited,
+            (Admission::Admitted, None) if self.limits.too_many_invalid(now) => return Err(CloseReason::ProtocolError),
+            (Admission::Admitted, None) => ErrorCode::InvalidMessage,
+            (Admission::Admitted, Some(message)) => {
+                let caller = Caller { app: &self.app, peer: &self.peer, id };
+                return commands::execute(message, session, &caller, now);
+            }
+        };
+        Ok(Some(ServerMessage::error(error)))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Everything that can be refused is refused here, with a status and words. After the upgrade there are only close codes,
 //! which browsers do show, but which no proxy and no log understands.
 
+use std::sync::Arc;
+
 use axum::{
     Extension,
     body::Body,
@@ -18,13 +20,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, reque
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use metrics::counter;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, tcp::OwnedReadHalf};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{debug, warn};
 
 use crate::{
     authenticate::{self, Credential, Denial, SUBPROTOCOL},
     connection::Connection,
+    peer::Peer,
     refusal::Refusal,
     seats::Seat,
     socket::Socket,
@@ -63,12 +66,13 @@ pub(crate) async fn open(
         Err(refusal) => return refusal.into_response(),
     };
     let life = app.life.clone();
-    // Boxed, because each wrapper around a task has room for its own copy of what it wraps.
-    life.spawn(Box::pin(async move {
-        let _seat = seat;
+    life.clone().spawn(async move {
         let Some(socket) = upgraded(on_upgrade).await else { return };
-        Connection::new(app, client.address, socket).run(token).await;
-    }));
+        let connection = Box::new(Connection::new(app, client.address, socket, token, seat));
+        // A task of its own, since what the upgrade took is not needed any more. Boxed, because each wrapper around a task
+        // has room for its own copy of what it wraps.
+        life.spawn(Box::pin(connection.run()));
+    });
     response
 }
 
@@ -158,8 +162,10 @@ fn switching_protocols(handshake: &Handshake<'_>) -> Response {
 
 /// The connection below, once our answer has been sent. It was a `TcpStream` before and is one again: going through hyper
 /// for every byte would cost memory and time.
-async fn upgraded(on_upgrade: OnUpgrade) -> Option<Socket<TcpStream>> {
+async fn upgraded(on_upgrade: OnUpgrade) -> Option<(Arc<Peer>, Socket<OwnedReadHalf>)> {
     let upgraded: Upgraded = on_upgrade.await.inspect_err(|error| debug!(%error, "no upgrade")).ok()?;
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some(Socket::accept(parts.io.into_inner(), parts.read_buf.into()).await)
+    let (reader, writer) = parts.io.into_inner().into_split();
+    let peer = Arc::new(Peer::new(writer));
+    Some((Arc::clone(&peer), Socket::accept(reader, parts.read_buf.into(), peer)))
 }

@@ -36,7 +36,7 @@ struct Checks {
 /// `GET /ready`: new clients are welcome. Not while draining, nor without Redis, nor while revocations may not arrive: they
 /// would be better off elsewhere.
 pub(crate) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
-    let redis = app.redis.ping().await.is_ok();
+    let redis = app.redis.ping().await.is_ok() && app.hub.is_ready();
     let revocations = app.revocations.is_ready();
     let (code, status) = match (app.life.draining().is_cancelled(), redis && revocations) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),

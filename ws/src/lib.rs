@@ -6,19 +6,24 @@ mod close;
 mod commands;
 pub mod config;
 mod connection;
+mod drain;
+mod frame;
 mod handshake;
 mod health;
 mod heartbeat;
+mod hub;
 mod limits;
+mod peer;
+mod presence;
 mod protocol;
 mod refusal;
+mod roster;
 mod router;
 mod seats;
 mod session;
 mod socket;
 mod state;
 mod token_clock;
-mod watch;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,9 +1,10 @@
 //! The messages, as they travel: one JSON object in a text frame.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Number, Value};
+use gatefold_shared::rooms::{RoomName, User};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Number, Value, value::RawValue};
 
 /// Largest message that is read, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
@@ -17,7 +18,6 @@ pub(crate) enum MessageId {
 }
 
 /// What a client can ask for.
-#[derive(PartialEq)]
 pub(crate) enum ClientMessage<'a> {
     /// `{type:"ping"}`
     Ping,
@@ -25,8 +25,55 @@ pub(crate) enum ClientMessage<'a> {
     Auth { access: Cow<'a, str> },
     /// `{type:"reauth",access}`
     Reauth { access: Cow<'a, str> },
+    /// A type that is about a room.
+    InRoom { room: Cow<'a, str>, request: RoomRequest<'a> },
     /// A type that we do not know.
     Unknown,
+}
+
+/// What a client can ask for about a room.
+#[derive(Clone, Copy)]
+pub(crate) enum RoomRequest<'a> {
+    /// `{type:"join",room,since?}`
+    Join { since: Option<StreamId> },
+    /// `{type:"leave",room}`
+    Leave,
+    /// `{type:"publish",room,data}`
+    Publish { data: &'a RawValue },
+    /// `{type:"typing",room,typing}`
+    Typing { typing: bool },
+    /// `{type:"presence",room}`
+    Presence,
+}
+
+/// The id of a message in a room. Later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StreamId(u64, u64);
+
+impl StreamId {
+    /// Less than all others.
+    pub(crate) const ZERO: Self = Self(0, 0);
+}
+
+impl FromStr for StreamId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        /// What Lua can count.
+        const MAX: u64 = 1 << 53;
+        let number = |digits: &str| {
+            let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse().ok().filter(|number| is_plain && *number <= MAX).ok_or(())
+        };
+        let (milliseconds, sequence) = text.split_once('-').ok_or(())?;
+        Ok(Self(number(milliseconds)?, number(sequence)?))
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.0, self.1)
+    }
 }
 
 impl ClientMessage<'_> {
@@ -36,6 +83,13 @@ impl ClientMessage<'_> {
             Self::Ping => "ping",
             Self::Auth { .. } => "auth",
             Self::Reauth { .. } => "reauth",
+            Self::InRoom { request, .. } => match request {
+                RoomRequest::Join { .. } => "join",
+                RoomRequest::Leave => "leave",
+                RoomRequest::Publish { .. } => "publish",
+                RoomRequest::Typing { .. } => "typing",
+                RoomRequest::Presence => "presence",
+            },
             Self::Unknown => "unknown",
         }
     }
@@ -60,6 +114,22 @@ struct Access<'a> {
     access: Cow<'a, str>,
 }
 
+/// What messages about rooms have.
+#[derive(Deserialize)]
+struct InRoom<'a> {
+    #[serde(borrow)]
+    room: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "some")]
+    data: Option<&'a RawValue>,
+    since: Option<Cow<'a, str>>,
+    typing: Option<bool>,
+}
+
+/// A field that is there, whatever it holds: `null` is something to publish.
+fn some<'de, D: Deserializer<'de>>(field: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(field).map(Some)
+}
+
 /// Reads a message. The `id` is found also in one that is otherwise wrong, so that its error can be told apart.
 pub(crate) fn parse(text: &str) -> Envelope<'_> {
     // An array of two would pass for the object.
@@ -81,6 +151,17 @@ fn body<'a>(kind: &str, text: &'a str) -> Option<ClientMessage<'a>> {
         "ping" => Some(ClientMessage::Ping),
         "auth" => access().map(|access| ClientMessage::Auth { access }),
         "reauth" => access().map(|access| ClientMessage::Reauth { access }),
+        "join" | "leave" | "publish" | "typing" | "presence" => {
+            let InRoom { room, data, since, typing } = serde_json::from_str(text).ok()?;
+            let request = match kind {
+                "join" => RoomRequest::Join { since: since.map(|id| id.parse()).transpose().ok()? },
+                "leave" => RoomRequest::Leave,
+                "publish" => RoomRequest::Publish { data: data? },
+                "typing" => RoomRequest::Typing { typing: typing? },
+                _ => RoomRequest::Presence,
+            };
+            Some(ClientMessage::InRoom { room, request })
+        }
         _ => Some(ClientMessage::Unknown),
     }
 }
@@ -90,6 +171,10 @@ fn body<'a>(kind: &str, text: &'a str) -> Option<ClientMessage<'a>> {
 pub(crate) enum ErrorCode {
     InvalidMessage,
     UnknownType,
+    NotJoined,
+    InvalidRoom,
+    ForbiddenRoom,
+    TooManyRooms,
     RateLimited,
     TokenExpired,
     ReauthFailed,
@@ -101,6 +186,10 @@ impl ErrorCode {
         match self {
             Self::InvalidMessage => ("invalid_message", "Not a JSON object with the fields that its type needs"),
             Self::UnknownType => ("unknown_type", "There is no such type of message"),
+            Self::NotJoined => ("not_joined", "Join the room first"),
+            Self::InvalidRoom => ("invalid_room", "A room is named by 1 to 128 letters, digits and _ . : -"),
+            Self::ForbiddenRoom => ("forbidden_room", "You may not enter this room"),
+            Self::TooManyRooms => ("too_many_rooms", "You are in 100 rooms already: leave one first"),
             Self::RateLimited => ("rate_limited", "Too many messages, please slow down"),
             Self::TokenExpired => ("token_expired", "The access token has expired, please reauthenticate"),
             Self::Unavailable => ("unavailable", "Temporarily unavailable, please try again"),
@@ -113,18 +202,51 @@ impl ErrorCode {
     }
 }
 
+/// What became of somebody's presence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PresenceEvent {
+    /// They are here, and were not before.
+    Join,
+    /// They are not here any more.
+    Leave,
+}
+
 /// What we tell a client. Times are in milliseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", content = "payload", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub(crate) enum ServerMessage {
     /// First of all.
-    Connected { user_id: i64, username: std::sync::Arc<str>, expires_at: u64, connection_id: uuid::Uuid },
+    Connected { user_id: i64, username: Arc<str>, expires_at: u64, connection_id: uuid::Uuid, replica: uuid::Uuid },
     /// Answers `ping`.
     Pong { timestamp: u64 },
     /// Answers `reauth`.
     ReauthSuccess { expires_at: u64 },
     /// The token will expire soon.
     TokenExpiring { expires_at: u64 },
+    /// Answers `join`.
+    Joined {
+        room: RoomName,
+        count: u64,
+        users: Arc<RawValue>,
+        typing: Vec<User>,
+        messages: Vec<Box<RawValue>>,
+        recovered: bool,
+        /// The id of the room's last message, to come back with for whoever has not seen any.
+        last: String,
+    },
+    /// Answers `leave`; unasked if the user may not be in the room any more.
+    Left { room: RoomName },
+    /// Answers `publish`.
+    Published { room: RoomName, id: String },
+    /// Answers `presence`.
+    PresenceState { room: RoomName, count: u64, users: Arc<RawValue> },
+    /// Somebody arrived first or departed last.
+    Presence { room: RoomName, event: PresenceEvent, user: User },
+    /// Somebody began to type, and does so until then unless more is heard, or stopped.
+    Typing { room: RoomName, user: User, typing: bool, until: u64 },
+    /// The replica is going away: the socket will be closed in so many milliseconds.
+    Reconnect { after: u64 },
     /// A message was not served, or the token has expired.
     Error { code: &'static str, message: &'static str, require_reauth: bool },
 }
@@ -156,24 +278,85 @@ impl ServerMessage {
     }
 }
 
+/// `message`: somebody published something in a room, as `payload` tells.
+pub(crate) fn message(payload: &RawValue) -> String {
+    format!(r#"{{"type":"message","payload":{payload}}}"#)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn reauth(access: &str) -> ClientMessage<'_> {
-        ClientMessage::Reauth { access: access.into() }
-    }
-
     #[test]
     fn messages_are_read_with_or_without_an_id_and_whatever_else_they_hold() {
-        assert!(parse(r#"{"type":"ping"}"#).message == Some(ClientMessage::Ping));
-        assert!(parse(r#" {"later":[1],"type":"reauth","access":"a\u002eb"}"#).message == Some(reauth("a.b")));
-        assert!(parse(r#"{"type":"dance"}"#).message == Some(ClientMessage::Unknown));
+        assert!(matches!(parse(r#"{"type":"ping"}"#).message, Some(ClientMessage::Ping)));
+        let reauth = parse(r#" {"later":[1],"type":"reauth","access":"a\u002eb"}"#).message;
+        assert!(matches!(reauth, Some(ClientMessage::Reauth { access }) if access == "a.b"));
+        assert!(matches!(parse(r#"{"type":"dance"}"#).message, Some(ClientMessage::Unknown)));
         assert_eq!(parse(r#"{"type":"ping","id":"a"}"#).id, Some(MessageId::Text("a".into())));
         assert_eq!(parse(r#"{"type":"ping","id":7}"#).id, Some(MessageId::Number(7.into())));
         assert_eq!(parse(r#"{"type":"ping","id":null}"#).id, None);
+    }
+
+    #[test]
+    fn messages_about_rooms_need_a_room_and_what_is_asked_for() {
+        let request = |text| match parse(text).message {
+            Some(ClientMessage::InRoom { room, request }) => Some((room, request)),
+            _ => None,
+        };
+        let data = request(r#"{"type":"publish","room":"a\u0062","data": {"x": [1.0]} }"#);
+        assert!(
+            matches!(data, Some((room, RoomRequest::Publish { data })) if room == "ab" && data.get() == r#"{"x": [1.0]}"#)
+        );
+        let null = request(r#"{"type":"publish","room":"a","data":null}"#);
+        assert!(matches!(null, Some((_, RoomRequest::Publish { data })) if data.get() == "null"));
+        let join = request(r#"{"type":"join","room":"a","since":"17-2","typing":true}"#);
+        assert!(matches!(join, Some((_, RoomRequest::Join { since: Some(StreamId(17, 2)) }))));
+        for text in [
+            r#"{"type":"join"}"#,
+            r#"{"type":"join","room":7}"#,
+            r#"{"type":"join","room":"a","since":7}"#,
+            r#"{"type":"join","room":"a","since":"+1-1"}"#,
+            r#"{"type":"join","room":"a","since":"1"}"#,
+            r#"{"type":"join","room":"a","since":"1-18446744073709551615"}"#,
+            r#"{"type":"publish","room":"a"}"#,
+            r#"{"type":"typing","room":"a"}"#,
+            r#"{"type":"typing","room":"a","typing":1}"#,
+        ] {
+            assert!(parse(text).message.is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_of_messages_are_ordered_as_numbers() {
+        let id = |text: &str| text.parse::<StreamId>().expect("an id");
+        assert!(id("9-1") < id("10-0") && id("10-9") < id("10-10"));
+        assert_eq!(id("10-9").to_string(), "10-9");
+    }
+
+    #[test]
+    fn answers_about_rooms_look_as_in_the_contract() {
+        let room = RoomName::parse("lobby").expect("a name");
+        let user = User { id: 7, username: "grace".into() };
+        let users: Arc<RawValue> = serde_json::value::to_raw_value(&[&user]).expect("JSON").into();
+        let message = RawValue::from_string(r#"{"room":"lobby","id":"1-0"}"#.to_owned()).expect("JSON");
+        let joined = ServerMessage::Joined {
+            room: room.clone(),
+            count: 1,
+            users,
+            typing: vec![user.clone()],
+            messages: vec![message.clone()],
+            recovered: true,
+            last: "1-0".to_owned(),
+        };
+        insta::assert_snapshot!(joined.to_json(Some(&MessageId::Number(7.into()))), @r#"{"type":"joined","payload":{"room":"lobby","count":1,"users":[{"id":7,"username":"grace"}],"typing":[{"id":7,"username":"grace"}],"messages":[{"room":"lobby","id":"1-0"}],"recovered":true,"last":"1-0"},"id":7}"#);
+        let presence = ServerMessage::Presence { room: room.clone(), event: PresenceEvent::Leave, user: user.clone() };
+        insta::assert_snapshot!(presence.to_json(None), @r#"{"type":"presence","payload":{"room":"lobby","event":"leave","user":{"id":7,"username":"grace"}}}"#);
+        let typing = ServerMessage::Typing { room, user, typing: true, until: 5 };
+        insta::assert_snapshot!(typing.to_json(None), @r#"{"type":"typing","payload":{"room":"lobby","user":{"id":7,"username":"grace"},"typing":true,"until":5}}"#);
+        insta::assert_snapshot!(super::message(&message), @r#"{"type":"message","payload":{"room":"lobby","id":"1-0"}}"#);
     }
 
     #[test]
@@ -213,8 +396,9 @@ mod tests {
             username: "alice".into(),
             expires_at: 2,
             connection_id: uuid::Uuid::nil(),
+            replica: uuid::Uuid::nil(),
         };
-        insta::assert_snapshot!(connected.to_json(None), @r#"{"type":"connected","payload":{"userId":1,"username":"alice","expiresAt":2,"connectionId":"00000000-0000-0000-0000-000000000000"}}"#);
+        insta::assert_snapshot!(connected.to_json(None), @r#"{"type":"connected","payload":{"userId":1,"username":"alice","expiresAt":2,"connectionId":"00000000-0000-0000-0000-000000000000","replica":"00000000-0000-0000-0000-000000000000"}}"#);
     }
 
     proptest! {

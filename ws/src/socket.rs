@@ -1,40 +1,37 @@
-//! The WebSocket itself: frames in and out, bounded, and never waited for by whoever sends.
+//! Reading a WebSocket, with next to nothing kept for one that is idle.
 //!
-//! What is sent goes into a bounded buffer and from there to the peer while the connection waits for something else to
-//! happen. A peer that does not read therefore delays nobody, not even its own connection's other work.
+//! tungstenite reads the frames. Its state for a connection holds a read buffer, but between two messages nothing else: so
+//! a connection that is waiting for a message has none, and takes one from a pool when there is something to read.
+
+mod boundary;
+mod pool;
 
 use std::{
     future::poll_fn,
+    io::{self, Read, Write},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt, stream::FusedStream};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, timeout},
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
+    time::timeout,
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Bytes, Error, Message, Utf8Bytes,
-        error::ProtocolError,
-        protocol::{Role, WebSocketConfig},
-    },
+use tokio_tungstenite::tungstenite::{
+    Bytes, Error, Message, Utf8Bytes,
+    error::ProtocolError,
+    protocol::{CloseFrame, WebSocketContext},
 };
 
+use self::boundary::Boundary;
 use crate::{
     close::{CloseReason, Ending},
-    protocol::MAX_MESSAGE,
+    frame,
+    peer::Peer,
 };
 
-/// What may wait to be sent, in bytes, before the peer counts as too slow.
-const MAX_UNSENT: usize = 1024 * 1024;
-/// For how long something may wait to be sent before the peer counts as too slow.
-const UNSENT_FOR: Duration = Duration::from_secs(10);
-/// How much is read at once, and kept for reading by every connection.
-const READ_BUFFER: usize = 4096;
 /// How long a peer has to answer our close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -47,103 +44,146 @@ pub(crate) enum Incoming {
     Control,
 }
 
-/// One WebSocket over `S`.
-pub(crate) struct Socket<S> {
-    stream: WebSocketStream<S>,
-    unsent_since: Option<Instant>,
+/// One WebSocket, read from `R`; what it has to answer by itself is sent to `peer`.
+pub(crate) struct Socket<R> {
+    network: R,
+    peer: Arc<Peer>,
+    /// Where in the stream of frames we are.
+    boundary: Boundary,
+    /// Absent between messages.
+    context: Option<Box<WebSocketContext>>,
+    is_broken: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+impl<R: AsyncRead + Unpin> Socket<R> {
     /// The server's end of a WebSocket whose handshake is done; `read` is what came in behind the handshake.
-    pub(crate) async fn accept(stream: S, read: Vec<u8>) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(MAX_UNSENT)
-            .max_message_size(Some(MAX_MESSAGE))
-            .max_frame_size(Some(MAX_MESSAGE));
-        let stream = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
-        Self { stream, unsent_since: None }
+    pub(crate) fn accept(network: R, read: Vec<u8>, peer: Arc<Peer>) -> Self {
+        let mut boundary = Boundary::default();
+        boundary.pass(&read);
+        let context = (!read.is_empty()).then(|| pool::with_bytes(read));
+        Self { network, peer, boundary, context, is_broken: false }
     }
 
-    /// The next thing that the peer sends; meanwhile, what waits to be sent is sent. Nothing is lost if this is dropped.
-    pub(crate) async fn next(&mut self) -> Result<Incoming, Ending> {
-        poll_fn(|context| self.poll_next(context)).await
-    }
-
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, Ending>> {
-        match Pin::new(&mut self.stream).poll_flush(context) {
-            Poll::Ready(Ok(())) => self.unsent_since = None,
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Ending::Lost)),
-            Poll::Pending => self.note_unsent(),
-        }
-        Poll::Ready(match ready!(Pin::new(&mut self.stream).poll_next(context)) {
-            Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
-            Some(Ok(Message::Binary(_))) => Err(CloseReason::UnsupportedData.into()),
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(Incoming::Control),
-            Some(Ok(Message::Close(frame))) => Err(Ending::ByPeer(frame.map(|frame| frame.code.into()))),
-            Some(Err(error)) => Err(ending_of(&error)),
-            None => Err(Ending::Lost),
+    /// The next thing that the peer sends. Nothing is lost if it is not waited for.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, Ending>> {
+        Poll::Ready(match ready!(self.poll_message(context)) {
+            Ok(Message::Text(text)) => Ok(Incoming::Text(text)),
+            Ok(Message::Binary(_)) => Err(CloseReason::UnsupportedData.into()),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(Incoming::Control),
+            Ok(Message::Close(frame)) => Err(Ending::ByPeer(frame.map(|frame| frame.code.into()))),
+            Err(error) => {
+                self.is_broken = true;
+                Err(ending_of(&error))
+            }
         })
     }
 
-    /// Sends a text message, soon.
-    pub(crate) fn send(&mut self, text: String) -> Result<(), Ending> {
-        self.put(Message::Text(text.into()))
-    }
-
-    /// Sends a ping, soon.
-    pub(crate) fn ping(&mut self) -> Result<(), Ending> {
-        self.put(Message::Ping(Bytes::new()))
-    }
-
-    fn put(&mut self, message: Message) -> Result<(), Ending> {
-        Pin::new(&mut self.stream).start_send(message).map_err(|error| match error {
-            Error::WriteBufferFull(_) => CloseReason::SlowConsumer.into(),
-            _ => Ending::Lost,
-        })?;
-        match self.stream.flush().now_or_never() {
-            Some(Ok(())) => self.unsent_since = None,
-            Some(Err(_)) => return Err(Ending::Lost),
-            None => self.note_unsent(),
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+        let mut websocket = self.context.take().unwrap_or_else(pool::take);
+        match websocket.read(&mut self.pipe(context)) {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                // It has read all that there is, so if that ends with a message nothing of it is left in there.
+                if self.boundary.is_between_messages() && websocket.can_write() {
+                    pool::give_back(websocket);
+                } else {
+                    self.context = Some(websocket);
+                }
+                Poll::Pending
+            }
+            result => {
+                self.context = Some(websocket);
+                Poll::Ready(result)
+            }
         }
-        Ok(())
     }
 
-    fn note_unsent(&mut self) {
-        self.unsent_since.get_or_insert_with(Instant::now);
-    }
-
-    /// When the peer will count as too slow, if it reads nothing until then.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.unsent_since.map(|since| since + UNSENT_FOR)
+    fn pipe<'a, 'c>(&'a mut self, context: &'a mut Context<'c>) -> Pipe<'a, 'c, R> {
+        Pipe { network: &mut self.network, peer: &self.peer, boundary: &mut self.boundary, context }
     }
 
     /// Closes the WebSocket and the connection below it, as `ending` asks for; at most [`GOODBYE`] later it is dropped.
     pub(crate) async fn close(mut self, ending: Ending) {
         let _ = timeout(GOODBYE, async {
             match ending {
+                Ending::ByUs(reason) if self.is_broken => self.say_goodbye_to_garbage(reason).await,
                 Ending::ByUs(reason) => self.say_goodbye(reason).await,
-                Ending::ByPeer(_) => self.stream.flush().await,
-                Ending::Silence | Ending::Lost => Ok(()),
+                // The answer to the peer's close frame.
+                Ending::ByPeer(_) => self.answer_goodbye().await,
+                Ending::Silence | Ending::Lost => {}
             }
         })
         .await;
+        self.peer.hang_up();
     }
 
-    async fn say_goodbye(&mut self, reason: CloseReason) -> Result<(), Error> {
-        let framing_is_intact = !self.stream.is_terminated();
-        self.stream.send(Message::Close(Some(reason.frame()))).await?;
-        if framing_is_intact {
-            while self.stream.next().await.transpose()?.is_some() {}
-            return Ok(());
+    async fn say_goodbye(&mut self, reason: CloseReason) {
+        if reason == CloseReason::SlowConsumer {
+            self.peer.forget_unsent();
         }
-        // The peer's frames cannot be told apart any more. What it still sends is read all the same: closing a connection
-        // with unread data resets it, and a reset can overtake the close frame.
-        let stream = self.stream.get_mut();
-        stream.shutdown().await?;
+        let frame: CloseFrame = reason.frame();
+        poll_fn(|context| {
+            let mut websocket = self.context.take().unwrap_or_else(pool::take);
+            // Everything that is written is taken.
+            let _ = websocket.close(&mut self.pipe(context), Some(frame.clone()));
+            self.context = Some(websocket);
+            Poll::Ready(())
+        })
+        .await;
+        while self.next_while_sending().await.is_ok() {}
+    }
+
+    async fn answer_goodbye(&mut self) {
+        while self.next_while_sending().await.is_ok() {}
+        let _ = poll_fn(|context| self.peer.poll_shutdown(context)).await;
+    }
+
+    async fn next_while_sending(&mut self) -> Result<Message, Error> {
+        poll_fn(|context| {
+            if let Poll::Ready(Err(error)) = self.peer.poll_flush(context) {
+                return Poll::Ready(Err(error.into()));
+            }
+            self.poll_message(context)
+        })
+        .await
+    }
+
+    /// The peer's frames cannot be told apart any more. What it still sends is read all the same: closing a connection with
+    /// unread data resets it, and a reset can overtake the close frame.
+    async fn say_goodbye_to_garbage(&mut self, reason: CloseReason) {
+        self.peer.send_last(&frame::close(reason));
+        let _ = poll_fn(|context| self.peer.poll_shutdown(context)).await;
         let mut ignored = vec![0; 1024];
-        while stream.read(&mut ignored).await? > 0 {}
+        while self.network.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+    }
+}
+
+/// The network for one attempt to read, as tungstenite wants it.
+struct Pipe<'a, 'c, R> {
+    network: &'a mut R,
+    peer: &'a Peer,
+    boundary: &'a mut Boundary,
+    context: &'a mut Context<'c>,
+}
+
+impl<R: AsyncRead + Unpin> Read for Pipe<'_, '_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut *self.network).poll_read(self.context, &mut buffer) {
+            Poll::Ready(result) => result?,
+            Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
+        }
+        self.boundary.pass(buffer.filled());
+        Ok(buffer.filled().len())
+    }
+}
+
+impl<R> Write for Pipe<'_, '_, R> {
+    fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
+        self.peer.send_last(&Bytes::copy_from_slice(frames));
+        Ok(frames.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -14,9 +14,11 @@ use gatefold_shared::{
 use crate::{
     authenticate::{self, Denial},
     config::Config,
+    drain,
+    hub::{Hub, RoomPolicy},
+    roster::Roster,
     seats::Seats,
     token_clock::TokenPolicy,
-    watch::Watches,
 };
 
 /// A handle to the replica's state; clones are the same state.
@@ -26,12 +28,14 @@ pub(crate) type App = Arc<AppState>;
 pub(crate) struct AppState {
     /// The keys that verify access tokens.
     keys: Arc<LiveKeys<Verifier>>,
-    /// Asked for tickets and by `/ready` only: Redis going away never touches a socket.
+    /// Asked for tickets and by `/ready`; the hub has its own handle. Redis going away never ends a socket.
     pub(crate) redis: Redis,
     /// The sessions that were revoked.
     pub(crate) revocations: Revocations,
-    /// The sessions that have sockets here.
-    pub(crate) watches: Arc<Watches>,
+    /// Who is connected.
+    pub(crate) roster: Arc<Roster>,
+    /// The rooms.
+    pub(crate) hub: Hub,
     /// Foreign origins whose pages may open sockets.
     pub(crate) allowed_origins: Vec<Origin>,
     /// When a socket hears of the end of its token.
@@ -52,13 +56,21 @@ impl AppState {
         let staleness_limit = config.store.revocation_staleness_limit;
         // This replica ends no session, so there is nothing that it would have to keep in the log.
         let revocations = Revocations::follow(redis.clone(), Duration::ZERO, staleness_limit, &life)?;
-        let watches = Arc::<Watches>::default();
-        life.spawn_forever("watch", Arc::clone(&watches).follow(revocations.clone(), revocations.listen()));
+        let roster = Arc::<Roster>::default();
+        life.spawn_forever("end revoked", Arc::clone(&roster).follow(revocations.clone(), revocations.listen()));
+        life.spawn_forever("drain", drain::drain(Arc::clone(&roster), life.clone(), config.drain_seconds));
+        let policy = RoomPolicy {
+            presence_grace: config.presence_grace,
+            typing_expiry: config.typing_expiry,
+            typing_room_limit: config.typing_room_limit,
+        };
+        let hub = Hub::start(redis.clone(), policy, &life)?;
         Ok(Arc::new(Self {
             keys,
             redis,
             revocations,
-            watches,
+            roster,
+            hub,
             allowed_origins: config.proxy.allowed_origins.clone(),
             token_policy: TokenPolicy { warning: config.token_warning, grace: config.reauth_grace },
             seats: Seats::new(config.listen.max_connections),

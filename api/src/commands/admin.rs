@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gatefold_shared::{
+    grants::{self, Grants},
     lifecycle::Lifecycle,
     redis::Redis,
     revocation::{Ended, Revocations, Why},
+    rooms::{self, RoomName},
 };
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -62,6 +64,16 @@ impl Admin {
     /// Ends all sessions of a user.
     pub async fn revoke_all(&self, user_id: i64, why: Why) -> anyhow::Result<u64> {
         self.revocations.revoke_all(user_id, None, why).await.context("asking Redis (is REDIS_URL right?)")
+    }
+
+    /// Makes a user's grants count.
+    pub async fn write_grants(&self, user_id: i64, grants: &Grants) -> anyhow::Result<()> {
+        Ok(grants::write(&self.redis, user_id, grants, self.redis.deadline()).await?)
+    }
+
+    /// Ends a user's membership of a room, wherever they are connected.
+    pub async fn expel(&self, room: &RoomName, user_id: i64) -> anyhow::Result<()> {
+        Ok(rooms::expel(&self.redis, room, user_id, self.redis.deadline()).await?)
     }
 
     /// Writes an event, and waits until it is written.

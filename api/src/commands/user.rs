@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use anyhow::{Context, bail, ensure};
-use gatefold_shared::revocation::Why;
+use gatefold_shared::{grants::Grants, revocation::Why};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use unicode_normalization::UnicodeNormalization;
@@ -110,6 +110,12 @@ async fn delete(admin: &Admin, name: &str, yes: bool, output: Output) -> anyhow:
     let ended = admin.revoke_all(user.id, Why::Disabled).await?;
     transaction.commit().await?;
     admin.record(Event::now(Kind::UserDeleted).of_user(user.id).with(json!({ "sessionsEnded": ended }))).await?;
+    if user.grants_version > 0 {
+        // An empty copy goes by itself.
+        let none = Grants { version: user.grants_version + 1, ..Grants::default() };
+        let left = "deleted, but the copy of the user's grants stays in Redis, which did not answer";
+        admin.write_grants(user.id, &none).await.context(left)?;
+    }
     let words = format!("{} is deleted; sessions ended: {ended}.", user.username);
     output.done(&words, &json!({ "id": user.id, "sessionsEnded": ended }));
     Ok(())

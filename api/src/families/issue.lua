@@ -1,17 +1,19 @@
 -- Issue a family: a log-in opens a session, whose first refresh token is generation 0. A user with too many sessions loses
 -- those that were not used for longest.
--- KEYS  1 family hash   2 families of the user   3 revocation log
+-- KEYS  1 family hash   2 families of the user   3 revocation log   4 grants
 -- ARGV  1 family id     2 user id          3 username        4 digest of the family's secret
 --       5 do nothing from this moment on (ms)   6 refresh lifetime (ms)   7 absolute lifetime (ms)
 --       8 client address   9 user agent
 --       10 most sessions a user may have   11 keep log entries for (ms)   12 what the keys of the user's families begin with
--- reply { 1 issued, now (ms), expires at (ms), { families that were evicted } } | { 2 too late, now }
+--       13 version of the grants in Postgres   14 the rooms that they name, as a JSON array
+-- reply { 1 issued, now (ms), expires at (ms), { families that were evicted }, rooms as a JSON array } | { 2 too late, now }
 -- Keeps: a family without an entry in its user's list is never alive, and neither outlives the absolute limit.
-local family, index, log = KEYS[1], KEYS[2], KEYS[3]
+local family, index, log, grants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local family_id, user_id, username, secret_digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local too_late, lifetime, absolute = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local address, user_agent = ARGV[8], ARGV[9]
 local most, keep_for, family_prefix = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local grants_version, rooms = ARGV[13], ARGV[14]
 
 local now = redis_now()
 if now >= too_late then return { 2, now } end
@@ -41,4 +43,5 @@ redis.call('PEXPIREAT', family, expires)
 redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
 local evicted = make_room()
 list_family(index, family_id, expires)
-return { 1, now, expires, evicted }
+keep_grants(grants, grants_version, rooms)
+return { 1, now, expires, evicted, granted_rooms(grants) }

@@ -1,6 +1,6 @@
 -- Rotate: trade the current generation of a family for the next one. A generation that was traded before is a replay and
 -- ends the family, unless its bearer can only be the one who never got the answer.
--- KEYS  1 family hash   2 families of the user   3 revocation log
+-- KEYS  1 family hash   2 families of the user   3 revocation log   4 grants
 -- ARGV  1 family id     2 user id    3 digest of the family's secret    4 generation presented
 --       5 digest of the Idempotency-Key, or ''   6 attempt: the same whenever one request asks again
 --       7 do nothing from this moment on (ms)    8 refresh lifetime (ms)  9 reuse grace (ms)
@@ -8,9 +8,10 @@
 --       12 client address
 -- reply { 0 unknown | 5 revoked | 6 too late | 7 not judged, now (ms) }
 --       { 4 replayed, now, address from which the family was last used }
---       { 1 rotated | 2 retried | 3 rolled forward, now (ms), generation, expires at (ms), username }
+--       { 1 rotated | 2 retried | 3 rolled forward, now (ms), generation, expires at (ms), username,
+--         rooms that the user may enter, as a JSON array }
 -- Keeps: each generation is traded once; whoever trades it again gets the same successor or ends the family.
-local family, index, log = KEYS[1], KEYS[2], KEYS[3]
+local family, index, log, grants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local family_id, user_id, secret_digest, presented = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local retry_digest, attempt = ARGV[5], ARGV[6]
 local too_late, lifetime, grace = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -39,7 +40,7 @@ if presented >= gen then
     'access_until', math.max(now + keep_for, tonumber(was[11]) or 0))
   redis.call('PEXPIREAT', family, expires)
   list_family(index, family_id, expires)
-  return { outcome, now, presented + 1, expires, username }
+  return { outcome, now, presented + 1, expires, username, granted_rooms(grants) }
 end
 
 if presented == gen - 1 then
@@ -48,7 +49,7 @@ if presented == gen - 1 then
   local in_grace = now < tonumber(was[8]) + grace
   local reopened = now < tonumber(was[9])
   if same_key or same_request or in_grace or reopened then
-    return { 2, now, gen, redis.call('PEXPIRETIME', family), username }
+    return { 2, now, gen, redis.call('PEXPIRETIME', family), username, granted_rooms(grants) }
   end
   if not may_judge then return { 7, now } end
 end

@@ -57,10 +57,14 @@ impl Bench {
     }
 
     async fn issue(&self) -> RefreshToken {
-        let from = Origin { address: IpAddr::from([192, 0, 2, 1]), user_agent: "a test" };
-        let Issued { session, .. } = self.families.issue(self.user_id, "alice".into(), from).await.unwrap();
+        let session = self.issue_with(&Grants::default()).await;
         assert_eq!((session.user_id, &*session.username, session.expires_in), (self.user_id, "alice", MINUTE));
         self.opened(&session)
+    }
+
+    async fn issue_with(&self, grants: &Grants) -> Session {
+        let from = Origin { address: IpAddr::from([192, 0, 2, 1]), user_agent: "a test" };
+        self.families.issue(self.user_id, "alice".into(), grants, from).await.unwrap().session
     }
 
     fn opened(&self, session: &Session) -> RefreshToken {
@@ -73,8 +77,8 @@ impl Bench {
 
     /// The outcome of the script itself, which is told to do nothing after `too_late` and whether it may judge.
     async fn outcome(&self, token: &RefreshToken, too_late: i64, may_judge: bool) -> i64 {
-        let families = keys::families(self.user_id);
-        let keys = [keys::family(self.user_id, token.family), families, keys::revocations(self.user_id)];
+        let (families, grants) = (keys::families(self.user_id), keys::grants(self.user_id));
+        let keys = [keys::family(self.user_id, token.family), families, keys::revocations(self.user_id), grants];
         let arguments: Vec<Value> = vec![
             token.family.to_string().into(),
             self.user_id.into(),
@@ -199,14 +203,17 @@ async fn a_script_that_is_called_too_late_does_nothing() {
         assert_eq!(bench.family(&token, &["HGETALL"]).await == before, outcome == 6, "{too_late}");
     }
     let other = Uuid::new_v4();
-    let scripts = [keys::family(1_006, other), keys::families(1_006), keys::revocations(1_006)];
+    let grants = keys::grants(1_006);
+    let scripts = [keys::family(1_006, other), keys::families(1_006), keys::revocations(1_006), grants.clone()];
     let prefix = keys::family_prefix(1_006);
     let arguments =
         ["f", "1006", "alice", "digest", "0", "60000", "60000", "192.0.2.1", "a test", "5", "60000", &prefix];
-    let arguments = arguments.into_iter().map(Value::from).collect();
+    let arguments = arguments.into_iter().chain(["1", "[\"private:a\"]"]).map(Value::from).collect();
     let reply: Vec<i64> = bench.redis.run(&ISSUE, &scripts, arguments, soon()).await.unwrap();
     assert_eq!(reply[0], 2);
-    assert_eq!(bench.command(keys::family(1_006, other), &["EXISTS"]).await.as_i64(), Some(0));
+    for key in [keys::family(1_006, other), grants] {
+        assert_eq!(bench.command(key, &["EXISTS"]).await.as_i64(), Some(0));
+    }
 }
 
 /// The other replica's answer may have been lost, and it may be about to say so.
@@ -262,4 +269,38 @@ async fn one_family_too_many_evicts_the_one_that_was_not_used_for_longest() {
     let why = bench.family(&all[1], &["HGET", "revoked_why"]).await;
     assert_eq!(why.as_str().as_deref(), Some("evicted"));
     assert_eq!((bench.logged(&all[1]).await, bench.listed().await.0), (1, i64::from(MOST)));
+}
+
+#[tokio::test]
+async fn grants_count_by_their_version_and_not_by_when_they_come() {
+    let bench = Bench::of(1_010).await;
+    let grants = |version, rooms: &[&str]| Grants { version, rooms: rooms.iter().map(|room| (*room).into()).collect() };
+    let copy = keys::grants(1_010);
+    assert!(bench.issue_with(&grants(0, &[])).await.rooms.is_empty());
+    assert_eq!(bench.command(copy.clone(), &["EXISTS"]).await.as_i64(), Some(0), "who never had any has no copy");
+
+    let first = grants(1, &["private:a"]);
+    let session = bench.issue_with(&first).await;
+    assert_eq!(session.rooms, first.rooms);
+    let session = rotated(bench.rotate(&bench.opened(&session), None).await);
+    assert_eq!(session.rooms, first.rooms);
+
+    // A log-in reads the grants, they are taken away, and only then it opens its session.
+    grants::write(&bench.redis, 1_010, &grants(2, &[]), soon()).await.unwrap();
+    let late = bench.issue_with(&first).await;
+    assert!(late.rooms.is_empty());
+    grants::write(&bench.redis, 1_010, &first, soon()).await.unwrap();
+    assert!(rotated(bench.rotate(&bench.opened(&late), None).await).rooms.is_empty());
+    let next = bench.opened(&session);
+    assert!(rotated(bench.rotate(&next, Some("a")).await).rooms.is_empty());
+
+    // A copy that was lost, or was never written, grants nothing until the same or a newer version comes.
+    let third = grants(3, &["private:a", "private:b"]);
+    grants::write(&bench.redis, 1_010, &third, soon()).await.unwrap();
+    let Rotation::Retried(again) = bench.rotate(&next, Some("a")).await else { panic!("not retried") };
+    assert_eq!(again.rooms, third.rooms);
+    bench.command(copy, &["DEL"]).await;
+    let bare = rotated(bench.rotate(&bench.opened(&again), None).await);
+    assert!(bare.rooms.is_empty());
+    assert_eq!(bench.issue_with(&third).await.rooms, third.rooms);
 }

@@ -100,7 +100,8 @@ async fn open_session(app: &AppState, caller: &Caller, request: LoginRequest) ->
         users::rehash(&app.postgres, &user, &hash, limit).await?;
     }
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
-    let Issued { session, evicted } = app.families.issue(user.id, user.username.as_str().into(), from).await?;
+    let issued = app.families.issue(user.id, user.username.as_str().into(), &user.grants(), from).await?;
+    let Issued { session, evicted } = issued;
     for family in evicted {
         let why = json!({ "why": Why::Evicted.as_str(), "by": session.family });
         app.audit.record(event(Kind::SessionEnded).of_user(user.id).of_session(family).with(why));

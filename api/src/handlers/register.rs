@@ -1,6 +1,7 @@
 //! Registering.
 
 use axum::{extract::State, response::Response};
+use gatefold_shared::grants::Grants;
 use http::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -55,7 +56,8 @@ pub async fn register(
     let mut transaction = users::within(limit, "begin", app.postgres.begin()).await?;
     let id = users::add(&mut transaction, &request.username, &hash, limit).await?;
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
-    let Issued { session, .. } = app.families.issue(id, request.username.as_str().into(), from).await?;
+    let issued = app.families.issue(id, request.username.as_str().into(), &Grants::default(), from).await?;
+    let Issued { session, .. } = issued;
     users::within(limit, "commit", transaction.commit()).await?;
     app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id).of_session(session.family)));
     info!(user.id = id, client.address = %caller.address, "registered");

@@ -31,7 +31,8 @@ pub struct SessionBody {
 /// The answer to a log-in (with the user) or a refresh (without).
 pub fn session_response(app: &AppState, session: &Session, user: Option<UserBody>) -> Result<Response, ApiError> {
     let keys = app.keys.load();
-    let access_token = keys.signer.sign(session.user_id, session.username.clone(), session.family)?;
+    let access_token =
+        keys.signer.sign(session.user_id, session.username.clone(), session.family, session.rooms.clone())?;
     let body = SessionBody { access_token, expires_in: keys.signer.lifetime().as_secs(), user };
     let mut response = Json(body).into_response();
     set_cookie(&mut response, app.cookies.set(&session.refresh_token, session.expires_in));

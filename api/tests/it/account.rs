@@ -1,12 +1,9 @@
 //! Registering, changing the password, and what administrators do to an account.
 
-use std::process::Stdio;
-
 use http::Method;
-use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, process::Command};
+use serde_json::json;
 
-use crate::harness::{Answer, Door, PASSWORD, Requester, TestApp, eventually, send, shared, two_replicas};
+use crate::harness::{Answer, Door, PASSWORD, Requester, TestApp, administer, eventually, send, shared, two_replicas};
 
 const NEW_PASSWORD: &str = "another correct horse";
 
@@ -18,19 +15,6 @@ async fn register(client: &Requester, name: &str, password: &str) -> Answer {
 async fn change_password(client: &Requester, current: &str, new: &str) -> Answer {
     let body = json!({ "currentPassword": current, "newPassword": new });
     send(client.request(Method::POST, "/api/password").json(&body)).await
-}
-
-/// A command of an administrator on the cluster of `app`; its JSON.
-async fn administer(app: &TestApp, arguments: &[&str], input: &str) -> Value {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-api"));
-    command.args(arguments).arg("--json").env_clear();
-    command.env("DATABASE_URL", app.cluster.database_url()).env("REDIS_URL", app.cluster.redis_url());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = command.spawn().unwrap();
-    process.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-    let output = process.wait_with_output().await.unwrap();
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 async fn is_refused_everywhere(client: &Requester) {

@@ -3,6 +3,8 @@
 //! Tests share one cluster unless they break theirs; each has users of its own, so that none gets in another's way.
 
 mod answer;
+mod command;
+mod listener;
 mod raw;
 mod requester;
 
@@ -17,6 +19,8 @@ use tokio::sync::OnceCell;
 
 pub use self::{
     answer::Answer,
+    command::{administer, command},
+    listener::Listener,
     raw::{raw, raw_until_closed},
     requester::{Door, Requester, claims, send},
 };

@@ -45,13 +45,14 @@ async fn through_nginx_it_is_the_same_with_the_headers_of_a_site() {
     assert_snapshot!(answer.snapshot(), @r#"
     200
     cache-control: no-store
-    content-security-policy: default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'
+    content-security-policy: default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'
     content-type: application/json
     permissions-policy: camera=(), geolocation=(), microphone=(), payment=(), usb=()
     referrer-policy: no-referrer
     set-cookie: refreshToken=[token]; HttpOnly; SameSite=Strict; Path=/api; Max-Age=604800
     x-content-type-options: nosniff
     x-frame-options: DENY
+    x-replica: [replica]
     x-request-id: [request id]
 
     {

@@ -15,14 +15,21 @@ async fn every_path_that_is_described_exists_and_answers_as_described_to_nobody(
     for (path, operations) in paths {
         for (method, operation) in operations.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            let answer = send(nobody.request(method.clone(), &path.replace("{id}", "x"))).await;
+            let answer =
+                send(nobody.request(method.clone(), &path.replace("{id}", "x").replace("{room}", "lobby"))).await;
             let statuses = operation["responses"].as_object().unwrap();
-            let is_described = statuses.contains_key(&answer.status.to_string()) || answer.status == 415;
-            assert!(is_described, "{method} {path}: {answer:?}");
+            assert!(statuses.contains_key(&answer.status.to_string()), "{method} {path}: {answer:?}");
+            assert_eq!(statuses.contains_key("413"), operation.get("requestBody").is_some(), "{method} {path}");
+            assert_eq!(statuses.contains_key("415"), operation.get("requestBody").is_some(), "{method} {path}");
+            if !method.is_safe() {
+                let foreign = nobody.request(method.clone(), &path.replace("{id}", "x").replace("{room}", "lobby"));
+                send(foreign.header("origin", "https://evil.example")).await.assert_problem(403, "forbidden_origin");
+                assert!(statuses["403"].to_string().contains("forbidden_origin"), "{method} {path}");
+            }
             described += 1;
         }
     }
-    assert!(described >= 14, "{described} operations");
+    assert!(described >= 16, "{described} operations");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::{
     AUDIENCE, Claims, ISSUER, KeyError, TYPE,
     keys::{PublicKey, read, unusable},
 };
-use crate::clock;
+use crate::{clock, grants::Rooms};
 
 /// The private key that signs, and how long its tokens live.
 pub struct Signer {
@@ -67,7 +67,7 @@ impl Signer {
     }
 
     /// A new access token for a session of a user.
-    pub fn sign(&self, user_id: i64, username: Arc<str>, family: Uuid) -> Result<String, SignError> {
+    pub fn sign(&self, user_id: i64, username: Arc<str>, family: Uuid, rooms: Rooms) -> Result<String, SignError> {
         let iat = clock::unix_seconds();
         let claims = Claims {
             iss: ISSUER.to_owned(),
@@ -78,6 +78,7 @@ impl Signer {
             jti: Uuid::new_v4(),
             iat,
             exp: iat + self.lifetime.as_secs(),
+            rooms,
             nbf: None,
         };
         let claims = serde_json::to_vec(&claims).map_err(|_| SignError)?;

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{KeyError, PublicKey, Signer, Verifier, VerifyError};
-use crate::clock;
+use crate::{clock, grants};
 
 const FAMILY: Uuid = Uuid::from_u128(0x0b3c_0a8e_9e5d_4c58_9d0d_4d7a_0c3f_11aa);
 
@@ -33,8 +33,12 @@ struct Keys {
 
 impl Keys {
     fn make() -> Self {
+        Self::of(KeySize::Rsa2048)
+    }
+
+    fn of(size: KeySize) -> Self {
         let folder = TempDir::new().unwrap();
-        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let pair = KeyPair::generate(size).unwrap();
         let private = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).unwrap();
         let public = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).unwrap();
         let private = pem::encode(&pem::Pem::new("PRIVATE KEY", private.as_ref()));
@@ -156,10 +160,52 @@ fn assert_all_invalid<'a>(attacks: impl IntoIterator<Item = (&'a str, String)>) 
 
 #[test]
 fn what_the_signer_signs_the_verifier_accepts() {
-    let token = ours().signer.sign(42, "alice".into(), FAMILY).unwrap();
+    let token = ours().signer.sign(42, "alice".into(), FAMILY, [].into()).unwrap();
     let accepted = ours().verifier().verify(&token).unwrap();
     assert_eq!((accepted.user_id, &*accepted.username, accepted.family), (42, "alice", FAMILY));
     assert!(accepted.expires_at >= clock::unix_seconds() + 895);
+}
+
+#[test]
+fn a_token_carries_the_rooms_that_were_granted_and_is_as_before_without() {
+    let claims = |token: &str| -> Value {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+    };
+    let without = ours().signer.sign(42, "alice".into(), FAMILY, [].into()).unwrap();
+    assert_eq!(claims(&without).get("rooms"), None);
+    assert!(ours().verifier().verify(&without).unwrap().rooms.is_empty());
+    let token = ours().signer.sign(42, "alice".into(), FAMILY, ["private:a".into()].into()).unwrap();
+    assert_eq!(claims(&token)["rooms"], json!(["private:a"]));
+    assert_eq!(*ours().verifier().verify(&token).unwrap().rooms, [Box::from("private:a")]);
+}
+
+#[test]
+fn the_longest_token_that_can_be_is_still_looked_at() {
+    let longest = |number| format!("private:{number:0>120}").into_boxed_str();
+    let rooms = (0..grants::MOST).map(longest).collect();
+    let username = "x".repeat(64).into();
+    let strong = Keys::of(KeySize::Rsa4096);
+    let token = strong.signer.sign(i64::MAX, username, FAMILY, rooms).unwrap();
+    let accepted = strong.verifier().verify(&token).unwrap();
+    assert_eq!(accepted.rooms.len(), 16);
+    assert!(accepted.rooms.iter().all(|room| room.len() == 128));
+    assert!(token.len() <= 4096, "{} bytes", token.len());
+}
+
+#[test]
+fn rooms_that_could_not_have_been_granted_are_no_claim() {
+    let keys = ours();
+    let many: Vec<String> = (0..=grants::MOST).map(|number| format!("private:{number}")).collect();
+    assert_all_invalid([
+        ("no list", keys.with_claim("rooms", "private:a")),
+        ("null", keys.with_claim("rooms", Value::Null)),
+        ("no text", keys.with_claim("rooms", json!([1]))),
+        ("too many", keys.with_claim("rooms", many)),
+        ("an open room", keys.with_claim("rooms", json!(["lobby"]))),
+        ("somebody's room", keys.with_claim("rooms", json!(["private:a", "user:7"]))),
+        ("no name", keys.with_claim("rooms", json!(["private:"]))),
+        ("no room", keys.with_claim("rooms", json!(["private:a b"]))),
+    ]);
 }
 
 /// The baseline of every table below: what they change one thing of is accepted.

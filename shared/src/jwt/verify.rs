@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind, jwk::JwkSet};
 
 use super::{AUDIENCE, AccessToken, Claims, ISSUER, KeyError, TYPE, keys::PublicKey};
-use crate::clock;
+use crate::{clock, grants};
 
 /// Longer than any token of ours by far; what is longer is not looked at.
 const MAX_LENGTH: usize = 4096;
@@ -72,7 +72,11 @@ impl Verifier {
             return Err(VerifyError::Invalid);
         }
         let user_id = claims.sub.parse().map_err(|_| VerifyError::Invalid)?;
-        Ok(AccessToken { user_id, username: claims.username, family: claims.sid, expires_at: claims.exp })
+        if claims.rooms.len() > grants::MOST || !claims.rooms.iter().all(|room| grants::is_grantable(room)) {
+            return Err(VerifyError::Invalid);
+        }
+        let Claims { username, sid: family, exp: expires_at, rooms, .. } = claims;
+        Ok(AccessToken { user_id, username, family, expires_at, rooms })
     }
 
     /// Whether the key with this `kid` is one of ours.

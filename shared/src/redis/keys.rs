@@ -8,12 +8,13 @@
 //! |---|---|---|---|---|---|
 //! | `family:{pNN}:<uuid>` | hash | one session: user, generation, digest of its secret, times, client, state | with the refresh token, never after `expires_at` | `issue`, `rotate`, `reopen`, `revoke`, `revoke_all`, `reassert` | the same, `list` |
 //! | `families:{pNN}:<user>` | sorted set | the user's living families by the time at which they expire | with its last family | `issue`, `rotate`, `revoke`, `revoke_all`, `reassert` | `issue`, `revoke_all`, `list` |
+//! | `grants:{pNN}:<user>` | hash | the private rooms that a user may enter: `version`, `rooms` (a JSON array) | never; a day after it became empty | `write_grants`, `issue` | `issue`, `rotate`, whoever lets a user into a private room |
 //! | `revocations:{pNN}` | stream, and a sharded channel of the same name | families that were revoked: `family`, `user`, `why`, `at`, `until` | trimmed when no access token of theirs can be valid any more | `rotate`, `revoke`, `revoke_all`, `reassert` | every replica |
 //! | `ratelimit:{<policy>:<key>}` | string | when a rate limit will be as if nothing had come, in µs since 1970; `<key>` is an address, a /64 or the SHA-256 of a username | when that is so | `gcra` | `gcra` |
 //! | `revocations:{pNN}:probe:<uuid>` | sharded channel | a replica's messages to itself | | `follow` | the same replica |
-//! | `ticket:{<SHA-256>}` | string | for whom a socket may be opened once: user, username, family, access expiry, as JSON; under the digest of the ticket, so that a dump of Redis opens nothing | after 30 s, never after the access token | `issue_ticket`, `redeem_ticket` | `redeem_ticket` |
+//! | `ticket:{<SHA-256>}` | string | for whom a socket may be opened once: user, username, family, access expiry, rooms, as JSON; under the digest of the ticket, so that a dump of Redis opens nothing | after 30 s, never after the access token | `issue_ticket`, `redeem_ticket` | `redeem_ticket` |
 //! | `room:{<room>}` | sharded channel | what happens in a room, numbered | | `publish`, `expel`, `update_presence`, `evict`, `typing` | ws replicas with members there |
-//! | `room:{<room>}:clock` | hash | `seq`: number of the last event; `last`: id of the last message; `gone`: id of the last one that is not in the history any more | a day after the last event | the same | the same, `history` |
+//! | `room:{<room>}:clock` | hash | `seq`: number of the last event; `last`: id of the last message; `gone`: id of the last one that is not in the history any more | an hour after the last event | the same | the same, `history` |
 //! | `room:{<room>}:users` | hash | user → on how many replicas, and username | with its last user | `update_presence`, `evict` | the same, `present` |
 //! | `room:{<room>}:members:<replica>` | set | the users who are there through one ws replica | with its last user | `update_presence`, `evict` | the same |
 //! | `room:{<room>}:typing` | sorted set | user → until when they type, in ms since 1970 | with its last entry | `typing`, `publish`, `update_presence`, `evict` | `update_presence` |
@@ -55,6 +56,11 @@ pub fn families(user_id: i64) -> String {
     format!("families:{}:{user_id}", partition(user_id))
 }
 
+/// The copy of a user's grants.
+pub fn grants(user_id: i64) -> String {
+    format!("grants:{}:{user_id}", partition(user_id))
+}
+
 /// The revocation log of the partition of a user.
 pub fn revocations(user_id: i64) -> String {
     format!("revocations:{}", partition(user_id))
@@ -88,6 +94,11 @@ pub fn ticket(digest: &str) -> String {
 /// The channel of a room, which is also what the names of its keys begin with.
 pub fn room(room: &str) -> String {
     format!("room:{{{room}}}")
+}
+
+/// The room of a channel, if it is one of a room.
+pub fn room_of_channel(channel: &str) -> Option<&str> {
+    channel.strip_prefix("room:{")?.strip_suffix('}')
 }
 
 /// What every script over a room is given first: channel, clock, users, typing, history.
@@ -127,7 +138,19 @@ mod tests {
     fn everything_of_a_user_is_in_one_slot() {
         assert_eq!(family(67, Uuid::nil()), "family:{p03}:00000000-0000-0000-0000-000000000000");
         assert_eq!(families(67), "families:{p03}:67");
+        assert_eq!(grants(67), "grants:{p03}:67");
         assert_eq!(revocations(67), "revocations:{p03}");
+    }
+
+    #[test]
+    fn everything_of_a_room_is_in_one_slot_and_a_channel_tells_its_room() {
+        assert_eq!(
+            of_room("a:b").join(" "),
+            "room:{a:b} room:{a:b}:clock room:{a:b}:users room:{a:b}:typing room:{a:b}:history"
+        );
+        assert_eq!(room_members("a", Uuid::nil()), "room:{a}:members:00000000-0000-0000-0000-000000000000");
+        assert_eq!(room_of_channel(&room("a:b")), Some("a:b"));
+        assert_eq!(room_of_channel(&replica_probe(Uuid::nil())), None);
     }
 
     #[test]

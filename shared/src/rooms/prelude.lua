@@ -5,7 +5,7 @@
 -- clock: seq is the number of the last event, last the id of the last message, gone that of the last one that the history
 -- does not hold any more.
 local CHANNEL, CLOCK, USERS, TYPING, HISTORY = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local CLOCK_KEPT_FOR = 24 * 60 * 60 * 1000
+local CLOCK_KEPT_FOR = 60 * 60 * 1000
 
 -- Redis's clock, in milliseconds since 1970. No replica's clock is ever compared with another's.
 local function redis_now()
@@ -16,12 +16,13 @@ end
 local function integer(number) return string.format('%.0f', number) end
 
 -- Tell everybody who follows the room. A clock that begins, begins at the time of day: it is then ahead of every earlier
--- clock of this room, which may have expired or been lost.
+-- clock of this room, which may have expired or been lost. So may messages have been: whatever was before is gone.
 local function tell(fields)
   local seq = redis.call('HINCRBY', CLOCK, 'seq', 1)
   if seq == 1 then
-    seq = redis_now() * 1000
-    redis.call('HSET', CLOCK, 'seq', integer(seq))
+    local now = redis_now()
+    seq = now * 1000
+    redis.call('HSET', CLOCK, 'seq', integer(seq), 'gone', integer(now) .. '-0')
   end
   redis.call('PEXPIRE', CLOCK, CLOCK_KEPT_FOR)
   redis.call('SPUBLISH', CHANNEL, '{"seq":' .. integer(seq) .. ',' .. fields .. '}')

@@ -21,8 +21,8 @@ if leaving > 0 then
 end
 redis.call('PEXPIRE', HISTORY, keep_for)
 
-local stopped = redis.call('ZREM', TYPING, user_id) == 1
-local seq = tell('"stopped":' .. tostring(stopped) .. ',"message":{"room":"' .. room .. '","id":"' .. id
+local stopped = redis.call('ZREM', TYPING, user_id) == 1 and user_id or ''
+tell('"stopped":[' .. stopped .. '],"id":"' .. id .. '","message":{"room":"' .. room .. '","id":"' .. id
   .. '","user":' .. user .. ',"data":' .. data .. ',"timestamp":' .. string.match(id, '^%d+') .. '}')
 redis.call('HSET', CLOCK, 'last', id)
 return { 1, id }

@@ -43,9 +43,23 @@ mod tests {
     use super::*;
     use crate::token_clock::{TokenEvent, TokenPolicy};
 
+    /// What the client hears, or why its socket is closed.
+    fn answer(
+        session: &mut Session,
+        brought: Result<AccessToken, VerifyError>,
+        standing: Result<(), Denied>,
+        now: Instant,
+    ) -> Result<String, CloseReason> {
+        reauth(session, brought, standing, now).map(|answer| answer.to_json(None))
+    }
+
+    fn error(code: ErrorCode) -> String {
+        ServerMessage::error(code).to_json(None)
+    }
+
     fn token(user_id: i64, family: u128, lifetime: u64) -> AccessToken {
         let expires_at = clock::unix_seconds() + lifetime;
-        AccessToken { user_id, username: "alice".into(), family: Uuid::from_u128(family), expires_at }
+        AccessToken { user_id, username: "alice".into(), family: Uuid::from_u128(family), expires_at, rooms: [].into() }
     }
 
     fn session(now: Instant) -> Session {
@@ -61,8 +75,8 @@ mod tests {
         while session.clock.tick(late).is_some_and(|event| event != TokenEvent::GraceOver) {}
         assert!(session.clock.is_expired());
         let renewed = token(1, 1, 900);
-        let answer = reauth(&mut session, Ok(renewed.clone()), Ok(()), late);
-        assert_eq!(answer, Ok(ServerMessage::ReauthSuccess { expires_at: renewed.expires_at * 1000 }));
+        let answer = answer(&mut session, Ok(renewed.clone()), Ok(()), late);
+        assert_eq!(answer, Ok(ServerMessage::ReauthSuccess { expires_at: renewed.expires_at * 1000 }.to_json(None)));
         assert!(!session.clock.is_expired());
     }
 
@@ -71,9 +85,9 @@ mod tests {
         let now = Instant::now();
         let mut session = session(now);
         let before = session.token().clone();
-        for error in [VerifyError::Expired, VerifyError::Invalid] {
-            let answer = reauth(&mut session, Err(error), Ok(()), now);
-            assert_eq!(answer, Ok(ServerMessage::error(ErrorCode::ReauthFailed)));
+        for bad in [VerifyError::Expired, VerifyError::Invalid] {
+            let answer = answer(&mut session, Err(bad), Ok(()), now);
+            assert_eq!(answer, Ok(error(ErrorCode::ReauthFailed)));
         }
         assert_eq!(session.token(), &before);
     }
@@ -82,7 +96,7 @@ mod tests {
     fn a_token_of_another_user_or_of_another_session_closes_the_socket() {
         let now = Instant::now();
         for another in [token(2, 1, 900), token(1, 2, 900)] {
-            assert_eq!(reauth(&mut session(now), Ok(another), Ok(()), now), Err(CloseReason::IdentityMismatch));
+            assert_eq!(answer(&mut session(now), Ok(another), Ok(()), now), Err(CloseReason::IdentityMismatch));
         }
     }
 
@@ -91,7 +105,7 @@ mod tests {
         let now = Instant::now();
         let revoked = Err(Denied::Revoked(Why::Logout));
         for brought in [Ok(token(1, 1, 900)), Ok(token(2, 2, 900)), Err(VerifyError::Invalid)] {
-            let answer = reauth(&mut session(now), brought, revoked, now);
+            let answer = answer(&mut session(now), brought, revoked, now);
             assert_eq!(answer, Err(CloseReason::Revoked(Why::Logout)));
         }
     }
@@ -101,8 +115,8 @@ mod tests {
         let now = Instant::now();
         let mut session = session(now);
         let before = session.token().clone();
-        let answer = reauth(&mut session, Ok(token(1, 1, 900)), Err(Denied::Stale), now);
-        assert_eq!(answer, Ok(ServerMessage::error(ErrorCode::Unavailable)));
+        let answer = answer(&mut session, Ok(token(1, 1, 900)), Err(Denied::Stale), now);
+        assert_eq!(answer, Ok(error(ErrorCode::Unavailable)));
         assert_eq!(session.token(), &before);
     }
 }

@@ -1,16 +1,17 @@
 //! Connections over a pipe in memory, in time that only passes when everybody waits.
 
-use std::net::Ipv4Addr;
+use std::{future::pending, net::Ipv4Addr};
 
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
 use gatefold_shared::{clock, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, duplex, split};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, Utf8Bytes, protocol::Role},
 };
+use uuid::Uuid;
 
 use super::*;
 use crate::{config::Config, state::AppState};
@@ -27,10 +28,15 @@ fn app() -> App {
     AppState::new(&config, keys, redis, life).expect("a good URL")
 }
 
-async fn pipe(app: &App) -> (Connection<DuplexStream>, DuplexStream) {
+type Piped = Connection<ReadHalf<DuplexStream>>;
+
+fn pipe(app: &App, token: Option<AccessToken>) -> (Piped, DuplexStream) {
     let (ours, theirs) = duplex(PIPE);
-    let socket = Socket::accept(ours, Vec::new()).await;
-    (Connection::new(Arc::clone(app), Ipv4Addr::LOCALHOST.into(), socket), theirs)
+    let (reader, writer) = split(ours);
+    let peer = Arc::new(Peer::new(writer));
+    let socket = Socket::accept(reader, Vec::new(), Arc::clone(&peer));
+    let seat = app.seats.take().expect("a seat");
+    (Connection::new(Arc::clone(app), Ipv4Addr::LOCALHOST.into(), (peer, socket), token, seat), theirs)
 }
 
 async fn client(pipe: DuplexStream) -> WebSocketStream<DuplexStream> {
@@ -39,13 +45,13 @@ async fn client(pipe: DuplexStream) -> WebSocketStream<DuplexStream> {
 
 fn token(lifetime: u64) -> AccessToken {
     let expires_at = clock::unix_seconds() + lifetime;
-    AccessToken { user_id: 1, username: "alice".into(), family: Uuid::nil(), expires_at }
+    AccessToken { user_id: 1, username: "alice".into(), family: Uuid::nil(), expires_at, rooms: [].into() }
 }
 
 /// How a connection ends whose peer does nothing but what `peer` does.
-async fn ending(mut connection: Connection<DuplexStream>, token: AccessToken) -> (Ending, u64) {
+async fn ending(mut connection: Piped) -> (Ending, u64) {
     let started = Instant::now();
-    let Err(ending) = connection.serve(Some(token), &mut None).await;
+    let Err(ending) = connection.serve(&mut None).await;
     (ending, started.elapsed().as_secs())
 }
 
@@ -78,14 +84,14 @@ async fn story(mut client: WebSocketStream<DuplexStream>) -> Vec<(u64, String)> 
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_dropped_after_sixty_seconds() {
-    let (connection, _pipe) = pipe(&app()).await;
-    assert_eq!(ending(connection, token(900)).await, (Ending::Silence, 60));
+    let (connection, _pipe) = pipe(&app(), Some(token(900)));
+    assert_eq!(ending(connection).await, (Ending::Silence, 60));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_only_answers_pings_stays_and_hears_of_its_token_once() {
-    let (connection, theirs) = pipe(&app()).await;
-    let ((), story) = tokio::join!(connection.run(Some(token(301))), async { story(client(theirs).await).await });
+    let (connection, theirs) = pipe(&app(), Some(token(301)));
+    let ((), story) = tokio::join!(Box::new(connection).run(), async { story(client(theirs).await).await });
     let (pings, rest): (Vec<_>, Vec<_>) = story.into_iter().partition(|(_, what)| what == "ping");
     let pinged_at: Vec<_> = pings.iter().map(|(at, _)| *at).collect();
     assert_eq!(pinged_at, (1..=13).map(|n| n * 25).collect::<Vec<_>>());
@@ -99,8 +105,8 @@ async fn a_peer_that_only_answers_pings_stays_and_hears_of_its_token_once() {
 
 #[tokio::test(start_paused = true)]
 async fn with_less_left_than_the_warning_it_comes_right_after_the_greeting() {
-    let (connection, theirs) = pipe(&app()).await;
-    let ((), story) = tokio::join!(connection.run(Some(token(10))), async { story(client(theirs).await).await });
+    let (connection, theirs) = pipe(&app(), Some(token(10)));
+    let ((), story) = tokio::join!(Box::new(connection).run(), async { story(client(theirs).await).await });
     let kinds: Vec<_> = story.iter().map(|(_, what)| what.as_str()).filter(|what| *what != "ping").collect();
     assert_eq!(kinds, ["connected", "token_expiring", "token_expired", "4401 token_expired"]);
     assert_eq!(story[1].0, 0);
@@ -108,25 +114,25 @@ async fn with_less_left_than_the_warning_it_comes_right_after_the_greeting() {
 
 #[tokio::test(start_paused = true)]
 async fn without_an_auth_message_a_socket_is_closed_after_five_seconds() {
-    let (connection, theirs) = pipe(&app()).await;
-    let ((), story) = tokio::join!(connection.run(None), async { story(client(theirs).await).await });
+    let (connection, theirs) = pipe(&app(), None);
+    let ((), story) = tokio::join!(Box::new(connection).run(), async { story(client(theirs).await).await });
     assert_eq!(story, [(5, "4408 auth_timeout".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_first_message_that_is_no_auth_closes_the_socket() {
     for first in [r#"{"type":"ping"}"#, "garbage", r#"{"type":"auth","access":"a.b.c"}"#] {
-        let (connection, theirs) = pipe(&app()).await;
+        let (connection, theirs) = pipe(&app(), None);
         let mut client = client(theirs).await;
         client.send(Message::text(first)).await.expect("sent");
-        let ((), story) = tokio::join!(connection.run(None), story(client));
+        let ((), story) = tokio::join!(Box::new(connection).run(), story(client));
         assert_eq!(story, [(0, "4401 invalid_token".to_owned())], "{first}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_the_grace_only_ping_and_reauth_are_served() {
-    let (connection, theirs) = pipe(&app()).await;
+    let (connection, theirs) = pipe(&app(), Some(token(5)));
     let mut client = client(theirs).await;
     let answers = async {
         loop {
@@ -146,14 +152,13 @@ async fn in_the_grace_only_ping_and_reauth_are_served() {
         }
         answers
     };
-    let answers =
-        tokio::select! { answers = answers => answers, () = connection.run(Some(token(5))) => panic!("ended") };
+    let answers = tokio::select! { answers = answers => answers, () = Box::new(connection).run() => panic!("ended") };
     assert_eq!(answers, ["ok", "token_expired", "reauth_failed"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_is_too_slow_after_ten_seconds() {
-    let (connection, theirs) = pipe(&app()).await;
+    let (connection, theirs) = pipe(&app(), Some(token(900)));
     let mut client = client(theirs).await;
     let talk_without_listening = async {
         for _ in 0..50 {
@@ -161,32 +166,32 @@ async fn a_peer_that_does_not_read_is_too_slow_after_ten_seconds() {
         }
         pending::<()>().await;
     };
-    let ended = tokio::select! { ended = ending(connection, token(900)) => ended, () = talk_without_listening => unreachable!() };
+    let ended = tokio::select! { ended = ending(connection) => ended, () = talk_without_listening => unreachable!() };
     assert_eq!(ended, (Ending::ByUs(CloseReason::SlowConsumer), 10));
 }
 
 #[tokio::test(start_paused = true)]
 async fn closing_never_waits_for_a_peer_for_longer_than_a_second() {
     let app = app();
-    let (connection, _pipe) = pipe(&app).await;
+    let (connection, _pipe) = pipe(&app, Some(token(900)));
     app.life.draining().cancel();
     let started = Instant::now();
-    connection.run(Some(token(900))).await;
+    Box::new(connection).run().await;
     assert_eq!(started.elapsed(), Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_replica_says_so_to_its_sockets() {
     let app = app();
-    let (connection, theirs) = pipe(&app).await;
+    let (connection, theirs) = pipe(&app, Some(token(900)));
     app.life.draining().cancel();
-    let ((), story) = tokio::join!(connection.run(Some(token(900))), async { story(client(theirs).await).await });
+    let ((), story) = tokio::join!(Box::new(connection).run(), async { story(client(theirs).await).await });
     assert_eq!(story.last(), Some(&(0, "1012 service_restart".to_owned())));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_close_frame_arrives_although_the_peer_goes_on_sending_what_is_too_big() {
-    let (connection, mut theirs) = pipe(&app()).await;
+    let (connection, mut theirs) = pipe(&app(), Some(token(900)));
     let too_big = async {
         // A masked text frame of 1 MiB.
         theirs.write_all(&[0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]).await.expect("sent");
@@ -198,7 +203,16 @@ async fn the_close_frame_arrives_although_the_peer_goes_on_sending_what_is_too_b
         theirs.read_to_end(&mut heard).await.expect("read");
         heard
     };
-    let ((), heard) = tokio::join!(connection.run(Some(token(900))), too_big);
+    let ((), heard) = tokio::join!(Box::new(connection).run(), too_big);
     let close_frame = [&[0x88, 17, 0x03, 0xf1][..], b"message_too_big"].concat();
     assert!(heard.ends_with(&close_frame), "{}", String::from_utf8_lossy(&heard));
+}
+
+#[tokio::test]
+async fn what_an_idle_connection_keeps_is_small() {
+    let (connection, _pipe) = pipe(&app(), None);
+    let kept = size_of_val(&connection) + size_of::<Peer>();
+    let waits = Box::new(connection).run();
+    let kept = kept + size_of_val(&waits);
+    assert!(kept <= 1024, "{kept} bytes");
 }

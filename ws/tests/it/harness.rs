@@ -1,8 +1,15 @@
 //! Clusters, tokens, and a client that says what it hears.
 
+mod crowd;
+pub mod member;
+pub mod raw;
+mod redis;
 mod rest;
+mod users;
+pub mod visitor;
+mod waiting;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use gatefold_cluster::{Builder, Cluster, Kind};
@@ -20,7 +27,11 @@ use tokio_tungstenite::{
 };
 use uuid::Uuid;
 
-pub use self::rest::many_sessions;
+pub use self::{
+    rest::many_sessions,
+    users::{User, new_room},
+    waiting::{eventually, within},
+};
 
 /// How long anything may take that should happen at once, also on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,14 +79,14 @@ impl Gatefold {
     }
 
     pub fn token_of(&self, user_id: i64, family: Uuid) -> String {
-        self.signer.sign(user_id, "grace".into(), family).expect("a token")
+        self.signer.sign(user_id, "grace".into(), family, [].into()).expect("a token")
     }
 
     /// A good token that lives so many seconds.
     pub fn token_for(&self, lifetime: Duration) -> String {
         let key = self.cluster.keys_dir().join("private.pem");
         let signer = Signer::read(&key, lifetime).expect("the cluster's key");
-        signer.sign(7, "grace".into(), Uuid::new_v4()).expect("a token")
+        signer.sign(7, "grace".into(), Uuid::new_v4(), [].into()).expect("a token")
     }
 
     pub async fn log_in(&self, username: &str) -> Login {
@@ -154,15 +165,6 @@ pub async fn get(url: &str) -> (u16, String) {
     (response.status().as_u16(), response.text().await.expect("text"))
 }
 
-/// Repeats `check` until it holds.
-pub async fn eventually(what: &str, check: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !check().await {
-        assert!(Instant::now() < deadline, "never so: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 fn header_map(headers: &[(&'static str, &str)]) -> HeaderMap {
     let header = |&(name, value): &(&'static str, &str)| {
         (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header"))
@@ -201,6 +203,13 @@ impl Client {
         self.stream.send(Message::text(message)).await
     }
 
+    /// Loses the connection, as a crash does.
+    pub fn cut(self) {
+        if let MaybeTlsStream::Plain(stream) = self.stream.get_ref() {
+            stream.set_zero_linger().expect("an option");
+        }
+    }
+
     /// That the socket is open.
     pub async fn is_greeted(&mut self) {
         assert_eq!(self.hear().await["type"], "connected");
@@ -208,9 +217,24 @@ impl Client {
 
     /// The next message of the server, which is not the end.
     pub async fn hear(&mut self) -> Value {
+        serde_json::from_str(&self.hear_text().await).expect("JSON")
+    }
+
+    /// The text of the next message.
+    pub async fn hear_text(&mut self) -> String {
         match self.next().await {
-            Some(Message::Text(text)) => serde_json::from_str(&text).expect("JSON"),
+            Some(Message::Text(text)) => text.to_string(),
             other => panic!("expected a message instead of {other:?}"),
+        }
+    }
+
+    /// The next message of a type; what comes before it is forgotten.
+    pub async fn hear_of(&mut self, kind: &str) -> Value {
+        loop {
+            let heard = self.hear().await;
+            if heard["type"] == kind {
+                return heard;
+            }
         }
     }
 

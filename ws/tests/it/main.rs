@@ -2,14 +2,17 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why and ends")]
 
 mod frames;
+mod fuzz;
 mod harness;
 mod limits;
 mod messages;
 mod outages;
+mod realtime;
 mod refusals;
 mod revocation;
 mod revocation_outages;
 mod revocation_races;
+mod rfc6455;
 mod shutdown;
 mod tickets;
 mod token_attacks;

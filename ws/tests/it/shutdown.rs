@@ -16,10 +16,11 @@ async fn a_replica_that_is_told_to_end_tells_its_sockets_to_come_back_elsewhere(
     // A client that does not answer the close frame must not hold up anything.
     let deaf = gatefold.client().await;
     gatefold.cluster.signal("ws-1", Signal::SIGTERM).expect("signalled");
-    for client in &mut clients {
-        assert_eq!(client.closed().await, (1012, "service_restart".to_owned()));
+    for client in clients.iter_mut().chain([&mut without_token]) {
+        let (heard, code, reason) = client.hear_out().await;
+        let kinds: Vec<_> = heard.iter().map(|message| message["type"].as_str()).collect();
+        assert_eq!((kinds, code, &*reason), (vec![Some("reconnect")], 1012, "service_restart"));
     }
-    assert_eq!(without_token.closed().await, (1012, "service_restart".to_owned()));
     gatefold.cluster.await_exit("ws-1", PATIENCE).await.expect("ended in time");
     drop(deaf);
     let mut elsewhere = Client::connect(&format!("{}?token={}", gatefold.cluster.ws_url(), gatefold.token())).await;
@@ -32,7 +33,7 @@ async fn a_draining_replica_is_not_ready_and_takes_no_new_sockets() {
     let gatefold = Gatefold::start(Cluster::builder().ws(1)).await;
     let mut client = gatefold.client().await;
     gatefold.cluster.signal("ws-1", Signal::SIGTERM).expect("signalled");
-    assert_eq!(client.closed().await.0, 1012);
+    assert_eq!(client.hear_out().await.1, 1012);
     let (status, body) = get(&format!("{}/ready", gatefold.replica_url("ws-1"))).await;
     let ready: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!((status, &ready["status"]), (503, &json!("draining")));

@@ -100,6 +100,7 @@ impl Answer {
 fn line((name, value): (&HeaderName, &http::HeaderValue)) -> String {
     let value = value.to_str().unwrap_or("(not text)");
     let value = match name.as_str() {
+        "x-replica" if !value.is_empty() => "[replica]".to_owned(),
         "x-request-id" if !value.is_empty() => "[request id]".to_owned(),
         "set-cookie" => match value.split_once(';') {
             Some((pair, attributes)) if !pair.ends_with('=') => format!("refreshToken=[token];{attributes}"),

@@ -79,7 +79,7 @@ impl Gatefold {
     /// An access token of a session that lives so many seconds.
     pub fn short_token_of(&self, login: &Login, lifetime: Duration) -> String {
         let signer = Signer::read(&self.cluster.keys_dir().join("private.pem"), lifetime).expect("the cluster's key");
-        signer.sign(login.user_id, "grace".into(), login.family()).expect("a token")
+        signer.sign(login.user_id, "grace".into(), login.family(), [].into()).expect("a token")
     }
 
     /// `GET /ws` of each replica, without anything in between.
@@ -123,6 +123,17 @@ impl Gatefold {
         let reply = String::from_utf8_lossy(&reply[..length]).into_owned();
         assert!(!reply.starts_with('-'), "{command}: {reply}");
         reply
+    }
+
+    /// How many scripts Redis has run until now.
+    pub async fn scripts_run(&self) -> u64 {
+        let statistics = self.redis_command("INFO commandstats").await;
+        let calls = |command: &str| {
+            let line = statistics.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
+            let calls = line.and_then(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok());
+            calls.unwrap_or_default()
+        };
+        calls("evalsha") + calls("eval") + calls("fcall")
     }
 
     /// Whether a replica says that it is ready, and what it says of its revocations.

@@ -1,0 +1,68 @@
+//! What opening a session or trading a refresh token can lead to.
+
+use std::{sync::Arc, time::Duration};
+
+use gatefold_shared::{grants::Rooms, redis::RedisError};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+/// What a client gets: the session's next refresh token, and for whom it is.
+pub struct Session {
+    /// The user.
+    pub user_id: i64,
+    /// The user's name.
+    pub username: Arc<str>,
+    /// The session.
+    pub family: Uuid,
+    /// The refresh token, sealed.
+    pub refresh_token: SecretString,
+    /// How long the refresh token lives.
+    pub expires_in: Duration,
+    /// The private rooms that the user may enter.
+    pub rooms: Rooms,
+}
+
+/// A session that was opened.
+pub struct Issued {
+    /// The session.
+    pub session: Session,
+    /// The user's sessions that had to end for it.
+    pub evicted: Vec<Uuid>,
+}
+
+/// What became of an attempt to trade a refresh token.
+pub enum Rotation {
+    /// For the next generation.
+    Rotated(Session),
+    /// For the same successor as before, since the client cannot have got that.
+    Retried(Session),
+    /// For the next generation, although Redis had forgotten that this one was issued.
+    RolledForward(Session),
+    /// Never: it had been traded before. The family is ended, logged and announced.
+    Replayed {
+        /// From where the family was used last, before this.
+        last_address: String,
+    },
+    /// Never: the family had ended before.
+    Revoked,
+    /// Never: there is no such family (any more).
+    Unknown,
+}
+
+/// Why nothing is known of the outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum FamilyError {
+    /// Redis did not answer; the same request may be sent again.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// The script came too late to have any effect; the same request may be sent again.
+    #[error("redis came to the request only after it had been given up")]
+    TooLate,
+    /// Redis has just come back, and the answer to another replica's rotation may have been lost: not the moment to call a
+    /// client a thief.
+    #[error("redis has just come back; a replay is not judged yet")]
+    NotJudged,
+    /// No randomness for a new secret.
+    #[error("no randomness")]
+    Random(#[from] aws_lc_rs::error::Unspecified),
+}

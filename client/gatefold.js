@@ -1,0 +1,1013 @@
+/**
+ * Gatefold's client for browsers: an {@link AuthSession} that stays logged in, and a {@link RealtimeClient} on top of it.
+ *
+ * The access token is in memory only, and all tabs of a browser share one session: one of them refreshes, the others
+ * hear of it. What must survive a closed tab or a crash is the `Idempotency-Key` of a refresh whose answer is not known
+ * yet: it is in IndexedDB before the request leaves, for a refresh token that is used twice without it ends the session.
+ * No decision depends on the clock of this machine being right: only spans of time count.
+ *
+ * @module gatefold
+ */
+
+/** @typedef {{id: number, username: string}} User */
+/** @typedef {{user: User, sid: string, value: string, life: number, wall: number, steady: number, lead: number}} Token */
+/** @typedef {{key: string, pending: boolean, turn: number, at: number}} Turn */
+
+/** How long a tab waits for its disk. */
+const DISK_MS = 2_000;
+/** How long a tab waits for others to answer, if they have what it needs. */
+const ASK_MS = 300;
+/** Timers of sleeping machines are late: nobody waits longer than this without a look at the clock. */
+const LOOK_MS = 10_000;
+/** Back-off: full jitter below a ceiling that doubles from the first to the second. */
+const BACK_OFF_MS = [500, 20_000];
+/** The server takes no larger message. */
+const MAX_MESSAGE = 16 * 1024;
+
+/** @param {number} attempt @param {number} [least] */
+const backOff = (attempt, least = 0) =>
+  Math.max(least, Math.random() * Math.min(BACK_OFF_MS[1], BACK_OFF_MS[0] * 2 ** attempt));
+
+/** @param {number} ms @returns {Promise<void>} */
+const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+
+/** Something went wrong that has a name: `code` is one of the contract's, or `network`, `timeout`, `disconnected`. */
+export class GatefoldError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{status?: number, retryAfter?: number, requireReauth?: boolean, cause?: unknown}} [more]
+   */
+  constructor(code, message, { status = 0, retryAfter = 0, requireReauth = false, cause } = {}) {
+    super(message, { cause });
+    this.name = 'GatefoldError';
+    this.code = code;
+    /** The HTTP status, or 0. */
+    this.status = status;
+    /** Seconds after which to try again, or 0. */
+    this.retryAfter = retryAfter;
+    this.requireReauth = requireReauth;
+  }
+
+  /** Reads the problem document of a refused request. @param {Response} response */
+  static async from(response) {
+    const problem = await response.json().catch(() => ({}));
+    return new GatefoldError(problem.code ?? 'unknown', problem.detail ?? `HTTP ${response.status}`, {
+      status: response.status,
+      retryAfter: Number(response.headers.get('Retry-After')) || 0,
+      requireReauth: problem.requireReauth === true,
+    });
+  }
+}
+
+/** Says things to whoever listens. @template {Record<string, any>} Events */
+class Emitter {
+  /** @type {Map<keyof Events, Set<(detail: any) => void>>} */
+  #listeners = new Map();
+
+  /**
+   * Listens. Call what is returned to stop.
+   * @template {keyof Events} Name
+   * @param {Name} name
+   * @param {(detail: Events[Name]) => void} listener
+   * @returns {() => void}
+   */
+  on(name, listener) {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners.add(listener));
+    return () => void listeners.delete(listener);
+  }
+
+  /** @protected @template {keyof Events} Name @param {Name} name @param {Events[Name]} detail */
+  emit(name, detail) {
+    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
+      try {
+        listener(detail);
+      } catch (error) {
+        reportError(error);
+      }
+    }
+  }
+}
+
+/** Where all tabs note, on disk, how far the session's refreshes are. Without IndexedDB each tab has its own note. */
+class Notes {
+  #name;
+  /** @type {Promise<IDBDatabase> | undefined} */
+  #open;
+  /** @type {Turn} */
+  #own = { key: '', pending: false, turn: 0, at: 0 };
+
+  /** @param {string} name */
+  constructor(name) {
+    this.#name = name;
+  }
+
+  /** Changes the note in one transaction, and returns it. @param {(note: Turn) => Partial<Turn>} edit @returns {Promise<Turn>} */
+  async change(edit) {
+    const note = await Promise.race([this.#onDisk(edit).catch(() => undefined), sleep(DISK_MS)]);
+    if (!note) this.#open = undefined;
+    return (this.#own = note ?? { ...this.#own, ...edit(this.#own) });
+  }
+
+  /** @param {(note: Turn) => Partial<Turn>} edit @returns {Promise<Turn>} */
+  async #onDisk(edit) {
+    const database = await (this.#open ??= this.#connect());
+    return new Promise((resolve, reject) => {
+      const transaction = database.transaction('notes', 'readwrite', { durability: 'strict' });
+      const notes = transaction.objectStore('notes');
+      const read = notes.get('turn');
+      let note = this.#own;
+      read.onsuccess = () => {
+        const was = read.result ?? this.#own;
+        note = { ...was, ...edit(was) };
+        notes.put(note, 'turn');
+      };
+      transaction.oncomplete = () => resolve(note);
+      transaction.onerror = transaction.onabort = () => reject(transaction.error);
+    });
+  }
+
+  /** @returns {Promise<IDBDatabase>} */
+  #connect() {
+    return new Promise((resolve, reject) => {
+      const opening = indexedDB.open(this.#name, 1);
+      opening.onupgradeneeded = () => opening.result.createObjectStore('notes');
+      opening.onerror = () => reject(opening.error);
+      opening.onsuccess = () => {
+        const database = opening.result;
+        database.onversionchange = () => database.close();
+        database.onclose = () => (this.#open = undefined);
+        resolve(database);
+      };
+    });
+  }
+}
+
+/** What an access token says of its owner. @param {string} token @returns {{user: User, sid: string}} */
+function ownerOf(token) {
+  const base64 = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
+  const bytes = Uint8Array.from(atob(base64), character => character.charCodeAt(0));
+  const claims = JSON.parse(new TextDecoder().decode(bytes));
+  return { user: { id: Number(claims.sub), username: claims.username }, sid: claims.sid };
+}
+
+/**
+ * A session of a user, shared by all tabs of the browser. It refreshes itself until it ends, which
+ * `sessionexpired` says once in every tab, whatever ended it.
+ *
+ * @extends {Emitter<{
+ *   login: {user: User},
+ *   token: {expiresIn: number},
+ *   retry: {error: GatefoldError, delay: number},
+ *   sessionexpired: {reason: string},
+ * }>}
+ */
+export class AuthSession extends Emitter {
+  #base;
+  #name;
+  #timeout;
+  #lockTimeout;
+  #notes;
+  #channel;
+  /** @type {Token | undefined} */
+  #token;
+  /** The refreshes of this browser are counted; this is the one that the token came with. */
+  #turn = 0;
+  /** The last session that has ended: a tab that has not heard of it must not bring it back. */
+  #ended = '';
+  /** @type {Promise<void> | undefined} */
+  #refreshing;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** Whether the refresh that is due is under way. */
+  #renewing = false;
+  #failures = 0;
+  #closed = new AbortController();
+
+  /**
+   * @param {{baseUrl?: string | URL, timeout?: number, lockTimeout?: number}} [options] where the API is, if not at
+   *   this page's origin; milliseconds that a call may take, and that a tab waits for another one's
+   */
+  constructor({ baseUrl = location.origin, timeout = 10_000, lockTimeout = 15_000 } = {}) {
+    super();
+    this.#base = new URL(baseUrl, location.href).origin;
+    this.#name = `gatefold ${this.#base}`;
+    this.#timeout = timeout;
+    this.#lockTimeout = lockTimeout;
+    this.#notes = new Notes(this.#name);
+    this.#channel = new BroadcastChannel(this.#name);
+    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    const wake = () => this.#look();
+    for (const [target, names] of /** @type {const} */ ([[window, ['online', 'focus', 'pageshow']],
+      [document, ['visibilitychange', 'resume']]])) {
+      for (const name of names) target.addEventListener(name, wake, { signal: this.#closed.signal });
+    }
+  }
+
+  /** Who is logged in. */
+  get user() {
+    return this.#token?.user ?? null;
+  }
+
+  /** The id of the session, or ''. */
+  get id() {
+    return this.#token?.sid ?? '';
+  }
+
+  /** Where the API is. */
+  get baseUrl() {
+    return this.#base;
+  }
+
+  /** For how many milliseconds the access token is still good; not more than 0 if there is none. */
+  get remaining() {
+    const token = this.#token;
+    // The steady clock may stop while the machine sleeps, the other one may be set: whichever is further counts.
+    return token ? token.life - Math.max(performance.now() - token.steady, Date.now() - token.wall) : 0;
+  }
+
+  /** For how many milliseconds the access token was good when it was new. */
+  get lifetime() {
+    return this.#token?.life ?? 0;
+  }
+
+  /** In how many milliseconds the token will be refreshed, if no other tab does it before. */
+  get refreshIn() {
+    return this.#token ? this.remaining - this.#token.lead : 0;
+  }
+
+  /** Lets go of everything; the session itself lives on. */
+  close() {
+    this.#closed.abort();
+    this.#channel.close();
+    clearTimeout(this.#timer);
+    this.#token = undefined;
+  }
+
+  /**
+   * Takes up the session that this browser has, if it has one, for as long as it takes to find out.
+   * @returns {Promise<User | null>}
+   */
+  async resume() {
+    for (let failures = 0; !this.#closed.signal.aborted; failures++) {
+      try {
+        if (!this.#token) await this.refresh();
+        return this.user;
+      } catch (error) {
+        if (/** @type {GatefoldError} */ (error).status === 401) return this.user;
+        const delay = this.#later(error, failures);
+        await Promise.race([sleep(delay), new Promise(back => addEventListener('online', back, { once: true }))]);
+      }
+    }
+    return null;
+  }
+
+  /** @param {string} username @param {string} password @returns {Promise<User>} */
+  login(username, password) {
+    return this.#enter('login', { username, password });
+  }
+
+  /** Opens an account, and its first session. @param {string} username @param {string} password @returns {Promise<User>} */
+  register(username, password) {
+    return this.#enter('register', { username, password });
+  }
+
+  /** Ends the session, or all of the user's. While that cannot be done it fails, and may be tried again. @param {{everywhere?: boolean}} [options] */
+  async logout({ everywhere = false } = {}) {
+    if (everywhere) await this.#answer(await this.fetch('/api/logout-all', { method: 'POST' }));
+    await this.#alone(async () => this.#answer(await this.#send('/api/logout', { method: 'POST' })));
+    this.expire(this.id, everywhere ? 'logout_all' : 'logout');
+  }
+
+  /** An access token that is good now, or null if nobody is logged in. @returns {Promise<string | null>} */
+  async token() {
+    if (this.#token && this.remaining <= 0) await this.refresh();
+    return this.#token?.value ?? null;
+  }
+
+  /**
+   * Trades the token for the next one. Of any number of tabs that want to at the same time one does, for all.
+   * Fails with `status` 401 if there is no session any more, and otherwise may be tried again.
+   * @returns {Promise<void>}
+   */
+  refresh() {
+    const unwanted = this.#token;
+    return (this.#refreshing ??= this.#alone(() => this.#trade(unwanted)).finally(() => (this.#refreshing = undefined)));
+  }
+
+  /**
+   * As the global `fetch`, and sends the access token along, to the API's own origin only. If it is refused, it is
+   * refreshed and the request sent once more.
+   * @param {RequestInfo | URL} input @param {RequestInit} [init] @returns {Promise<Response>}
+   */
+  async fetch(input, init) {
+    const request = new Request(input instanceof Request ? input : new URL(input, this.#base), init);
+    if (new URL(request.url).origin !== this.#base) return fetch(request);
+    const again = request.clone();
+    const used = await this.token();
+    const response = await fetch(authorized(request, used));
+    if (response.status !== 401 || !used || !response.headers.get('WWW-Authenticate')?.startsWith('Bearer')) return response;
+    try {
+      if (used === this.#token?.value) await this.refresh();
+    } catch {
+      return response;
+    }
+    return this.#token ? fetch(authorized(again, this.#token.value)) : response;
+  }
+
+  /** Says in every tab that a session is over. For what hears of it first. @param {string} id @param {string} reason */
+  expire(id, reason) {
+    if (!this.#token || this.#token.sid !== id) return;
+    this.#channel.postMessage({ over: id, reason });
+    this.#end(id, reason);
+  }
+
+  /** @param {string} id @param {string} reason */
+  #end(id, reason) {
+    this.#ended = id;
+    if (this.#token?.sid !== id) return;
+    this.#token = undefined;
+    clearTimeout(this.#timer);
+    this.emit('sessionexpired', { reason });
+  }
+
+  /** @param {'login' | 'register'} call @param {object} body */
+  async #enter(call, body) {
+    const init = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
+    await this.#alone(async () => this.#take(await this.#answer(await this.#send(`/api/${call}`, init))));
+    return /** @type {User} */ (this.user);
+  }
+
+  /** Does something that no other tab does at the same time. A tab that hangs is not waited for for ever. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  async #alone(work) {
+    // Only secure pages have locks. Without them tabs that refresh at once share a key, which does no harm.
+    if (!navigator.locks) return work();
+    let begun = false;
+    const begin = () => ((begun = true), work());
+    const patience = AbortSignal.timeout(this.#lockTimeout);
+    try {
+      return await navigator.locks.request(this.#name, { signal: patience }, begin);
+    } catch (error) {
+      if (begun || !patience.aborted) throw error;
+      return navigator.locks.request(this.#name, { steal: true }, work);
+    }
+  }
+
+  /** @param {Token | undefined} unwanted what the caller had when it asked */
+  async #trade(unwanted) {
+    const isNew = () => this.#token && this.#token !== unwanted;
+    if (isNew()) return;
+    const { turn } = await this.#notes.change(note => note);
+    if (turn > this.#turn) {
+      // Another tab has refreshed, and its word is on the way; or it is gone.
+      let stop = () => {};
+      this.#channel.postMessage({ wanted: turn });
+      await Promise.race([sleep(ASK_MS), new Promise(heard => (stop = this.on('token', heard)))]);
+      stop();
+      if (isNew()) return;
+    }
+    // The key of a refresh whose answer is unknown is used again. So is the last one by a browser that just started,
+    // which may have lost the last cookie in a crash; and one that was used a moment ago, where there are no locks.
+    const starting = !this.#token;
+    const { key } = await this.#notes.change(({ key, pending, at }) => {
+      const again = key && (pending || starting || Math.abs(Date.now() - at) < 5_000);
+      return { key: again ? key : randomKey(), pending: true, at: Date.now() };
+    });
+    const response = await this.#send('/api/refresh', { method: 'POST', headers: { 'Idempotency-Key': key } });
+    if (response.status !== 401) return this.#take(await this.#answer(response));
+    const error = await GatefoldError.from(response);
+    await this.#notes.change(() => ({ pending: false }));
+    this.expire(this.id, error.code);
+    throw error;
+  }
+
+  /** Takes a token from an answer, and passes it on. @param {{accessToken: string, expiresIn: number}} answer */
+  async #take({ accessToken, expiresIn }) {
+    const life = expiresIn * 1000;
+    const { turn } = await this.#notes.change(note => ({ pending: false, turn: note.turn + 1, at: Date.now() }));
+    this.#hold({ value: accessToken, life, remaining: life, turn: Math.max(turn, this.#turn + 1) });
+    this.#share();
+  }
+
+  /** @param {{value: string, life: number, remaining: number, turn: number}} token */
+  #hold({ value, life, remaining, turn }) {
+    const owner = ownerOf(value);
+    const isOther = this.#token?.sid !== owner.sid;
+    const spent = life - remaining;
+    const lead = life * (0.1 + 0.1 * Math.random());
+    this.#token = { ...owner, value, life, lead, steady: performance.now() - spent, wall: Date.now() - spent };
+    this.#turn = turn;
+    this.#failures = 0;
+    this.#look();
+    if (isOther) this.emit('login', { user: owner.user });
+    this.emit('token', { expiresIn: remaining / 1000 });
+  }
+
+  /** Gives the other tabs what this one has. */
+  #share() {
+    if (!this.#token || this.remaining <= 0) return;
+    const { value, life } = this.#token;
+    this.#channel.postMessage({ value, life, remaining: this.remaining, turn: this.#turn, at: Date.now() });
+  }
+
+  /** @param {any} message of another tab */
+  #hear(message) {
+    if (message.over) this.#end(message.over, message.reason);
+    else if (message.wanted) this.#turn >= message.wanted && this.#share();
+    else if (message.turn > this.#turn || !this.#token) {
+      // It may have been waiting for long, if this tab was frozen.
+      const remaining = message.remaining - Math.max(0, Date.now() - message.at);
+      if (ownerOf(message.value).sid !== this.#ended && remaining > 0) this.#hold({ ...message, remaining });
+    }
+  }
+
+  /** Sees whether it is time to refresh, and when to look again. */
+  #look() {
+    clearTimeout(this.#timer);
+    if (!this.#token || this.#renewing) return;
+    if (this.refreshIn > 0) return this.#lookAfter(Math.min(this.refreshIn, LOOK_MS));
+    this.#renewing = true;
+    this.refresh()
+      .then(() => 0, error => this.#later(error, this.#failures++))
+      .then(delay => {
+        this.#renewing = false;
+        this.#lookAfter(delay);
+      });
+  }
+
+  /** @param {number} delay */
+  #lookAfter(delay) {
+    if (this.#token) this.#timer = setTimeout(() => this.#look(), delay);
+  }
+
+  /** After how many milliseconds to try again. @param {unknown} error @param {number} failures */
+  #later(error, failures) {
+    const known = error instanceof GatefoldError ? error : new GatefoldError('network', String(error), { cause: error });
+    const delay = backOff(failures, known.retryAfter * 1000);
+    if (known.status !== 401) this.emit('retry', { error: known, delay });
+    return delay;
+  }
+
+  /** @param {string} path @param {RequestInit} init @returns {Promise<Response>} */
+  async #send(path, init) {
+    try {
+      const signal = AbortSignal.timeout(this.#timeout);
+      return await fetch(this.#base + path, { ...init, credentials: 'include', cache: 'no-store', signal });
+    } catch (error) {
+      throw new GatefoldError('network', 'The server cannot be reached', { cause: error });
+    }
+  }
+
+  /** @param {Response} response @returns {Promise<any>} */
+  async #answer(response) {
+    if (!response.ok) throw await GatefoldError.from(response);
+    try {
+      return response.status === 204 ? null : await response.json();
+    } catch (error) {
+      throw new GatefoldError('network', 'The answer broke off', { cause: error });
+    }
+  }
+}
+
+/** @param {Request} request @param {string | null} token */
+function authorized(request, token) {
+  if (token) request.headers.set('Authorization', `Bearer ${token}`);
+  return request;
+}
+
+function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** After these the client itself is wrong, or somebody else is in: coming back would not help. @param {number} code */
+const isFinal = code => [1002, 1003, 1007, 1009].includes(code) || (code >= 4500 && code <= 4999);
+
+/**
+ * What a room is to its client.
+ * @typedef {{request: (message: object) => Promise<any>, send: (message: object) => boolean, leave: () => Promise<void>}} Link
+ * @typedef {{room: string, id: string, user: User, data: any, timestamp: number}} Message
+ */
+
+/**
+ * A room that the client is in, or will be again as soon as it can. `users` and `typists` are always what the server
+ * last said.
+ *
+ * @extends {Emitter<{
+ *   message: Message,
+ *   presence: {event: 'join' | 'leave', user: User},
+ *   users: Map<number, User>,
+ *   typing: Map<number, User>,
+ *   joined: {recovered: boolean},
+ *   away: {},
+ *   left: {reason: string},
+ * }>}
+ */
+export class Room extends Emitter {
+  #link;
+  /** @type {Set<string>} */
+  #seen = new Set();
+  /** @type {string | undefined} */
+  #last;
+  #typedAt = -Infinity;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #idle;
+
+  /** @param {string} name @param {Link} link */
+  constructor(name, link) {
+    super();
+    this.name = name;
+    this.#link = link;
+    /** Whether the server has us in it now. */
+    this.joined = false;
+    /** How many users are here; `users` holds at most the 1,000 that the server lists, and who came since. */
+    this.count = 0;
+    /** Who is here, by id. @type {Map<number, User>} */
+    this.users = new Map();
+    /** Who is typing, by id. @type {Map<number, User>} */
+    this.typists = new Map();
+  }
+
+  /** The id of the last message, for `since`. */
+  get last() {
+    return this.#last;
+  }
+
+  /** Says something to everybody here. An error `disconnected` or `timeout` means that it may have been heard or not. @param {any} data @returns {Promise<{room: string, id: string}>} */
+  publish(data) {
+    // Who says something has stopped typing: the server knows.
+    clearTimeout(this.#idle);
+    this.#typedAt = -Infinity;
+    return this.#link.request({ type: 'publish', room: this.name, data });
+  }
+
+  /** To be called at every key that is typed: tells the others seldom, and that it is over after a pause. */
+  startTyping() {
+    const now = performance.now();
+    if (now - this.#typedAt >= 2_000 && this.joined) {
+      this.#typedAt = this.#link.send({ type: 'typing', room: this.name, typing: true }) ? now : -Infinity;
+    }
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => this.stopTyping(), 4_000);
+  }
+
+  stopTyping() {
+    clearTimeout(this.#idle);
+    if (this.#typedAt === -Infinity) return;
+    this.#typedAt = -Infinity;
+    this.#link.send({ type: 'typing', room: this.name, typing: false });
+  }
+
+  leave() {
+    return this.#link.leave();
+  }
+
+  /** @internal @param {{count: number, users: User[], typing: User[], messages: Message[], recovered: boolean, last: string}} state */
+  _join({ count, users, typing, messages, recovered, last }) {
+    const [before, isBack] = [this.users, this.#last !== undefined || this.count > 0];
+    this.joined = true;
+    this.count = count;
+    this.users = new Map(users.map(user => [user.id, user]));
+    this.typists = new Map(typing.map(user => [user.id, user]));
+    this.emit('joined', { recovered });
+    for (const message of messages) this._message(message);
+    this.#last ??= last;
+    if (isBack && count <= users.length) {
+      for (const user of before.values()) if (!this.users.has(user.id)) this.emit('presence', { event: 'leave', user });
+      for (const user of users) if (!before.has(user.id)) this.emit('presence', { event: 'join', user });
+    }
+    this.emit('users', this.users);
+    this.emit('typing', this.typists);
+  }
+
+  /** The connection is gone; the server keeps our place for a moment. @internal */
+  _away() {
+    clearTimeout(this.#idle);
+    this.#typedAt = -Infinity;
+    if (!this.joined) return;
+    this.joined = false;
+    this.typists.clear();
+    this.emit('typing', this.typists);
+    this.emit('away', {});
+  }
+
+  /** @internal @param {string} reason */
+  _left(reason) {
+    clearTimeout(this.#idle);
+    this.joined = false;
+    this.users.clear();
+    this.typists.clear();
+    this.count = 0;
+    this.emit('left', { reason });
+  }
+
+  /** @internal @param {Message} message */
+  _message(message) {
+    if (this.#seen.has(message.id)) return;
+    // More than the server keeps for those who come back.
+    if (this.#seen.add(message.id).size > 500) this.#seen.delete(/** @type {string} */ (this.#seen.values().next().value));
+    this.#last = message.id;
+    if (this.typists.delete(message.user.id)) this.emit('typing', this.typists);
+    this.emit('message', message);
+  }
+
+  /** @internal @param {{event: 'join' | 'leave', user: User}} change */
+  _presence({ event, user }) {
+    const isListed = this.users.has(user.id);
+    const isWhole = this.users.size === this.count;
+    if (event === 'join') this.users.set(user.id, user);
+    else this.users.delete(user.id);
+    if (isWhole) this.count = this.users.size;
+    else this.count += event === 'leave' ? -1 : isListed ? 0 : 1;
+    if (event === 'leave' && this.typists.delete(user.id)) this.emit('typing', this.typists);
+    this.emit('presence', { event, user });
+    this.emit('users', this.users);
+  }
+
+  /** @internal @param {{user: User, typing: boolean}} change */
+  _typing({ user, typing }) {
+    if (typing) this.typists.set(user.id, user);
+    else this.typists.delete(user.id);
+    this.emit('typing', this.typists);
+  }
+}
+
+/**
+ * A socket that comes back by itself, with its rooms, for as long as the session lasts and `disconnect` is not called.
+ *
+ * @extends {Emitter<{
+ *   state: {state: State, delay?: number},
+ *   connected: {userId: number, username: string, expiresAt: number, connectionId: string, replica?: string},
+ *   disconnected: {code: number, reason: string, final: boolean},
+ *   reauthenticated: {expiresAt: number},
+ *   error: GatefoldError,
+ * }>}
+ * @typedef {'closed' | 'connecting' | 'open' | 'waiting'} State
+ */
+export class RealtimeClient extends Emitter {
+  #session;
+  #url;
+  /** @type {State} */
+  #state = 'closed';
+  /** @type {WebSocket | undefined} */
+  #socket;
+  /** The token that the socket lives by, and its session. */
+  #access = { value: '', id: '' };
+  /** A token that the server would not have. */
+  #refused = '';
+  #isReauthing = false;
+  /** Counts what is begun, so that what was overtaken while it waited stops. */
+  #epoch = 0;
+  #attempt = 0;
+  #openedAt = 0;
+  #heardAt = 0;
+  #goingAway = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #watch;
+  #ids = 0;
+  /** @type {Map<number, {resolve: (payload: any) => void, reject: (error: GatefoldError) => void, timer: any}>} */
+  #asked = new Map();
+  /** @type {Map<string, {room: Room, since?: string, waiting: {resolve: (room: Room) => void, reject: (error: Error) => void}[]}>} */
+  #rooms = new Map();
+  #closed = new AbortController();
+
+  /** @param {AuthSession} session @param {{url?: string | URL}} [options] where the socket is, if not at `/ws` beside the API */
+  constructor(session, { url } = {}) {
+    super();
+    this.#session = session;
+    this.#url = new URL(url ?? '/ws', session.baseUrl);
+    this.#url.protocol = this.#url.protocol.replace('http', 'ws');
+    const stops = [
+      session.on('token', () => this.#renew()),
+      session.on('sessionexpired', ({ reason }) => this.#finish(4503, reason, true)),
+    ];
+    this.#closed.signal.addEventListener('abort', () => stops.forEach(stop => stop()));
+    const wake = () => this.#wake();
+    for (const name of ['online', 'pageshow']) addEventListener(name, wake, { signal: this.#closed.signal });
+    document.addEventListener('visibilitychange', wake, { signal: this.#closed.signal });
+  }
+
+  /** @returns {State} */
+  get state() {
+    return this.#state;
+  }
+
+  /** The rooms that we are in, or want to be in. @returns {Room[]} */
+  get rooms() {
+    return Array.from(this.#rooms.values(), ({ room }) => room);
+  }
+
+  /** Connects, and stays connected. */
+  connect() {
+    if (this.#state === 'closed' && !this.#closed.signal.aborted) this.#open();
+  }
+
+  /** Closes the socket and forgets the rooms. */
+  disconnect() {
+    this.#finish(1000, '', true);
+  }
+
+  /** As `disconnect`, for good. */
+  close() {
+    this.disconnect();
+    this.#closed.abort();
+  }
+
+  /** @returns {Promise<{timestamp: number, latency: number}>} the server's clock, and how long the answer took, in ms */
+  async ping() {
+    const began = performance.now();
+    const { timestamp } = await this.#request({ type: 'ping' });
+    return { timestamp, latency: performance.now() - began };
+  }
+
+  /** Gives the socket the session's present token, which happens by itself whenever there is a new one. @returns {Promise<{expiresAt: number}>} */
+  async reauth() {
+    const value = await this.#session.token();
+    const answer = await this.#request({ type: 'reauth', access: value });
+    this.#access = { value: value ?? '', id: this.#session.id };
+    this.emit('reauthenticated', answer);
+    return answer;
+  }
+
+  /**
+   * Enters a room, now or as soon as the socket is open, and stays in it over reconnects. Fails if the server will not
+   * have us there.
+   * @param {string} name @param {{since?: string}} [options] the id of the last message seen there, if any
+   * @returns {Promise<Room>}
+   */
+  join(name, { since } = {}) {
+    let entry = this.#rooms.get(name);
+    if (entry?.room.joined) return Promise.resolve(entry.room);
+    if (!entry) {
+      const leave = () => this.#leave(name);
+      entry = { room: new Room(name, { request: message => this.#request(message), send: message => this.#send(message), leave }), since, waiting: [] };
+      this.#rooms.set(name, entry);
+      if (this.#state === 'open') this.#enter(name);
+    }
+    const { waiting } = entry;
+    return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+  }
+
+  /** Who is in a room, without entering it. @param {string} room @returns {Promise<{room: string, count: number, users: User[]}>} */
+  presence(room) {
+    return this.#request({ type: 'presence', room });
+  }
+
+  /** @param {State} state @param {number} [delay] */
+  #become(state, delay) {
+    if (state === this.#state && state !== 'waiting') return;
+    this.#state = state;
+    this.emit('state', { state, delay });
+  }
+
+  async #open() {
+    clearTimeout(this.#timer);
+    const epoch = ++this.#epoch;
+    this.#become('connecting');
+    let value;
+    try {
+      value = await this.#session.token();
+      if (value && value === this.#refused) {
+        await this.#session.refresh();
+        value = await this.#session.token();
+      }
+    } catch (error) {
+      return epoch === this.#epoch && this.#wait(backOff(this.#attempt++));
+    }
+    if (epoch !== this.#epoch) return;
+    if (!value) return this.#finish(4401, 'no_session', true);
+    this.#access = { value, id: this.#session.id };
+    this.#goingAway = false;
+    this.#openedAt = 0;
+    const socket = new WebSocket(this.#url, ['gatefold.v1', `bearer.${value}`]);
+    this.#socket = socket;
+    this.#watch = setTimeout(() => this.#drop(), 10_000);
+    socket.onmessage = ({ data }) => this.#hear(data);
+    socket.onclose = ({ code, reason }) => this.#ended(code, reason);
+  }
+
+  /** Gives a socket up that does not answer. */
+  #drop() {
+    if (this.#socket) this.#ended(1006, 'no_answer');
+  }
+
+  /** The socket is of no use any more, whichever way; nothing is heard of it again. @param {number} code @param {string} reason */
+  #abandon(code, reason) {
+    clearTimeout(this.#watch);
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = undefined;
+    if (socket) {
+      socket.onmessage = socket.onclose = null;
+      socket.close();
+    }
+    const error = new GatefoldError('disconnected', reason || `The socket was closed (${code})`);
+    for (const { reject, timer } of this.#asked.values()) (clearTimeout(timer), reject(error));
+    this.#asked.clear();
+  }
+
+  /** Decides whether and when to come back. @param {number} code @param {string} reason */
+  #ended(code, reason) {
+    const [access, wasOpen] = [this.#access, this.#openedAt > 0];
+    // A socket that was open for a moment only is no success.
+    if (wasOpen && performance.now() - this.#openedAt > 10_000) this.#attempt = 0;
+    if (code === 4503) this.#session.expire(access.id, reason);
+    if (this.#state === 'closed') return;
+    // If somebody has logged in anew meanwhile, the end of the session before is not ours.
+    const isOld = this.#session.id && this.#session.id !== access.id;
+    if (isFinal(code) && !isOld) return this.#finish(code, reason, true);
+    this.#abandon(code, reason);
+    const epoch = ++this.#epoch;
+    for (const { room } of this.#rooms.values()) room._away();
+    this.emit('disconnected', { code, reason, final: false });
+    if (epoch !== this.#epoch) return;
+    if (this.#goingAway) return this.#wait(0);
+    if (code === 4401) this.#refused = access.value;
+    if (code === 1013 || code === 4429) this.#attempt = Math.max(this.#attempt, 3);
+    this.#wait(backOff(this.#attempt++));
+    // Browsers do not tell why a socket did not open: if the session is over, this finds out.
+    if (!wasOpen) this.#session.fetch('/api/protected').catch(() => {});
+  }
+
+  /** @param {number} delay */
+  #wait(delay) {
+    this.#become('waiting', delay);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#open(), delay);
+  }
+
+  /** The end, until `connect` is called. @param {number} code @param {string} reason @param {boolean} final */
+  #finish(code, reason, final) {
+    if (this.#state === 'closed') return;
+    this.#epoch++;
+    this.#abandon(code, reason);
+    this.#become('closed');
+    const rooms = [...this.#rooms.values()];
+    this.#rooms.clear();
+    for (const { room, waiting } of rooms) {
+      room._left(reason || 'disconnected');
+      for (const { reject } of waiting) reject(new GatefoldError('disconnected', reason || 'Disconnected'));
+    }
+    this.emit('disconnected', { code, reason, final });
+  }
+
+  /** The network may be back, or the machine has slept. */
+  #wake() {
+    if (document.visibilityState === 'hidden') return;
+    if (this.#state === 'waiting') this.#open();
+    else if (this.#state === 'open') this.#probe(5_000);
+  }
+
+  /** Sees whether the socket is still there. @param {number} patience */
+  #probe(patience) {
+    this.#request({ type: 'ping' }, patience).catch(() => {});
+  }
+
+  /** Browsers do not show the server's pings: what has said nothing for long is asked. */
+  #listen() {
+    clearTimeout(this.#watch);
+    this.#watch = setTimeout(() => {
+      if (performance.now() - this.#heardAt >= 25_000) this.#probe(10_000);
+      this.#listen();
+    }, 12_500);
+  }
+
+  /** The session's token may be another one than the socket's. */
+  #renew() {
+    if (this.#state !== 'open' && this.#state !== 'connecting') return;
+    if (this.#session.id === this.#access.id) return void this.#keepAlive();
+    // Somebody has logged in anew: this socket is of the session before.
+    this.#abandon(1000, 'new_session');
+    for (const { room } of this.#rooms.values()) room._away();
+    this.#open();
+  }
+
+  /** Gives the socket the session's token, and tries again while the server cannot tell whether it is good. */
+  async #keepAlive() {
+    if (this.#isReauthing || this.#state !== 'open') return;
+    const epoch = this.#epoch;
+    this.#isReauthing = true;
+    try {
+      for (let value; (value = await this.#session.token()) && value !== this.#access.value;) await this.reauth();
+    } catch (error) {
+      if (epoch === this.#epoch) {
+        this.emit('error', /** @type {GatefoldError} */ (error));
+        setTimeout(() => epoch === this.#epoch && this.#keepAlive(), backOff(3, 1_000));
+      }
+    } finally {
+      this.#isReauthing = false;
+    }
+  }
+
+  /** @param {object} message @returns {boolean} whether it went out */
+  #send(message) {
+    if (this.#state !== 'open') return false;
+    this.#socket?.send(JSON.stringify(message));
+    return true;
+  }
+
+  /** Sends a message and waits for its answer. @param {object} message @param {number} [patience] @returns {Promise<any>} */
+  #request(message, patience = 10_000) {
+    const id = ++this.#ids;
+    const text = JSON.stringify({ ...message, id });
+    if (new TextEncoder().encode(text).length > MAX_MESSAGE) {
+      return Promise.reject(new GatefoldError('message_too_big', 'The message is over 16 KiB'));
+    }
+    if (this.#state !== 'open') return Promise.reject(new GatefoldError('disconnected', 'The socket is not open'));
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#asked.delete(id);
+        reject(new GatefoldError('timeout', 'No answer'));
+        this.#drop();
+      }, patience);
+      this.#asked.set(id, { resolve, reject, timer });
+      this.#socket?.send(text);
+    });
+  }
+
+  /** @param {string} data */
+  #hear(data) {
+    this.#heardAt = performance.now();
+    const { type, payload, id } = JSON.parse(data);
+    const error = type === 'error' ? new GatefoldError(payload.code, payload.message, payload) : null;
+    const asked = this.#asked.get(id);
+    if (asked) {
+      this.#asked.delete(id);
+      clearTimeout(asked.timer);
+      return error ? asked.reject(error) : asked.resolve(payload);
+    }
+    const room = this.#rooms.get(payload?.room)?.room;
+    switch (type) {
+      case 'connected': return this.#connected(payload);
+      case 'message': return room?._message(payload);
+      case 'presence': return room?._presence(payload);
+      case 'typing': return room?._typing(payload);
+      case 'left': return this.#forget(payload.room, 'revoked');
+      case 'reconnect':
+        this.#goingAway = true;
+        clearTimeout(this.#timer);
+        // It closes the socket then; if its word is lost, we do.
+        this.#timer = setTimeout(() => this.#ended(1012, 'service_restart'), payload.after + 1_000);
+        return;
+      case 'token_expiring': return this.#expiring(false);
+      case 'error':
+        if (payload.requireReauth) this.#expiring(true);
+        this.emit('error', /** @type {GatefoldError} */ (error));
+    }
+  }
+
+  /** @param {any} payload */
+  #connected(payload) {
+    this.#openedAt = performance.now();
+    this.#listen();
+    this.#become('open');
+    this.emit('connected', payload);
+    for (const name of this.#rooms.keys()) this.#enter(name);
+    this.#renew();
+  }
+
+  /** The socket's token ends soon, or has ended. @param {boolean} now */
+  #expiring(now) {
+    this.#renew();
+    // The session refreshes by itself, by a clock of its own: a warning early in a token's life is no news to it.
+    if (now || this.#session.remaining < this.#session.lifetime / 2) this.#session.refresh().catch(() => {});
+  }
+
+  /** @param {string} name */
+  async #enter(name) {
+    const entry = this.#rooms.get(name);
+    const epoch = this.#epoch;
+    if (!entry) return;
+    try {
+      const state = await this.#request({ type: 'join', room: name, since: entry.room.last ?? entry.since });
+      if (this.#rooms.get(name) !== entry) return;
+      entry.room._join(state);
+      for (const { resolve } of entry.waiting.splice(0)) resolve(entry.room);
+    } catch (error) {
+      const { code } = /** @type {GatefoldError} */ (error);
+      if (code === 'disconnected' || code === 'timeout' || this.#rooms.get(name) !== entry) return;
+      if (code !== 'unavailable' && code !== 'rate_limited' && code !== 'token_expired') return this.#forget(name, code);
+      setTimeout(() => epoch === this.#epoch && this.#rooms.get(name) === entry && this.#enter(name), backOff(2, 500));
+    }
+  }
+
+  /** @param {string} name */
+  async #leave(name) {
+    this.#forget(name, 'left');
+    if (this.#state !== 'open') return;
+    await this.#request({ type: 'leave', room: name }).catch(error => {
+      if (error.code !== 'not_joined' && error.code !== 'disconnected') throw error;
+    });
+  }
+
+  /** @param {string} name @param {string} reason */
+  #forget(name, reason) {
+    const entry = this.#rooms.get(name);
+    if (!entry) return;
+    this.#rooms.delete(name);
+    entry.room._left(reason);
+    for (const { reject } of entry.waiting) reject(new GatefoldError(reason, `Not in ${name}: ${reason}`));
+  }
+}

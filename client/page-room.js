@@ -1,0 +1,94 @@
+/** A room: who says what, who is here, who is typing. */
+import { $, addLine, clock, make, note, tell } from './page-elements.js';
+
+/** @typedef {import('./gatefold.js').RealtimeClient} RealtimeClient */
+/** @typedef {import('./gatefold.js').Room} Room */
+/** @typedef {import('./gatefold.js').User} User */
+
+/** @param {RealtimeClient} client */
+export function rooms(client) {
+  /** @type {Room | null} */
+  let room = null;
+
+  /** @param {string} name */
+  async function enter(name) {
+    await room?.leave();
+    client.connect();
+    $('messages').replaceChildren();
+    $('enter').disabled = true;
+    try {
+      const entered = await client.join(name);
+      if (room !== entered) watch(entered);
+    } catch (error) {
+      tell(`You cannot enter ${name}: ${/** @type {Error} */ (error).message}`);
+      show();
+    }
+  }
+
+  /** @param {Room} entered */
+  function watch(entered) {
+    room = entered;
+    note(`Entered ${entered.name}`);
+    entered.on('message', ({ user, data, timestamp }) => {
+      const text = typeof data?.text === 'string' ? data.text : JSON.stringify(data);
+      addLine($('messages'), make('p', {}, clock(timestamp), make('strong', {}, user.username), `: ${text}`));
+    });
+    entered.on('presence', ({ event, user }) => note(`${user.username} ${event === 'join' ? 'came to' : 'left'} ${entered.name}`));
+    entered.on('users', showUsers);
+    entered.on('typing', showTyping);
+    entered.on('away', show);
+    entered.on('joined', ({ recovered }) => {
+      show();
+      if (!recovered) note(`Some messages in ${entered.name} were missed`);
+    });
+    entered.on('left', ({ reason }) => {
+      if (room !== entered) return;
+      room = null;
+      show();
+      note(`Left ${entered.name}${reason === 'revoked' ? ': you may not be there any more' : ''}`);
+    });
+    show();
+  }
+
+  function showUsers() {
+    const users = [...(room?.users.values() ?? [])].sort((one, other) => one.username.localeCompare(other.username));
+    $('users').replaceChildren(...users.map(user => make('li', {}, user.username)));
+    $('count').textContent = String(room?.count ?? 0);
+  }
+
+  function showTyping() {
+    const names = [...(room?.typists.values() ?? [])].map(user => user.username);
+    const text = names.length > 3 ? 'Several people are typing…'
+      : names.length ? `${names.join(', ')} ${names.length > 1 ? 'are' : 'is'} typing…` : '';
+    if ($('typing').textContent !== text) $('typing').textContent = text;
+  }
+
+  function show() {
+    const isHere = Boolean(room?.joined);
+    $('enter').disabled = false;
+    $('leave').disabled = !room;
+    $('text').disabled = $('send').disabled = !isHere;
+    showUsers();
+    showTyping();
+  }
+
+  $('join').addEventListener('submit', (/** @type {Event} */ event) => {
+    event.preventDefault();
+    enter($('room').value.trim());
+  });
+  $('leave').addEventListener('click', () => room?.leave().catch(() => {}));
+  $('text').addEventListener('input', () => ($('text').value ? room?.startTyping() : room?.stopTyping()));
+  $('text').addEventListener('blur', () => room?.stopTyping());
+  $('say').addEventListener('submit', async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    const text = $('text').value.trim();
+    if (!text || !room) return;
+    $('text').value = '';
+    try {
+      await room.publish({ text });
+    } catch (error) {
+      tell(`The message may not have been sent: ${/** @type {Error} */ (error).message}`);
+      if (!$('text').value) $('text').value = text;
+    }
+  });
+}

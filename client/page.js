@@ -1,0 +1,167 @@
+/** The page at `/`: log in, and watch tokens, sockets, rooms and sessions live. */
+import { AuthSession, GatefoldError, RealtimeClient } from './gatefold.js';
+import { account } from './page-account.js';
+import { $, note, onClick, reasonFor, span, tell } from './page-elements.js';
+import { rooms } from './page-room.js';
+
+const COUNTDOWN = 10;
+
+const session = new AuthSession();
+const client = new RealtimeClient(session);
+/** Until when the socket's token is good, by this page's own clock. */
+let socketUntil = 0;
+let isLeaving = false;
+
+/** A call of the API with the access token, for its answer. @param {string} path @param {RequestInit} [init] */
+async function call(path, init) {
+  const response = await session.fetch(path, init);
+  $('api-replica').textContent = response.headers.get('X-Replica') ?? 'unknown';
+  if (!response.ok) throw await GatefoldError.from(response);
+  return response.status === 204 ? null : response.json();
+}
+
+const load = account(call);
+rooms(client);
+
+/** Shows either half of the page. @param {boolean} isIn */
+function show(isIn) {
+  const wasIn = !$('in').hidden;
+  $('in').hidden = $('who').hidden = !isIn;
+  $('out').hidden = isIn;
+  history.replaceState(null, '', isIn ? '/' : '/#log-in');
+  document.title = isIn ? `${session.user?.username} – Gatefold` : 'Log in – Gatefold';
+  if (isIn && !wasIn) $('in-title').focus();
+  if (!isIn) $('name').focus();
+}
+
+// Logging in.
+
+$('sign-in').addEventListener('submit', async (/** @type {SubmitEvent} */ event) => {
+  event.preventDefault();
+  const { value } = /** @type {HTMLButtonElement} */ (event.submitter);
+  const [name, password] = [$('name').value.trim(), $('password').value];
+  $('sign-in-error').textContent = '';
+  try {
+    await (value === 'register' ? session.register(name, password) : session.login(name, password));
+    $('sign-in').reset();
+  } catch (error) {
+    $('sign-in-error').textContent = /** @type {Error} */ (error).message;
+    $('password').focus();
+  }
+});
+
+session.on('login', ({ user }) => {
+  $('username').textContent = user.username;
+  $('session-id').textContent = session.id;
+  if ($('over').open) $('over').close();
+  tell('');
+  show(true);
+  note(`Logged in as ${user.username}`);
+  client.connect();
+  if (document.visibilityState === 'visible') load();
+});
+
+// Logging out, and being logged out.
+
+onClick('log-out', 'Log out', () => leave(false));
+onClick('log-out-everywhere', 'Log out everywhere', () => leave(true));
+
+/** @param {boolean} everywhere */
+async function leave(everywhere) {
+  isLeaving = true;
+  try {
+    await session.logout({ everywhere });
+  } catch (error) {
+    tell('You could not be logged out. Please try again.');
+    throw error;
+  } finally {
+    isLeaving = false;
+  }
+}
+
+session.on('sessionexpired', ({ reason }) => {
+  note(`Session over: ${reason}`);
+  if (isLeaving) {
+    show(false);
+    return tell(reasonFor(reason));
+  }
+  $('over-reason').textContent = reasonFor(reason);
+  $('over').returnValue = reason;
+  $('over').showModal();
+  const end = performance.now() + COUNTDOWN * 1000;
+  const count = () => {
+    const left = Math.ceil((end - performance.now()) / 1000);
+    $('over-countdown').textContent = String(Math.max(0, left));
+    if (left <= 0) $('over').close();
+  };
+  count();
+  const timer = setInterval(count, 250);
+  $('over').addEventListener('close', () => {
+    clearInterval(timer);
+    if (session.user) return;
+    show(false);
+    tell(reasonFor(reason));
+  }, { once: true });
+});
+
+// The token.
+
+session.on('token', ({ expiresIn }) => {
+  tick();
+  note(`A new access token, good for ${span(expiresIn * 1000)}`);
+});
+session.on('retry', ({ error, delay }) => note(`${error.message}; trying again in ${span(delay)}`));
+onClick('refresh', 'Refresh', () => session.refresh());
+onClick('protected', 'Protected call', async () => JSON.stringify(await call('/api/protected')));
+
+// The socket.
+
+const STATES = { closed: 'closed', connecting: 'connecting…', open: 'open', waiting: 'waiting' };
+client.on('state', ({ state, delay = 0 }) => {
+  $('socket-state').textContent = state === 'waiting' ? `trying again in ${span(delay)}` : STATES[state];
+  $('connect').disabled = state !== 'closed';
+  $('disconnect').disabled = state === 'closed';
+  $('ping').disabled = $('reauth').disabled = state !== 'open';
+  if (state !== 'open') $('connection-id').textContent = $('ws-replica').textContent = '–';
+});
+client.on('connected', ({ connectionId, replica }) => {
+  $('connection-id').textContent = connectionId;
+  $('ws-replica').textContent = replica ?? 'unknown';
+  socketUntil = performance.now() + session.remaining;
+  note('Socket open');
+});
+client.on('reauthenticated', () => {
+  socketUntil = performance.now() + session.remaining;
+  note('Socket has the new token');
+});
+client.on('disconnected', ({ code, reason }) => note(`Socket closed (${code}${reason && `, ${reason}`})`));
+client.on('error', error => note(`Socket: ${error.message} (${error.code})`));
+onClick('connect', 'Connect', async () => client.connect());
+onClick('disconnect', 'Disconnect', async () => client.disconnect());
+onClick('ping', 'Ping', async () => `answered after ${(await client.ping()).latency.toFixed(1)} ms`);
+onClick('reauth', 'Reauth', async () => void await client.reauth());
+
+// Countdowns.
+
+/** Sets a text that may not have changed, so that nothing is painted for nothing. @param {string} id @param {string} text */
+const put = (id, text) => $(id).textContent !== text && ($(id).textContent = text);
+
+function tick() {
+  put('token-left', span(session.remaining));
+  put('token-refresh', span(session.refreshIn));
+  $('token-bar').value = session.lifetime ? Math.max(0, session.remaining / session.lifetime) : 0;
+  put('socket-left', client.state === 'open' ? span(socketUntil - performance.now()) : '–');
+}
+setInterval(tick, 1000);
+
+document.addEventListener('visibilitychange', () => {
+  if (document.visibilityState === 'visible' && session.user) load();
+});
+$('clear').addEventListener('click', () => $('activity').replaceChildren());
+
+for (const id of ['disconnect', 'ping', 'reauth']) $(id).disabled = true;
+session.on('retry', () => $('in').hidden && tell('The server cannot be reached. Trying again…'));
+if (!await session.resume()) {
+  tell('');
+  show(false);
+}

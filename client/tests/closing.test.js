@@ -1,0 +1,133 @@
+/** How a socket ends decides whether and when it comes back. The server's part is played here, the REST part is real. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+
+import { hasState, heard, launch, signedIn, userOf } from './harness/browser.js';
+import { addUser, startCluster } from './harness/cluster.js';
+
+let cluster, browser;
+before(async () => ([cluster, browser] = await Promise.all([startCluster(), launch()])));
+after(() => Promise.all([browser?.close(), cluster?.stop()]));
+
+const CONNECTED = JSON.stringify({ type: 'connected', payload: { userId: 1, username: 'a', expiresAt: 0, connectionId: '', replica: '' } });
+
+/** A tab whose sockets are greeted and then served by `serve(socket, number)`. */
+async function tab(t, serve) {
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const user = await addUser(cluster);
+  const page = await signedIn(context, cluster.url, user.username);
+  const sockets = [];
+  await page.routeWebSocket('**/ws', socket => {
+    sockets.push(socket);
+    socket.send(CONNECTED);
+    serve(socket, sockets.length);
+  });
+  await page.evaluate(() => client.connect());
+  return { page, user, sockets };
+}
+
+const waits = async page => (await heard(page, 'state')).filter(({ state }) => state === 'waiting').map(({ delay }) => delay);
+const ends = async page => (await heard(page, 'disconnected')).map(({ code, final }) => [code, final]);
+
+for (const code of [4500, 4509, 4599, 4999, 1003, 1009]) {
+  test(`after ${code} it does not come back`, async t => {
+    const { page, user } = await tab(t, socket => socket.close({ code, reason: 'why' }));
+    await hasState(page, 'closed');
+    assert.deepEqual(await ends(page), [[code, true]]);
+    assert.deepEqual(await waits(page), []);
+    assert.equal(await userOf(page), user.username);
+    assert.deepEqual(await heard(page, 'sessionexpired'), []);
+  });
+}
+
+test('after 4503 the session is over', async t => {
+  const { page } = await tab(t, socket => socket.close({ code: 4503, reason: 'evicted' }));
+  await hasState(page, 'closed');
+  assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'evicted' }]);
+});
+
+for (const code of [1000, 1001, 1011, 4408, 4499]) {
+  test(`after ${code} it comes back, within half a second at first`, async t => {
+    const { page } = await tab(t, (socket, number) => number === 1 && socket.close({ code, reason: '' }));
+    await page.waitForFunction(() => events.filter(([name]) => name === 'connected').length === 2);
+    const [delay] = await waits(page);
+    assert.ok(delay >= 0 && delay <= 500, `${delay} ms`);
+    assert.deepEqual(await ends(page), [[code, false]]);
+  });
+}
+
+for (const code of [1013, 4429]) {
+  test(`after ${code} it leaves the server more time`, async t => {
+    const { page } = await tab(t, socket => socket.close({ code, reason: '' }));
+    await page.waitForFunction(() => events.some(([name, { state }]) => name === 'state' && state === 'waiting'));
+    const [delay] = await waits(page);
+    assert.ok(delay >= 0 && delay <= 4_000);
+  });
+}
+
+test('it backs off further with every failure, at random below a ceiling', async t => {
+  const { page } = await tab(t, socket => socket.close({ code: 1011, reason: '' }));
+  await page.waitForFunction(() => events.filter(([name, { state }]) => name === 'state' && state === 'waiting').length >= 6, undefined, { timeout: 20_000 });
+  const delays = await waits(page);
+  delays.forEach((delay, attempt) => assert.ok(delay <= Math.min(20_000, 500 * 2 ** attempt), `${attempt}: ${delay} ms`));
+  assert.equal(new Set(delays).size, delays.length);
+  assert.ok(delays.slice(1).some((delay, place) => delay < 250 * 2 ** (place + 1)), 'full jitter');
+});
+
+test('after 4401 it comes back with another token', async t => {
+  const { page } = await tab(t, (socket, number) => number === 1 && socket.close({ code: 4401, reason: 'token_expired' }));
+  const before = await page.evaluate(() => session.token());
+  await page.waitForFunction(() => events.filter(([name]) => name === 'connected').length === 2);
+  assert.notEqual(await page.evaluate(() => session.token()), before);
+});
+
+test('a replica that says when it goes is left then, even if it forgets to close the socket', async t => {
+  const { page, sockets } = await tab(t, (socket, number) => number === 1 && socket.send('{"type":"reconnect","payload":{"after":300}}'));
+  const began = performance.now();
+  await page.waitForFunction(() => events.filter(([name]) => name === 'connected').length === 2);
+  const took = performance.now() - began;
+  assert.ok(took >= 250 && took < 3_000, `${took} ms`);
+  assert.deepEqual(await ends(page), [[1012, false]]);
+  assert.equal(sockets.length, 2);
+});
+
+test('a warning asks for the next token in the second half of a token\'s life only', async t => {
+  const sent = [];
+  const { page, sockets } = await tab(t, socket => socket.onMessage(data => {
+    const { type, id } = JSON.parse(data);
+    sent.push(type);
+    if (type === 'reauth') socket.send(JSON.stringify({ type: 'reauth_success', payload: { expiresAt: 0 }, id }));
+  }));
+  await hasState(page, 'open');
+  const warn = () => sockets[0].send('{"type":"token_expiring","payload":{"expiresAt":0}}');
+  warn();
+  await page.evaluate(() => session.fetch('/api/protected').then(({ status }) => status));
+  assert.equal((await heard(page, 'token')).length, 1);
+  await page.evaluate(() => (globalThis.shift += 8 * 60_000));
+  warn();
+  await page.waitForFunction(() => events.some(([name]) => name === 'reauthenticated'));
+  assert.equal((await heard(page, 'token')).length, 2);
+  assert.deepEqual(sent, ['reauth']);
+  assert.deepEqual(await ends(page), []);
+});
+
+test('messages that come twice are said once', async t => {
+  const message = id => ({ room: 'r', id, user: { id: 2, username: 'b' }, data: id, timestamp: 1 });
+  const { page } = await tab(t, socket => socket.onMessage(data => {
+    const { type, id } = JSON.parse(data);
+    if (type !== 'join') return;
+    const payload = { room: 'r', count: 1, users: [], typing: [], messages: [message('1-0'), message('2-0')], recovered: true, last: '2-0' };
+    socket.send(JSON.stringify({ type: 'joined', payload, id }));
+    for (const each of ['2-0', '3-0', '3-0', '1-0', '4-0']) socket.send(JSON.stringify({ type: 'message', payload: message(each) }));
+  }));
+  const said = await page.evaluate(async () => {
+    const said = [];
+    const joining = client.join('r');
+    client.rooms[0].on('message', ({ data }) => said.push(data));
+    const room = await joining;
+    await new Promise(resolve => room.on('message', ({ id }) => id === '4-0' && resolve()));
+    return said;
+  });
+  assert.deepEqual(said, ['1-0', '2-0', '3-0', '4-0']);
+});

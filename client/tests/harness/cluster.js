@@ -1,0 +1,94 @@
+/** A whole cluster of one's own, from the built programs: two replicas of each kind behind Nginx. It ends with the tests. */
+import { execFile, spawn } from 'node:child_process';
+import { chmod, cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const execute = promisify(execFile);
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const CLIENT = fileURLToPath(new URL('../../', import.meta.url));
+const PROGRAMS = process.env.GATEFOLD_PROGRAMS ?? `${ROOT}target/debug`;
+/** What a deployment serves; the tests add a page of their own. */
+const SERVED = ['gatefold.js', 'icon.svg', 'index.html', 'page-account.js', 'page-elements.js', 'page-room.js', 'page.js', 'style.css'];
+
+/** A port below those that the system gives to outgoing connections, which would take it any moment. */
+async function freePort() {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const server = createServer();
+    const isFree = await new Promise(resolve => server.once('error', () => resolve(false)).listen(port, () => resolve(true)));
+    await new Promise(resolve => server.close(resolve));
+    if (isFree) return port;
+  }
+}
+
+async function run(dir, ...args) {
+  return (await execute(`${PROGRAMS}/gatefold-cluster`, [...args, '--dir', dir], { cwd: ROOT })).stdout;
+}
+
+/**
+ * Starts one.
+ * @param {{env?: Record<string, string>, limits?: boolean}} [options] variables of the replicas; whether requests are limited
+ */
+export async function startCluster({ env = {}, limits = false } = {}) {
+  const home = await mkdtemp('/var/tmp/gatefold-client-');
+  await chmod(home, 0o711); // Postgres and Nginx are other users
+  const dir = `${home}/cluster`;
+  await mkdir(`${home}/client`);
+  await Promise.all(SERVED.map(file => cp(CLIENT + file, `${home}/client/${file}`)));
+  await cp(`${CLIENT}tests/bench`, `${home}/client`, { recursive: true });
+  await execute(`${ROOT}generate-keys.sh`, ['--dir', `${home}/keys`]);
+  const variables = Object.entries(env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+  const port = await freePort();
+  await run(dir, 'up', '--port', String(port), '--keys', `${home}/keys`, '--client', `${home}/client`,
+    ...(limits ? [] : ['--no-rate-limits']), ...variables);
+  // Sweeps the cluster away when its standard input ends, however these tests do.
+  const guard = spawn(`${PROGRAMS}/gatefold-cluster`, ['guard', '--dir', dir], { stdio: ['pipe', 'ignore', 'inherit'], detached: true });
+  const status = async () => JSON.parse(await run(dir, 'status', '--json')).processes;
+  const { accessLog } = (await status()).find(({ kind }) => kind === 'nginx');
+  return {
+    url: `http://localhost:${port}`,
+    port,
+    status,
+    /** Signals a process, or several. */
+    kill: (name, signal = 'KILL') => run(dir, 'kill', name, '--signal', signal),
+    restart: name => run(dir, 'restart', name),
+    /** The requests that Nginx has answered, oldest first. */
+    async requests(path) {
+      const lines = (await readFile(accessLog, 'utf8')).trim().split('\n').filter(Boolean).map(line => JSON.parse(line));
+      return lines.filter(line => line.path === path);
+    },
+    async stop() {
+      guard.stdin.end();
+      await new Promise(resolve => guard.once('exit', resolve));
+      await rm(home, { recursive: true, force: true });
+    },
+  };
+}
+
+let accounts = 0;
+export const PASSWORD = 'correct horse battery';
+
+/** Opens an account by REST, outside of any browser. */
+export async function addUser(cluster, name = 'user') {
+  const username = `${name}.${process.pid}.${++accounts}`;
+  const caller = await enter(cluster, 'register', username);
+  return { ...caller, username, password: PASSWORD };
+}
+
+/** Logs in by REST, as another browser would. */
+export const logIn = (cluster, username) => enter(cluster, 'login', username);
+
+async function enter(cluster, call, username) {
+  const response = await fetch(`${cluster.url}/api/${call}`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ username, password: PASSWORD }),
+  });
+  if (!response.ok) throw new Error(`${call}: ${response.status} ${await response.text()}`);
+  const { accessToken, user } = await response.json();
+  const rest = (method, path) =>
+    fetch(cluster.url + path, { method, headers: { Authorization: `Bearer ${accessToken}` } });
+  return { id: user.id, rest };
+}

@@ -1,0 +1,234 @@
+/** The page at `/`, as people use it: by mouse, by keyboard, with a screen reader, in the light and in the dark. */
+import assert from 'node:assert/strict';
+import { mkdir, readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import { eventually, launch } from './harness/browser.js';
+import { PASSWORD, addUser, logIn, startCluster } from './harness/cluster.js';
+
+const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const SCREENSHOTS = fileURLToPath(new URL('../../target/client-tests/', import.meta.url));
+
+let cluster, browser;
+before(async () => {
+  await mkdir(SCREENSHOTS, { recursive: true });
+  [cluster, browser] = await Promise.all([startCluster(), launch()]);
+});
+after(() => Promise.all([browser?.close(), cluster?.stop()]));
+
+/** The page, opened in a browser of its own. Whatever its policy forbids, or it does not catch, fails the test. */
+async function visit(t, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, ...options });
+  const complaints = [];
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(complaints, []);
+  });
+  const open = async () => {
+    const page = await context.newPage();
+    page.on('pageerror', error => complaints.push(error.message));
+    page.on('console', message => /Content Security|TrustedHTML/i.test(message.text()) && complaints.push(message.text()));
+    await page.goto(cluster.url);
+    await page.waitForSelector('#out:not([hidden]), #in:not([hidden])');
+    return page;
+  };
+  return { context, open, page: await open() };
+}
+
+async function signIn(page, username) {
+  await page.fill('#name', username);
+  await page.fill('#password', PASSWORD);
+  await page.click('button[value=login]');
+  await socketIs(page, 'open');
+}
+
+const socketIs = (page, state) => page.waitForFunction(state => document.querySelector('#socket-state').textContent === state, state);
+const text = (page, selector) => page.textContent(selector);
+const says = (page, selector, what) =>
+  page.waitForFunction(([selector, what]) => document.querySelector(selector).textContent.includes(what), [selector, what]);
+const shoot = (page, name) => page.screenshot({ path: `${SCREENSHOTS}${name}.png`, fullPage: true });
+
+async function checkAccessibility(page, where) {
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+    await page.evaluate(AXE);
+    const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));
+    const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(', ')}`);
+    assert.deepEqual(found, [], `${where}, ${colorScheme}`);
+    await shoot(page, `${where}-${colorScheme}`);
+  }
+}
+
+test('an account is opened, logged out of and logged in to, by keyboard alone', async t => {
+  const { page } = await visit(t);
+  const username = `page.${Date.now()}`;
+  const type = async (...keys) => {
+    for (const key of keys) await (key.length > 1 && !['Tab', 'Enter'].includes(key) ? page.keyboard.type(key) : page.keyboard.press(key));
+  };
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'name');
+  await type(username, 'Tab', 'short', 'Tab', 'Tab', 'Enter');
+  await says(page, '#sign-in-error', 'at least 8');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'password');
+  await page.keyboard.press('Control+a');
+  await type(PASSWORD, 'Tab', 'Tab', 'Enter');
+  await socketIs(page, 'open');
+  assert.equal(await text(page, '#username'), username);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'in-title');
+  await page.focus('#log-out');
+  await type('Enter');
+  await says(page, '#notice', 'You have logged out.');
+  assert.equal(new URL(page.url()).hash, '#log-in');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'name');
+  await type(username, 'Tab', PASSWORD, 'Enter');
+  await socketIs(page, 'open');
+});
+
+test('every button does what it says, and the activity log tells it', async t => {
+  const { page } = await visit(t);
+  const user = await addUser(cluster, 'buttons');
+  await signIn(page, user.username);
+  await page.click('#ping');
+  await says(page, '#activity', 'Ping: answered after');
+  await page.click('#protected');
+  await says(page, '#activity', `"username":"${user.username}"`);
+  await page.click('#reauth');
+  await says(page, '#activity', 'Socket has the new token');
+  await page.click('#disconnect');
+  await socketIs(page, 'closed');
+  assert.ok(await page.isDisabled('#ping'));
+  await page.click('#connect');
+  await socketIs(page, 'open');
+  await page.click('#clear');
+  await page.click('#refresh');
+  await says(page, '#activity', 'A new access token, good for 15 min 00 s');
+  await says(page, '#activity', 'Socket has the new token');
+  assert.match(await text(page, '#api-replica'), /^1:\d+$/);
+  assert.match(await text(page, '#ws-replica'), /^[0-9a-f-]{36}$/);
+  for (const id of ['#token-left', '#token-refresh', '#socket-left']) {
+    const before = await text(page, id);
+    assert.match(before, /^1\d min \d\d s$/, id);
+    await page.waitForFunction(([id, before]) => document.querySelector(id).textContent !== before, [id, before], { timeout: 3_000 });
+  }
+  await page.click('#log-out-everywhere');
+  await says(page, '#notice', 'All of your sessions were logged out.');
+});
+
+test('both REST replicas answer, and the page shows which', async t => {
+  const { page } = await visit(t);
+  await signIn(page, (await addUser(cluster)).username);
+  const seen = new Set();
+  await eventually(async () => {
+    await page.click('#protected');
+    seen.add(await text(page, '#api-replica'));
+    return seen.size === 2;
+  }, 'both were seen');
+});
+
+test('two people meet in a room', async t => {
+  const [one, other] = [await visit(t), await visit(t)];
+  const [ada, grace] = [await addUser(cluster, 'ada'), await addUser(cluster, 'grace')];
+  await signIn(one.page, ada.username);
+  await signIn(other.page, grace.username);
+  for (const { page } of [one, other]) {
+    await page.click('#enter');
+    await page.waitForSelector('#text:enabled');
+  }
+  await says(one.page, '#users', grace.username);
+  assert.equal(await text(one.page, '#count'), '2');
+  await other.page.locator('#text').pressSequentially('Hel');
+  await says(one.page, '#typing', `${grace.username} is typing…`);
+  await other.page.locator('#text').pressSequentially('lo <b>you</b>');
+  await other.page.keyboard.press('Enter');
+  for (const { page } of [one, other]) await says(page, '#messages', `${grace.username}: Hello <b>you</b>`);
+  await one.page.waitForFunction(() => document.querySelector('#typing').textContent === '');
+  await checkAccessibility(one.page, 'room');
+  await other.page.click('#leave');
+  await one.page.waitForFunction(() => document.querySelector('#count').textContent === '1');
+  await says(one.page, '#activity', `${grace.username} left lobby`);
+});
+
+test('a session is ended from the list, and its page counts down to log-in and says why', async t => {
+  const [one, other] = [await visit(t), await visit(t)];
+  const user = await addUser(cluster);
+  await signIn(one.page, user.username);
+  await signIn(other.page, user.username);
+  await other.page.click('#load-sessions');
+  await other.page.waitForFunction(() => document.querySelectorAll('#sessions li').length === 3);
+  // The newest is this one's own, the next is the other's.
+  await other.page.locator('#sessions li').nth(1).getByRole('button').click();
+  await one.page.waitForSelector('#over[open]');
+  assert.equal(await text(one.page, '#over-reason'), 'The session was ended from another one of yours.');
+  await checkAccessibility(one.page, 'over');
+  const began = performance.now();
+  await says(one.page, '#notice', 'The session was ended from another one of yours.');
+  assert.ok(performance.now() - began < 11_000);
+  assert.ok(await one.page.isVisible('#out'));
+  assert.equal(new URL(one.page.url()).hash, '#log-in');
+  await other.page.waitForFunction(() => document.querySelectorAll('#sessions li').length === 2);
+  await eventually(async () => {
+    await other.page.click('#load-events');
+    return (await text(other.page, '#events')).includes('Session ended');
+  }, 'the list of events tells it');
+  // Back in at once.
+  await signIn(one.page, user.username);
+});
+
+test('what ends a session in one tab shows in the other, which can log in without waiting', async t => {
+  const { open, page } = await visit(t);
+  const user = await addUser(cluster);
+  await signIn(page, user.username);
+  const tab = await open();
+  await socketIs(tab, 'open');
+  const other = await logIn(cluster, user.username);
+  await other.rest('POST', '/api/logout-all');
+  for (const each of [page, tab]) await each.waitForSelector('#over[open]');
+  await page.click('#over-now');
+  await page.waitForSelector('#out:not([hidden])');
+  await signIn(page, user.username);
+  await tab.waitForSelector('#in:not([hidden])');
+  assert.ok(!await tab.isVisible('#over'));
+  await socketIs(tab, 'open');
+});
+
+test('a reload keeps the session', async t => {
+  const { page } = await visit(t);
+  const user = await addUser(cluster);
+  await signIn(page, user.username);
+  await page.reload();
+  await socketIs(page, 'open');
+  assert.equal(await text(page, '#username'), user.username);
+});
+
+test('there is nothing that axe would object to, and no policy that the page needs to break', async t => {
+  const { page } = await visit(t);
+  await checkAccessibility(page, 'log-in');
+  await page.fill('#name', 'nobody');
+  await page.fill('#password', 'nothing');
+  await page.click('button[value=login]');
+  await says(page, '#sign-in-error', 'Invalid credentials');
+  await checkAccessibility(page, 'refused');
+  await signIn(page, (await addUser(cluster)).username);
+  await page.click('#load-events');
+  await page.waitForSelector('#events li');
+  await checkAccessibility(page, 'session');
+  const response = await page.request.get(cluster.url);
+  const policy = response.headers()['content-security-policy'];
+  assert.match(policy, /default-src 'none'.*script-src 'self'.*require-trusted-types-for 'script'/);
+  assert.doesNotMatch(policy, /unsafe/);
+  for (const file of ['gatefold.js', 'page.js', 'style.css', 'icon.svg']) {
+    const { headers } = { headers: (await page.request.get(`${cluster.url}/${file}`)).headers() };
+    assert.match(headers['content-type'], { js: /^text\/javascript/, css: /^text\/css/, svg: /^image\/svg/ }[file.split('.')[1]]);
+    assert.equal(headers['cache-control'], 'no-cache');
+  }
+});
+
+test('it fits a narrow screen', async t => {
+  const { page } = await visit(t, { viewport: { width: 320, height: 700 } });
+  const width = () => page.evaluate(() => document.documentElement.scrollWidth);
+  assert.equal(await width(), 320);
+  await signIn(page, (await addUser(cluster)).username);
+  assert.equal(await width(), 320);
+  await shoot(page, 'narrow');
+});

@@ -1,0 +1,304 @@
+/** The session: staying logged in whatever breaks, one refresh for all tabs, one end for all tabs. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+
+import { CHROMIUM, eventually, heard, launch, openTab, signedIn, userOf } from './harness/browser.js';
+import { layCable } from './harness/cable.js';
+import { PASSWORD, addUser, logIn, startCluster } from './harness/cluster.js';
+
+let cluster, browser;
+before(async () => ([cluster, browser] = await Promise.all([startCluster(), launch()])));
+after(() => Promise.all([browser?.close(), cluster?.stop()]));
+
+/** A browser of its own for each test. */
+async function person(t, name) {
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  return { context, user: await addUser(cluster, name) };
+}
+
+const refresh = page => page.evaluate(() => session.refresh());
+const turns = async () => (await cluster.requests('/api/refresh')).length;
+
+test('registering opens a session, which the next tab takes up without asking the server', async t => {
+  const { context } = await person(t);
+  const first = await openTab(context, cluster.url);
+  assert.equal(await userOf(first), null);
+  const username = `new.${Date.now()}`;
+  await first.evaluate(([name, password]) => session.register(name, password), [username, PASSWORD]);
+  const before = await turns();
+  const second = await openTab(context, cluster.url);
+  assert.equal(await userOf(second), username);
+  assert.equal(await turns(), before);
+});
+
+test('a wrong password is an error with the code of the contract, and no session', async t => {
+  const { context, user } = await person(t);
+  const page = await openTab(context, cluster.url);
+  const failed = await page.evaluate(
+    name => session.login(name, 'wrong').catch(error => ({ ...error, is: error instanceof gatefold.GatefoldError })), user.username);
+  assert.deepEqual([failed.is, failed.code, failed.status], [true, 'invalid_credentials', 401]);
+  assert.equal(await userOf(page), null);
+});
+
+test('the access token is nowhere but in memory', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  await refresh(page);
+  const token = await page.evaluate(() => session.token());
+  const stored = await page.evaluate(async () => {
+    const all = [JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie, location.href];
+    for (const { name } of await indexedDB.databases()) {
+      const database = await new Promise(resolve => (indexedDB.open(name).onsuccess = event => resolve(event.target.result)));
+      for (const store of database.objectStoreNames) {
+        const read = database.transaction(store).objectStore(store).getAll();
+        await new Promise(resolve => (read.onsuccess = resolve));
+        all.push(JSON.stringify(read.result));
+      }
+      database.close();
+    }
+    return all.join('\n');
+  });
+  assert.match(stored, /"turn":2/, 'the notes were read');
+  assert.ok(!stored.includes(token.split('.')[2]));
+});
+
+test('`fetch` sends the token to our own origin only', async t => {
+  const { user } = await person(t);
+  const cable = await layCable(cluster.port);
+  const context = await browser.newContext({ bypassCSP: true });
+  t.after(() => Promise.all([context.close(), cable.close()]));
+  const page = await signedIn(context, cluster.url, user.username);
+  const sent = [];
+  page.on('request', request => sent.push([request.url(), request.headers().authorization]));
+  const body = await page.evaluate(async () => (await session.fetch('/api/protected')).json());
+  assert.equal(body.user.username, user.username);
+  await page.evaluate(url => session.fetch(`${url}/style.css`).catch(() => {}), cable.url);
+  const [own, foreign] = sent;
+  assert.match(own[1], /^Bearer /);
+  assert.deepEqual(foreign, [`${cable.url}/style.css`, undefined]);
+});
+
+test('`fetch` refreshes a refused token and asks once more, with the body', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  const asked = [];
+  await page.route('**/api/ws-ticket', route => {
+    asked.push([route.request().headers().authorization, route.request().postData()]);
+    return asked.length > 1 ? route.continue() : route.fulfill({
+      status: 401,
+      headers: { 'WWW-Authenticate': 'Bearer error="invalid_token"' },
+      json: { code: 'token_expired' },
+    });
+  });
+  const status = await page.evaluate(async () => (await session.fetch('/api/ws-ticket', { method: 'POST', body: 'kept' })).status);
+  assert.equal(status, 200);
+  assert.equal(asked.length, 2);
+  assert.notEqual(asked[0][0], asked[1][0]);
+  assert.deepEqual([asked[0][1], asked[1][1]], ['kept', 'kept']);
+});
+
+test('a refusal that is not about the token is given back as it is', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  const before = await turns();
+  const status = await page.evaluate(async () => (await session.fetch('/api/password', {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ currentPassword: 'wrong', newPassword: 'another good password' }),
+  })).status);
+  assert.equal(status, 401);
+  assert.equal(await turns(), before);
+  assert.equal(await userOf(page), user.username);
+});
+
+for (const [what, bytes] of [['whole', 0], ['from the middle of its headers', 150], ['before the end of its body', 1100]]) {
+  test(`an answer to a refresh that is lost ${what} logs nobody out`, async t => {
+    const { context, user } = await person(t);
+    const cable = await layCable(cluster.port);
+    t.after(() => cable.close());
+    const page = await signedIn(context, cable.url, user.username);
+    const keys = [];
+    page.on('request', request => request.url().endsWith('/api/refresh') && keys.push(request.headers()['idempotency-key']));
+    const before = await turns();
+    await refresh(page);
+    const lost = cable.loseAnswer('POST /api/refresh', bytes);
+    const failed = await page.evaluate(() => session.refresh().then(() => 'done', error => error.code));
+    await lost;
+    // Of an answer of which nothing came the browser itself asks again, with the same headers.
+    assert.equal(failed, bytes ? 'network' : 'done');
+    assert.equal((await turns()) - before, 2 + (bytes ? 0 : 1));
+    await refresh(page);
+    assert.equal(keys[1], keys[2], 'the same key until an answer came');
+    await refresh(page);
+    assert.equal(await userOf(page), user.username);
+    assert.equal((await page.evaluate(() => session.fetch('/api/protected').then(({ status }) => status))), 200);
+    assert.deepEqual(await heard(page, 'sessionexpired'), []);
+  });
+}
+
+test('each refresh whose answer came has a key of its own', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  const keys = new Set();
+  page.on('request', request => request.url().endsWith('/api/refresh') && keys.add(request.headers()['idempotency-key']));
+  for (let turn = 0; turn < 3; turn++) {
+    await refresh(page);
+    await page.evaluate(() => (globalThis.shift += 6_000)); // beside each other they would share one, for want of locks
+  }
+  assert.equal(keys.size, 3);
+});
+
+for (const how of ['is closed', 'crashes']) {
+  test(`a tab that ${how} in the middle of a refresh logs nobody out`, async t => {
+    const { context, user } = await person(t);
+    const cable = await layCable(cluster.port);
+    t.after(() => cable.close());
+    const other = await openTab(context, cable.url, { resume: false });
+    const page = await signedIn(context, cable.url, user.username);
+    await page.waitForFunction(() => session.user);
+    const held = cable.holdAnswer('POST /api/refresh');
+    page.evaluate(() => void session.refresh().catch(() => {}));
+    await held;
+    if (how === 'is closed') await page.close();
+    else {
+      const crashed = page.waitForEvent('crash');
+      const devtools = await context.newCDPSession(page);
+      devtools.send('Page.crash').catch(() => {});
+      await crashed;
+    }
+    await refresh(other);
+    await refresh(other);
+    assert.equal(await userOf(other), user.username);
+    assert.deepEqual(await heard(other, 'sessionexpired'), []);
+  });
+}
+
+test('of two tabs that refresh at the same time one does, for both', async t => {
+  const { context, user } = await person(t);
+  const tabs = [await signedIn(context, cluster.url, user.username), await openTab(context, cluster.url)];
+  const before = await turns();
+  for (let turn = 1; turn <= 10; turn++) {
+    await Promise.all(tabs.map(refresh));
+    const tokens = await Promise.all(tabs.map(page => page.evaluate(() => session.token())));
+    assert.equal(tokens[0], tokens[1]);
+  }
+  const made = await turns() - before;
+  assert.ok(made >= 10 && made < 20, `${made} refreshes`);
+});
+
+test('where there are no locks, tabs that refresh at the same time log nobody out', async t => {
+  const { context, user } = await person(t);
+  await context.addInitScript(() => Object.defineProperty(navigator, 'locks', { value: undefined }));
+  const tabs = [await signedIn(context, cluster.url, user.username)];
+  while (tabs.length < 4) tabs.push(await openTab(context, cluster.url));
+  for (let turn = 0; turn < 15; turn++) await Promise.all(tabs.map(refresh));
+  for (const page of tabs) {
+    assert.equal(await userOf(page), user.username);
+    assert.deepEqual(await heard(page, 'sessionexpired'), []);
+  }
+});
+
+test('a tab that hangs with the lock does not hang the others', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username, { options: { lockTimeout: 300 } });
+  const hanging = await openTab(context, cluster.url);
+  await hanging.evaluate(() => void navigator.locks.request(`gatefold ${location.origin}`, () => new Promise(() => {})).catch(() => {}));
+  const took = await page.evaluate(async () => {
+    const began = performance.now();
+    await session.refresh();
+    return performance.now() - began;
+  });
+  assert.ok(took >= 290 && took < 3_000, `${took} ms`);
+  assert.equal(await userOf(hanging), user.username, 'and it has heard of the result');
+});
+
+test('logging out in one tab ends the session in all of them, once', async t => {
+  const { context, user } = await person(t);
+  const tabs = [await signedIn(context, cluster.url, user.username), await openTab(context, cluster.url)];
+  await tabs[0].evaluate(() => session.logout());
+  await tabs[1].waitForFunction(() => !session.user);
+  for (const page of tabs) assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'logout' }]);
+  const cookies = await context.cookies();
+  assert.deepEqual(cookies, []);
+  await tabs[1].evaluate(([name, password]) => session.login(name, password).then(() => {}), [user.username, PASSWORD]);
+  await tabs[0].waitForFunction(() => session.user, undefined, { timeout: 5_000 });
+});
+
+test('a session that is ended from another browser ends in every tab, once, with the reason', async t => {
+  const { context, user } = await person(t);
+  const tabs = [await signedIn(context, cluster.url, user.username), await openTab(context, cluster.url)];
+  const other = await logIn(cluster, user.username);
+  assert.equal((await other.rest('POST', '/api/logout-all')).status, 200);
+  const status = await tabs[0].evaluate(() => session.fetch('/api/protected').then(({ status }) => status));
+  assert.equal(status, 401);
+  await tabs[1].waitForFunction(() => !session.user);
+  for (const page of tabs) assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'session_revoked' }]);
+});
+
+for (const hours of [-7, 7]) {
+  test(`a clock that is ${hours} hours wrong changes nothing`, async t => {
+    const { context, user } = await person(t);
+    const before = await turns();
+    const page = await signedIn(context, cluster.url, user.username, { shift: hours * 3_600_000 });
+    const other = await openTab(context, cluster.url, { shift: hours * 3_600_000 });
+    for (const tab of [page, other]) {
+      const [remaining, refreshIn] = await tab.evaluate(() => [session.remaining, session.refreshIn]);
+      assert.ok(remaining > 890_000 && remaining <= 900_000, `${remaining}`);
+      assert.ok(refreshIn > 700_000 && refreshIn < 820_000, `${refreshIn}`);
+    }
+    assert.equal(await turns(), before);
+  });
+}
+
+test('a clock that is set back does not keep a token beyond its time', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  await page.evaluate(() => (globalThis.shift -= 3_600_000));
+  assert.ok(await page.evaluate(() => session.remaining) <= 900_000);
+});
+
+test('after a sleep the token is refreshed at once, and the next timer would have found out too', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  for (const wake of [true, false]) {
+    const before = (await heard(page, 'token')).length;
+    // The steady clock stands still while a laptop sleeps; the other one does not.
+    await page.evaluate(wake => {
+      globalThis.shift += 20 * 60_000;
+      if (wake) document.dispatchEvent(new Event('visibilitychange'));
+    }, wake);
+    await page.waitForFunction(before => events.filter(([name]) => name === 'token').length > before && session.remaining > 0,
+      before, { timeout: wake ? 2_000 : 12_000 });
+  }
+});
+
+test('a page that is opened while the server is away finds its session as soon as it is back', async t => {
+  const { context, user } = await person(t);
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  const page = await signedIn(context, cable.url, user.username);
+  await page.close();
+  const later = await openTab(context, cable.url, { resume: false });
+  cable.cut();
+  await later.evaluate(() => void session.resume());
+  await later.waitForFunction(() => events.some(([name]) => name === 'retry'));
+  cable.restore();
+  await later.waitForFunction(() => session.user);
+});
+
+test('the server\'s Retry-After is obeyed', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  await page.route('**/api/refresh', route => route.fulfill({
+    status: 503, headers: { 'Retry-After': '7' }, json: { code: 'unavailable', detail: 'Temporarily unavailable' },
+  }));
+  await page.evaluate(() => {
+    globalThis.shift += 14 * 60_000;
+    document.dispatchEvent(new Event('visibilitychange'));
+  });
+  await page.waitForFunction(() => events.some(([name]) => name === 'retry'));
+  const [{ delay }] = await heard(page, 'retry');
+  assert.ok(delay >= 7_000, `${delay} ms`);
+  assert.equal(await userOf(page), user.username, 'an outage ends nothing');
+});

@@ -1,0 +1,2 @@
+ALTER TABLE users DROP COLUMN grants_version;
+DROP TABLE grants;

@@ -1,0 +1,63 @@
+//! What is about a room: `join`, `leave`, `publish`, `typing`, `presence`. What can be refused without asking anybody is
+//! refused here; the hub does the rest.
+
+use std::sync::Arc;
+
+use gatefold_shared::{
+    jwt::AccessToken,
+    rooms::{self, Claim, RoomName, User},
+};
+
+use super::Caller;
+use crate::{
+    hub::{Busy, Request, What},
+    protocol::{ErrorCode, RoomRequest},
+};
+
+pub(super) fn pass_on(
+    room: &str,
+    request: RoomRequest<'_>,
+    token: &AccessToken,
+    caller: &Caller<'_>,
+) -> Result<(), ErrorCode> {
+    let room = RoomName::parse(room).ok_or(ErrorCode::InvalidRoom)?;
+    let mut is_new = false;
+    let is_in = || caller.peer.is_in(&room).then_some(()).ok_or(ErrorCode::NotJoined);
+    let what = match request {
+        RoomRequest::Join { since } => {
+            let needs_grant = needs_grant(token, &room)?;
+            is_new = caller.peer.joins(&room).map_err(|_| ErrorCode::TooManyRooms)?;
+            What::Join { since, needs_grant }
+        }
+        RoomRequest::Leave => {
+            is_in()?;
+            What::Leave
+        }
+        RoomRequest::Publish { data } => {
+            is_in()?;
+            What::Publish { data: data.to_owned() }
+        }
+        RoomRequest::Typing { typing } => {
+            is_in()?;
+            What::Typing { typing }
+        }
+        RoomRequest::Presence => What::Presence { needs_grant: needs_grant(token, &room)? },
+    };
+    let user = User { id: token.user_id, username: Arc::clone(&token.username) };
+    let request = Request { room, peer: Arc::clone(caller.peer), user, id: caller.id.cloned(), what };
+    caller.app.hub.pass_on(request).map_err(|Busy(request)| {
+        if is_new {
+            request.peer.leaves(&request.room);
+        }
+        ErrorCode::Unavailable
+    })
+}
+
+/// Whether Redis has to be asked if the bearer may still enter, as far as they may.
+fn needs_grant(token: &AccessToken, room: &RoomName) -> Result<bool, ErrorCode> {
+    match rooms::claimed(token, room) {
+        Claim::Allowed => Ok(false),
+        Claim::AskRedis => Ok(true),
+        Claim::Refused => Err(ErrorCode::ForbiddenRoom),
+    }
+}

@@ -1,0 +1,98 @@
+//! Those who have asked to join a room and are not in it yet.
+
+use gatefold_shared::rooms::User;
+use uuid::Uuid;
+
+use crate::hub::{calls::LookedUp, history::Published};
+use crate::protocol::{MessageId, StreamId};
+
+/// One of them.
+pub(super) struct Joining {
+    /// Tells this attempt from others, also of the same connection.
+    pub(super) ticket: u64,
+    pub(super) connection: Uuid,
+    pub(super) user: User,
+    /// What the client calls its message.
+    pub(super) id: Option<MessageId>,
+    pub(super) since: Option<StreamId>,
+    pub(super) needs_grant: bool,
+    pub(super) lookup: Lookup,
+}
+
+/// What has to be asked of Redis before somebody may be let in, once the room is followed.
+pub(super) enum Lookup {
+    Needed,
+    UnderWay,
+    Done(LookedUp),
+}
+
+impl Joining {
+    /// Whether they may be let in when the room's last event has this number.
+    pub(super) fn is_ready(&self, seq: u64) -> bool {
+        match &self.lookup {
+            // What is in the history is told from there, and what comes later as it comes.
+            Lookup::Done(looked_up) => looked_up.history.as_ref().is_none_or(|history| history.seq <= seq),
+            Lookup::Needed | Lookup::UnderWay => false,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) list: Vec<Joining>,
+    next_ticket: u64,
+    /// Messages that were told to the members while somebody read the history.
+    recent: Vec<(u64, Published)>,
+}
+
+impl Waiting {
+    pub(super) fn add(
+        &mut self,
+        connection: Uuid,
+        user: User,
+        id: Option<MessageId>,
+        (since, needs_grant): (Option<StreamId>, bool),
+    ) -> u64 {
+        self.next_ticket += 1;
+        let lookup = if since.is_some() || needs_grant {
+            Lookup::Needed
+        } else {
+            Lookup::Done(LookedUp { may_enter: true, history: None })
+        };
+        self.list.push(Joining { ticket: self.next_ticket, connection, user, id, since, needs_grant, lookup });
+        self.next_ticket
+    }
+
+    /// Takes out those for whom `is_one` holds, in order.
+    pub(super) fn take(&mut self, is_one: impl Fn(&Joining) -> bool) -> Vec<Joining> {
+        self.list.extract_if(.., |joining| is_one(joining)).collect()
+    }
+
+    /// Forgets what nobody who waits needs any more.
+    pub(super) fn tidy(&mut self) {
+        if self.list.is_empty() {
+            self.list = Vec::new();
+        }
+        if self.list.iter().all(|joining| joining.since.is_none()) {
+            self.recent = Vec::new();
+        }
+    }
+
+    /// A message was told to the members.
+    pub(super) fn note(&mut self, seq: u64, message: impl FnOnce() -> Published) {
+        if self.list.iter().any(|joining| joining.since.is_some()) {
+            self.recent.push((seq, message()));
+        }
+    }
+
+    /// What was told after an event.
+    pub(super) fn recent_after(&self, seq: u64) -> impl Iterator<Item = Published> {
+        self.recent.iter().filter(move |(at, _)| *at > seq).map(|(_, message)| message.clone())
+    }
+
+    /// Whether somebody waits on this connection.
+    pub(super) fn has(&self, connection: Uuid) -> bool {
+        self.list.iter().any(|joining| joining.connection == connection)
+    }
+}

@@ -1,0 +1,253 @@
+//! Who comes into a room, and who goes.
+
+use std::sync::Arc;
+
+use gatefold_shared::rooms::{RoomName, User};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Due, Here, Member, Room, Step, joining::Lookup};
+use crate::{
+    frame,
+    hub::calls::LookedUp,
+    peer::Peer,
+    protocol::{ErrorCode, MessageId, ServerMessage, StreamId},
+};
+
+/// Somebody who has to be looked up in Redis before they may be let in.
+pub(in crate::hub) struct ToLookUp {
+    pub(in crate::hub) ticket: u64,
+    pub(in crate::hub) needs_grant: Option<i64>,
+    pub(in crate::hub) since: Option<StreamId>,
+}
+
+fn answer(peer: &Peer, message: &ServerMessage, id: Option<&MessageId>) {
+    peer.deliver(&frame::text(&message.to_json(id)));
+}
+
+fn refuse(peer: &Peer, error: ErrorCode, id: Option<&MessageId>) {
+    answer(peer, &ServerMessage::error(error), id);
+}
+
+impl Room {
+    /// A connection joins; it hears whether it could, at the latest at `give_up_at`. If that takes a grant, nobody else
+    /// hears anything before it is found.
+    pub(in crate::hub) fn join(
+        &mut self,
+        peer: &Arc<Peer>,
+        user: User,
+        id: Option<MessageId>,
+        looking: (Option<StreamId>, bool),
+        give_up_at: Instant,
+    ) {
+        // It may have left, or been turned away, after it noted this itself.
+        if peer.joins(&self.name).is_err() {
+            return refuse(peer, ErrorCode::TooManyRooms, id.as_ref());
+        }
+        let new = || Member { peer: Arc::clone(peer), user_id: user.id, is_counted: false, is_admitted: false };
+        self.members.entry(peer.id).or_insert_with(new);
+        let (_, needs_grant) = looking;
+        if !needs_grant {
+            self.count(peer.id, &user);
+        }
+        let is_known = self.told.contains(&user.id);
+        let ticket = self.waiting.add(peer.id, user, id, looking);
+        self.schedule(give_up_at, Due::GiveUp(ticket));
+        self.retry_at = None;
+        if is_known {
+            self.admit();
+        }
+    }
+
+    /// Counts the user of a connection as here.
+    fn count(&mut self, connection: Uuid, user: &User) {
+        let Some(member) = self.members.get_mut(&connection).filter(|member| !member.is_counted) else { return };
+        member.is_counted = true;
+        let new = || Here { username: Arc::clone(&user.username), connections: 0, leaves_at: None };
+        let here = self.here.entry(user.id).or_insert_with(new);
+        here.connections += 1;
+        here.leaves_at = None;
+        self.changed.insert(user.id);
+    }
+
+    /// A connection leaves, because it wants to: others hear it at once.
+    pub(in crate::hub) fn leave(&mut self, peer: &Peer, id: Option<&MessageId>) {
+        peer.leaves(&self.name);
+        let Some(member) = self.remove(peer.id, ErrorCode::NotJoined) else {
+            return refuse(peer, ErrorCode::NotJoined, id);
+        };
+        if self.here.get(&member.user_id).is_some_and(|here| here.connections == 0) {
+            self.is_gone(member.user_id);
+        }
+        answer(peer, &ServerMessage::Left { room: self.name.clone() }, id);
+    }
+
+    /// A connection was lost. Unless all go, others hear it when its user does not come back in time.
+    pub(in crate::hub) fn lose(&mut self, connection: Uuid, everybody_goes: bool, now: Instant) {
+        let Some(member) = self.remove(connection, ErrorCode::NotJoined) else { return };
+        if !everybody_goes {
+            self.leaves_soon(member.user_id, now);
+        }
+    }
+
+    /// Gives a user who has no connections any more some time to come back.
+    fn leaves_soon(&mut self, user_id: i64, now: Instant) {
+        let due = now + self.policy.presence_grace;
+        if let Some(here) = self.here.get_mut(&user_id).filter(|here| here.connections == 0) {
+            here.leaves_at = Some(due);
+            self.schedule(due, Due::Leave(user_id));
+        }
+    }
+
+    pub(super) fn leave_if_due(&mut self, user_id: i64, now: Instant) {
+        if self.here.get(&user_id).is_some_and(|here| here.leaves_at.is_some_and(|at| at <= now)) {
+            self.is_gone(user_id);
+        }
+    }
+
+    /// A user may not be here any more.
+    pub(in crate::hub) fn expel(&mut self, user_id: i64) {
+        let theirs = self.members.iter().filter(|(_, member)| member.user_id == user_id);
+        let theirs: Vec<_> = theirs.map(|(connection, _)| *connection).collect();
+        for connection in theirs {
+            let Some(member) = self.remove(connection, ErrorCode::ForbiddenRoom) else { continue };
+            member.peer.leaves(&self.name);
+            if member.is_admitted {
+                answer(&member.peer, &ServerMessage::Left { room: self.name.clone() }, None);
+            }
+        }
+        self.is_gone(user_id);
+    }
+
+    /// Takes a connection out; what it waits for is answered with `error`. Its user is still counted as here.
+    fn remove(&mut self, connection: Uuid, error: ErrorCode) -> Option<Member> {
+        let member = self.members.remove(&connection)?;
+        if let Some(here) = self.here.get_mut(&member.user_id).filter(|_| member.is_counted) {
+            here.connections -= 1;
+        }
+        self.typists.forget(connection, member.user_id);
+        for joining in self.waiting.take(|joining| joining.connection == connection) {
+            refuse(&member.peer, error, joining.id.as_ref());
+        }
+        self.waiting.tidy();
+        Some(member)
+    }
+
+    /// Whether a connection has been let in.
+    pub(in crate::hub) fn has(&self, connection: Uuid) -> bool {
+        self.members.get(&connection).is_some_and(|member| member.is_admitted)
+    }
+
+    /// The users who are here through this replica.
+    pub(in crate::hub) fn users_here(&self) -> Vec<i64> {
+        self.here.keys().copied().collect()
+    }
+
+    /// Who is in the room, if that is known for certain.
+    pub(in crate::hub) fn present(&mut self, name: RoomName) -> Option<ServerMessage> {
+        let is_known = matches!(self.step, Step::In { .. }) && self.is_subscribed;
+        let state =
+            || ServerMessage::PresenceState { room: name, count: self.view.count() as u64, users: self.view.list() };
+        is_known.then(state)
+    }
+
+    /// Whether typing is told in a room with so many users.
+    pub(in crate::hub) fn tells_typing(&self) -> bool {
+        self.view.count() <= self.policy.typing_room_limit
+    }
+
+    /// Who can be looked up now: what is found then holds, since whatever changes it will be heard.
+    pub(in crate::hub) fn next_lookups(&mut self) -> Vec<ToLookUp> {
+        if !matches!(self.step, Step::In { .. }) {
+            return Vec::new();
+        }
+        let needed = self.waiting.list.iter_mut().filter(|joining| matches!(joining.lookup, Lookup::Needed));
+        let begin = needed.map(|joining| {
+            joining.lookup = Lookup::UnderWay;
+            let needs_grant = joining.needs_grant.then_some(joining.user.id);
+            ToLookUp { ticket: joining.ticket, needs_grant, since: joining.since }
+        });
+        begin.collect()
+    }
+
+    /// What was found of somebody who waits.
+    pub(in crate::hub) fn looked_up(&mut self, ticket: u64, found: Option<LookedUp>) {
+        let error = match found {
+            Some(found) if found.may_enter => {
+                if let Some(joining) = self.waiting.list.iter_mut().find(|joining| joining.ticket == ticket) {
+                    joining.lookup = Lookup::Done(found);
+                    let (connection, user) = (joining.connection, joining.user.clone());
+                    self.count(connection, &user);
+                }
+                return self.admit();
+            }
+            Some(_) => ErrorCode::ForbiddenRoom,
+            None => ErrorCode::Unavailable,
+        };
+        self.turn_away(|waiting| waiting == ticket, error);
+    }
+
+    /// Somebody has waited for long enough. If everything but an event came, no events come: the room is followed anew.
+    pub(super) fn give_up(&mut self, ticket: u64) {
+        let is_deaf = |room: &Self| room.told_of(ticket) && matches!(room.step, Step::In { .. });
+        if is_deaf(self) {
+            self.is_unsubscribed();
+        }
+        self.turn_away(|waiting| waiting == ticket, ErrorCode::Unavailable);
+    }
+
+    fn told_of(&self, ticket: u64) -> bool {
+        let waiting = self.waiting.list.iter().find(|joining| joining.ticket == ticket);
+        waiting.is_some_and(|joining| self.told.contains(&joining.user.id))
+    }
+
+    /// Tells those who wait that they were not let in.
+    pub(super) fn turn_away(&mut self, is_one: impl Fn(u64) -> bool, error: ErrorCode) {
+        for joining in self.waiting.take(|joining| is_one(joining.ticket)) {
+            let Some(member) = self.members.get(&joining.connection) else { continue };
+            let peer = Arc::clone(&member.peer);
+            refuse(&peer, error, joining.id.as_ref());
+            if !member.is_admitted && !self.waiting.has(joining.connection) {
+                let user_id = member.user_id;
+                self.remove(joining.connection, error);
+                peer.leaves(&self.name);
+                if error == ErrorCode::Unavailable && self.told.contains(&user_id) {
+                    // Perhaps they were on their way back.
+                    self.leaves_soon(user_id, Instant::now());
+                } else if self.here.get(&user_id).is_some_and(|here| here.connections == 0) {
+                    self.is_gone(user_id);
+                }
+            }
+        }
+        self.waiting.tidy();
+    }
+
+    /// Lets in everybody who waits and can be: Redis knows of them, the room is followed, and they are seen in it.
+    pub(super) fn admit(&mut self) {
+        let Step::In { seq } = self.step else { return };
+        let (told, view) = (&self.told, &self.view);
+        let ready = self
+            .waiting
+            .take(|joining| joining.is_ready(seq) && told.contains(&joining.user.id) && view.has(joining.user.id));
+        for joining in ready {
+            let Lookup::Done(LookedUp { history, .. }) = joining.lookup else { continue };
+            let Some(member) = self.members.get_mut(&joining.connection) else { continue };
+            let recovered = history.as_ref().is_none_or(|history| history.recovered);
+            let read_at = history.as_ref().map(|history| history.seq);
+            let recent = read_at.into_iter().flat_map(|seq| self.waiting.recent_after(seq));
+            let messages = history.into_iter().flat_map(|history| history.messages).chain(recent);
+            let joined = ServerMessage::Joined {
+                room: self.name.clone(),
+                count: self.view.count() as u64,
+                users: self.view.list(),
+                typing: self.view.typing(joining.user.id),
+                messages: messages.map(|message| message.payload).collect(),
+                recovered,
+                last: self.last_message.unwrap_or(StreamId::ZERO).to_string(),
+            };
+            member.is_admitted = true;
+            answer(&member.peer, &joined, joining.id.as_ref());
+        }
+        self.waiting.tidy();
+    }
+}

@@ -1,0 +1,154 @@
+//! Keeping in step with Redis: one event after the other, and the whole room when some were missed.
+
+use fred::bytes_utils::Str;
+use metrics::counter;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Due, Room, Step, TRIED_AGAIN_AFTER};
+use crate::{
+    frame::Frames,
+    hub::{
+        calls::Update,
+        event::Event,
+        history::{History, Published},
+    },
+    presence::Updated,
+    protocol::{self, ErrorCode},
+};
+
+/// Events that may come while the room is read.
+const MAX_BACKLOG: usize = 1024;
+
+impl Room {
+    /// Something happened in the room.
+    pub(in crate::hub) async fn hear(&mut self, text: Str, now: Instant) {
+        let Some(event) = Event::parse(&text) else {
+            return warn!(room = %self.name, "an event that is none: the replicas are of different versions");
+        };
+        match &mut self.step {
+            Step::Out { backlog } if backlog.len() < MAX_BACKLOG => backlog.push(text),
+            Step::Out { .. } => self.has_missed(),
+            // It was known before it came.
+            Step::In { seq } if event.seq <= *seq => {}
+            Step::In { seq } if event.seq == *seq + 1 => {
+                *seq = event.seq;
+                self.apply(&event, now).await;
+                self.admit();
+            }
+            Step::In { .. } => {
+                self.has_missed();
+                self.step = Step::Out { backlog: vec![text] };
+            }
+        }
+    }
+
+    async fn apply(&mut self, event: &Event<'_>, now: Instant) {
+        let here = &self.here;
+        let announcements = self.view.apply(event, |user_id| here.contains_key(&user_id));
+        self.announce(announcements).await;
+        for typist in &event.typing {
+            self.schedule_typing(typist.user.id, now);
+        }
+        for &user_id in &event.stopped {
+            self.typists.has_stopped(user_id);
+        }
+        if event.seq > self.caught_up_to
+            && let (Some(id), Some(payload)) = (event.id.and_then(|id| id.parse().ok()), event.message)
+        {
+            self.tell_message(event.seq, &Published { id, payload: payload.to_owned() }).await;
+        }
+        if let Some(user_id) = event.expel {
+            self.expel(user_id);
+        }
+    }
+
+    async fn tell_message(&mut self, seq: u64, message: &Published) {
+        self.last_message = Some(message.id);
+        counter!("ws_room_messages_total").increment(1);
+        self.waiting.note(seq, || message.clone());
+        let mut frames = Frames::default();
+        frames.push(&protocol::message(&message.payload));
+        self.tell_members(frames, None).await;
+    }
+
+    /// Redis was told.
+    pub(in crate::hub) async fn is_updated(
+        &mut self,
+        update: Update,
+        (updated, missed): (Updated, Option<History>),
+        now: Instant,
+    ) {
+        (self.is_updating, self.failures) = (false, 0);
+        let changes = update.changes;
+        if update.epoch == self.epoch || !self.is_unsure {
+            if changes.exact {
+                self.told.clear();
+            }
+            self.told.extend(changes.arrivals.iter().map(|user| user.id));
+            for user_id in &changes.departures {
+                self.told.remove(user_id);
+            }
+        }
+        if let Some(state) = updated.state
+            && update.epoch == self.epoch
+        {
+            let doubted_until = now + self.doubt();
+            let here = &self.here;
+            let announcements = self.view.reconcile(&state, |user_id| here.contains_key(&user_id), doubted_until);
+            self.announce(announcements).await;
+            let doubted: Vec<_> = self.view.doubted().collect();
+            for user_id in doubted {
+                self.schedule(doubted_until, Due::Doubt(user_id));
+            }
+            for (user_id, _) in &state.typing {
+                self.schedule_typing(*user_id, now);
+            }
+            if let Some(history) = missed {
+                self.catch_up(history).await;
+            } else {
+                (self.last_message, self.caught_up_to) = (state.last_message, 0);
+            }
+            self.go_on_from(updated.seq, now).await;
+        }
+        self.admit();
+    }
+
+    async fn catch_up(&mut self, history: History) {
+        if !history.recovered {
+            warn!(room = %self.name, "messages were missed that are not in the history any more");
+        }
+        for message in history.messages {
+            self.tell_message(history.seq, &message).await;
+        }
+        self.caught_up_to = history.seq;
+    }
+
+    /// The room is known as it was after an event; what came later is in the backlog.
+    async fn go_on_from(&mut self, seq: u64, now: Instant) {
+        let Step::Out { backlog } = std::mem::replace(&mut self.step, Step::In { seq }) else { return };
+        for text in backlog {
+            Box::pin(self.hear(text, now)).await;
+        }
+    }
+
+    /// Redis could not be told, or it is not known whether it was. Returns whether that is new.
+    pub(in crate::hub) fn is_not_updated(&mut self, update: &Update, now: Instant) -> bool {
+        self.is_updating = false;
+        self.is_subscribed = false;
+        self.is_unsure = true;
+        self.former.extend(&update.former);
+        self.reads_again(now);
+        self.turn_away(|_| true, ErrorCode::Unavailable);
+        self.failures = self.failures.saturating_add(1);
+        self.failures == 1
+    }
+
+    /// The room has to be read, but not at once.
+    pub(in crate::hub) fn reads_again(&mut self, now: Instant) {
+        self.has_missed();
+        let retry_at = now + TRIED_AGAIN_AFTER;
+        self.retry_at = Some(retry_at);
+        self.schedule(retry_at, Due::Retry);
+    }
+}

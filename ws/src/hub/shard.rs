@@ -1,0 +1,299 @@
+//! A part of the rooms, and all that happens to them, one thing after the other.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    pin::pin,
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use gatefold_shared::{redis::RedisError, redis::keys, rooms::RoomName};
+use metrics::gauge;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tracing::warn;
+
+use super::{
+    Context, Notice, Request, What,
+    calls::{self, Outcome},
+    room::Room,
+};
+use crate::{
+    frame,
+    protocol::{ErrorCode, ServerMessage},
+};
+
+/// See the module.
+pub(super) struct Shard {
+    context: Arc<Context>,
+    rooms: HashMap<RoomName, Room>,
+    calls: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    agenda: BinaryHeap<Reverse<(Instant, RoomName)>>,
+}
+
+fn answer(request: &Request, message: &ServerMessage) {
+    request.peer.deliver(&frame::text(&message.to_json(request.id.as_ref())));
+}
+
+fn refuse(request: &Request, error: ErrorCode) {
+    answer(request, &ServerMessage::error(error));
+}
+
+fn unavailable(request: &Request, error: &RedisError) {
+    warn!(%error, room = %request.room, conn.id = %request.peer.id, "a message about a room could not be served");
+    refuse(request, ErrorCode::Unavailable);
+}
+
+impl Shard {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self { context, rooms: HashMap::new(), calls: FuturesUnordered::new(), agenda: BinaryHeap::new() }
+    }
+
+    pub(super) async fn run(mut self, mut notices: mpsc::Receiver<Notice>) {
+        let mut timer = pin!(sleep_until(Instant::now()));
+        loop {
+            let due = self.agenda.peek().map(|Reverse((at, _))| *at);
+            if let Some(due) = due.filter(|due| *due != timer.deadline()) {
+                timer.as_mut().reset(due);
+            }
+            tokio::select! {
+                Some(outcome) = self.calls.next() => self.finish(outcome).await,
+                notice = notices.recv() => match notice {
+                    Some(notice) => self.hear(notice).await,
+                    None => return,
+                },
+                () = timer.as_mut(), if due.is_some() => self.on_time().await,
+            }
+        }
+    }
+
+    async fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::Request(request) => self.serve(request),
+            Notice::Event { channel, event } => {
+                let room = keys::room_of_channel(&channel).and_then(|room| self.rooms.get_mut(room));
+                let Some(room) = room else { return };
+                room.hear(event, Instant::now()).await;
+                let name = room.name.clone();
+                self.look_after(&name);
+            }
+            Notice::Gone { room, peer } => {
+                let everybody_goes = self.context.life.draining().is_cancelled();
+                self.change(&room, |room| room.lose(peer, everybody_goes, Instant::now()));
+            }
+            Notice::Missed => self.change_all(Room::has_missed),
+            Notice::Unsubscribed => self.change_all(Room::is_unsubscribed),
+            Notice::Reborn(former) => self.change_all(|room| room.is_reborn(former)),
+        }
+    }
+
+    fn change(&mut self, name: &RoomName, change: impl FnOnce(&mut Room)) {
+        if let Some(room) = self.rooms.get_mut(name) {
+            change(room);
+            self.look_after(name);
+        }
+    }
+
+    fn change_all(&mut self, change: impl Fn(&mut Room)) {
+        let names: Vec<_> = self.rooms.keys().cloned().collect();
+        for name in names {
+            self.change(&name, &change);
+        }
+    }
+
+    fn serve(&mut self, request: Request) {
+        let context = Arc::clone(&self.context);
+        match &request.what {
+            What::Presence { needs_grant: true } => {
+                self.calls.push(Box::pin(calls::may_enter(context, request)));
+            }
+            _ => self.serve_allowed(request),
+        }
+    }
+
+    fn serve_allowed(&mut self, mut request: Request) {
+        if request.peer.has_ended() {
+            // It was taken out of its rooms, or will be.
+            return;
+        }
+        let context = Arc::clone(&self.context);
+        match &mut request.what {
+            What::Join { since, needs_grant } => {
+                let looking = (*since, *needs_grant);
+                self.join(request, looking);
+            }
+            What::Presence { .. } => {
+                let name = request.room.clone();
+                match self.rooms.get_mut(&request.room).and_then(|room| room.present(name)) {
+                    Some(state) => answer(&request, &state),
+                    None => self.calls.push(Box::pin(calls::present(context, request))),
+                }
+            }
+            What::Leave => {
+                if let Some(room) = self.rooms.get_mut(&request.room) {
+                    room.leave(&request.peer, request.id.as_ref());
+                    self.look_after(&request.room);
+                } else {
+                    request.peer.leaves(&request.room);
+                    refuse(&request, ErrorCode::NotJoined);
+                }
+            }
+            What::Publish { data } => {
+                let data = std::mem::take(data);
+                match self.joined(&request) {
+                    Some(room) => {
+                        room.typists.publishes(request.user.id);
+                        self.look_after(&request.room);
+                        self.calls.push(Box::pin(calls::publish(context, request, data)));
+                    }
+                    None => refuse(&request, ErrorCode::NotJoined),
+                }
+            }
+            What::Typing { typing } => {
+                let typing = *typing;
+                let expiry = context.policy.typing_expiry;
+                match self.joined(&request) {
+                    Some(room) if typing && room.tells_typing() => {
+                        room.typists.start(request.peer.id, &request.user, expiry, Instant::now());
+                    }
+                    Some(room) if !typing => room.typists.stop(request.user.id),
+                    Some(_) => {}
+                    None => refuse(&request, ErrorCode::NotJoined),
+                }
+                self.look_after(&request.room);
+            }
+        }
+    }
+
+    fn joined(&mut self, request: &Request) -> Option<&mut Room> {
+        self.rooms.get_mut(&request.room).filter(|room| room.has(request.peer.id))
+    }
+
+    fn join(&mut self, request: Request, looking: (Option<crate::protocol::StreamId>, bool)) {
+        let Request { room: name, peer, user, id, .. } = request;
+        let rooms = self.rooms.len();
+        let Context { redis, policy, .. } = &*self.context;
+        let new = || Room::new(name.clone(), *policy, redis.time().clone());
+        let room = self.rooms.entry(name.clone()).or_insert_with(new);
+        room.join(&peer, user, id, looking, redis.deadline());
+        if self.rooms.len() > rooms {
+            gauge!("ws_rooms").increment(1);
+        }
+        self.look_after(&name);
+    }
+
+    /// Does for a room what there is to be done.
+    fn look_after(&mut self, name: &RoomName) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let context = &self.context;
+        if let Some(update) = room.next_update(Instant::now()) {
+            self.calls.push(Box::pin(calls::update(Arc::clone(context), name.clone(), update)));
+        }
+        for it in room.next_lookups() {
+            let call = calls::look_up(Arc::clone(context), name.clone(), it.ticket, it.needs_grant, it.since);
+            self.calls.push(Box::pin(call));
+        }
+        if let Some(changes) = room.typists.next() {
+            self.calls.push(Box::pin(calls::tell_typing(Arc::clone(context), name.clone(), changes)));
+        }
+        if let Some(due) = room.next_due()
+            && room.scheduled.is_none_or(|scheduled| due < scheduled)
+        {
+            room.scheduled = Some(due);
+            self.agenda.push(Reverse((due, name.clone())));
+        }
+        if room.is_over() {
+            self.rooms.remove(name);
+            gauge!("ws_rooms").decrement(1);
+        }
+    }
+
+    async fn on_time(&mut self) {
+        let now = Instant::now();
+        while self.agenda.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((at, name))) = self.agenda.pop() else { return };
+            if let Some(room) = self.rooms.get_mut(&name).filter(|room| room.scheduled == Some(at)) {
+                room.scheduled = None;
+                room.on_time(now).await;
+                self.look_after(&name);
+            }
+        }
+    }
+
+    async fn finish(&mut self, outcome: Outcome) {
+        let now = Instant::now();
+        match outcome {
+            Outcome::Updated { room: name, update, result } => {
+                let Some(room) = self.rooms.get_mut(&name) else { return };
+                match result {
+                    Ok(updated) => {
+                        let was_read = updated.0.state.is_some();
+                        room.is_updated(update, updated, now).await;
+                        if was_read {
+                            self.check_grants(&name);
+                        }
+                    }
+                    Err(error) => {
+                        if room.is_not_updated(&update, now) {
+                            warn!(%error, room = %name, "redis could not be told who is in a room; trying again");
+                        }
+                    }
+                }
+                self.look_after(&name);
+            }
+            Outcome::LookedUp { room: name, ticket, result } => {
+                let found = result.inspect_err(|error| warn!(%error, room = %name, "could not look somebody up")).ok();
+                self.change(&name, |room| room.looked_up(ticket, found));
+            }
+            Outcome::Typed { room: name, changes, result } => {
+                let was_told =
+                    result.inspect_err(|error| warn!(%error, room = %name, "redis could not be told who types"));
+                self.change(&name, |room| room.typists.told(&changes, was_told.is_ok()));
+            }
+            Outcome::Published { request, result } => match result {
+                Ok(id) => answer(&request, &ServerMessage::Published { room: request.room.clone(), id }),
+                Err(error) => unavailable(&request, &error),
+            },
+            Outcome::Present { request, result } => match result {
+                Ok(present) => {
+                    let (room, users) = (request.room.clone(), calls::listed(&present));
+                    answer(&request, &ServerMessage::PresenceState { room, count: present.count, users });
+                }
+                Err(error) => unavailable(&request, &error),
+            },
+            Outcome::MayEnter { request, result } => self.entrance(request, result),
+            Outcome::MayStay { room: name, user_id, result } => match result {
+                Ok(true) => {}
+                Ok(false) => self.change(&name, |room| room.expel(user_id)),
+                // The room is read again, and everybody looked up again.
+                Err(_) => self.change(&name, |room| room.reads_again(now)),
+            },
+        }
+    }
+
+    fn entrance(&mut self, request: Request, may_enter: Result<bool, RedisError>) {
+        let error = match may_enter {
+            Ok(true) => return self.serve_allowed(request),
+            Ok(false) => ErrorCode::ForbiddenRoom,
+            Err(error) => {
+                warn!(%error, room = %request.room, "could not ask who may enter a room");
+                ErrorCode::Unavailable
+            }
+        };
+        refuse(&request, error);
+    }
+
+    /// Events were missed, and one may have been that somebody may not be here any more.
+    fn check_grants(&mut self, name: &RoomName) {
+        if !name.as_str().starts_with("private:") {
+            return;
+        }
+        let Some(room) = self.rooms.get(name) else { return };
+        for user_id in room.users_here() {
+            self.calls.push(Box::pin(calls::may_stay(Arc::clone(&self.context), name.clone(), user_id)));
+        }
+    }
+}

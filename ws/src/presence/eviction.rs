@@ -1,0 +1,96 @@
+//! The eviction of other replicas, whose leases have run out. It has a task of its own: a replica may have been in very many
+//! rooms, and the lease of this one has to be renewed meanwhile.
+
+use std::time::Duration;
+
+use fred::types::{ClusterHash, CustomCommand};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use gatefold_shared::{
+    redis::{Redis, RedisError, Script, Value, keys},
+    rooms::RoomName,
+};
+use metrics::counter;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{
+    evict,
+    lease::{Lease, millis},
+};
+
+static CLAIM: Script = Script::new("claim", &[include_str!("claim.lua")]);
+
+/// How long whoever evicts a replica may take before another one may join in.
+const EVICTION: Duration = Duration::from_secs(15);
+/// Rooms from which users are removed at once.
+const ROOMS_AT_ONCE: usize = 16;
+/// The least time between two looks.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Evicts whoever is due, for ever.
+pub(crate) async fn run(redis: Redis, lease: Lease, mut due: watch::Receiver<Option<Instant>>) {
+    loop {
+        let at = *due.borrow_and_update();
+        let is_due = async {
+            match at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = is_due => {
+                evict_the_dead(&redis, &lease).await;
+                // By then it may be known who is next.
+                sleep(PAUSE).await;
+            }
+            changed = due.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn evict_the_dead(redis: &Redis, lease: &Lease) {
+    loop {
+        match claim(redis, lease).await {
+            Ok(None) => return,
+            Ok(Some(dead)) => match evict_from_all(redis, dead).await {
+                Ok(rooms) => {
+                    counter!("ws_presence_evictions_total").increment(1);
+                    info!(replica = %dead, rooms, "evicted a replica that has lost its lease");
+                }
+                // Somebody will claim it again.
+                Err(error) => return warn!(%error, replica = %dead, "could not evict a replica"),
+            },
+            Err(error) => return warn!(%error, "could not look for replicas that have lost their leases"),
+        }
+    }
+}
+
+async fn claim(redis: &Redis, lease: &Lease) -> Result<Option<Uuid>, RedisError> {
+    let keys = [keys::REPLICAS.to_owned(), keys::DEAD_REPLICAS.to_owned()];
+    let arguments = vec![millis(lease.overdue()).into(), millis(EVICTION).into()];
+    let reply: Vec<String> = redis.run(&CLAIM, &keys, arguments, redis.deadline()).await?;
+    reply.first().map(|dead| dead.parse().map_err(|_| CLAIM.unexpected_reply())).transpose()
+}
+
+/// Removes all users of a replica from their rooms; returns how many rooms that were.
+async fn evict_from_all(redis: &Redis, dead: Uuid) -> Result<usize, RedisError> {
+    let set = keys::replica_rooms(dead);
+    let rooms = ask(redis, "SMEMBERS", vec![set.as_str().into()]).await?.into_array();
+    let names: Vec<_> = rooms.iter().filter_map(Value::as_str).filter_map(|room| RoomName::parse(&room)).collect();
+    let count = names.len();
+    let evictions = stream::iter(names).map(|room| async move { evict(redis, &room, dead).await });
+    evictions.buffer_unordered(ROOMS_AT_ONCE).try_collect::<()>().await?;
+    ask(redis, "DEL", vec![set.into()]).await?;
+    ask(redis, "ZREM", vec![keys::DEAD_REPLICAS.into(), dead.to_string().into()]).await?;
+    Ok(count)
+}
+
+async fn ask(redis: &Redis, command: &'static str, arguments: Vec<Value>) -> Result<Value, RedisError> {
+    let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
+    let replies = redis.pipeline::<Value>(vec![(command, arguments)], redis.deadline()).await?;
+    Ok(replies.into_iter().next().unwrap_or(Value::Null))
+}

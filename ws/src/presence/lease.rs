@@ -1,0 +1,198 @@
+//! This replica's lease.
+//!
+//! As long as it is renewed, what this replica said of its users counts. Once it has run out, for as long as a lost
+//! connection has to come back, any replica may *evict* this one: remove its users from their rooms. Should it still live
+//! then (Redis was away, say), it goes on under a new id and says everything again, so that whoever evicts the old one
+//! cannot be in its way. Scripts refuse what a replica says after its lease.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fred::{
+    clients::SubscriberClient,
+    interfaces::{ClientLike, PubsubInterface},
+};
+use gatefold_shared::redis::{Redis, RedisError, Script, Value, keys};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::warn;
+use uuid::Uuid;
+
+static RENEW: Script = Script::new("renew", &[include_str!("renew.lua")]);
+
+/// How long a lease is.
+pub(crate) const LENGTH: Duration = Duration::from_secs(15);
+/// How often it is renewed.
+pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(5);
+/// The same after it could not be renewed.
+const TRIED_EVERY: Duration = Duration::from_millis(250);
+/// Clocks of several Redis primaries may differ that far.
+const LEAST_OVERDUE: Duration = Duration::from_secs(1);
+/// Echoes that may stay away before the subscriptions are made anew.
+const LOST_ECHOES: u32 = 2;
+
+/// The current lease; clones are the same.
+#[derive(Clone)]
+pub(crate) struct Lease {
+    current: Arc<Mutex<(Uuid, i64)>>,
+    overdue: Duration,
+}
+
+impl Lease {
+    /// `grace` is how long a lost connection has to come back.
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self { current: Arc::new(Mutex::new((Uuid::new_v4(), 0))), overdue: grace.max(LEAST_OVERDUE) }
+    }
+
+    /// How long a lease must have run out before its replica is evicted.
+    pub(crate) fn overdue(&self) -> Duration {
+        self.overdue
+    }
+
+    /// The replica's id, and when its lease ends in Redis's milliseconds since 1970; long ago, if it has none.
+    pub(crate) fn current(&self) -> (Uuid, i64) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, replica: Uuid, ends: i64) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = (replica, ends);
+    }
+}
+
+/// What the rooms of this replica must know of its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The replica has a new id, under which it has said nothing yet, instead of this one.
+    Reborn(Uuid),
+    /// The subscriptions deliver nothing any more.
+    Deaf,
+}
+
+/// Keeps the lease.
+pub(crate) struct Keeper {
+    pub(crate) redis: Redis,
+    pub(crate) subscriber: SubscriberClient,
+    pub(crate) lease: Lease,
+    pub(crate) echoes: Echoes,
+    pub(crate) turns: mpsc::Sender<Turn>,
+    /// When the first of the other replicas is to be evicted, should it say nothing until then.
+    pub(crate) due: watch::Sender<Option<Instant>>,
+}
+
+/// The echo of what this replica told itself last, and whether it came.
+#[derive(Clone, Default)]
+pub(crate) struct Echoes(Arc<Mutex<(String, bool)>>);
+
+impl Echoes {
+    fn state(&self) -> MutexGuard<'_, (String, bool)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something came back.
+    pub(crate) fn heard(&self, echo: &str) {
+        let mut state = self.state();
+        state.1 |= state.0 == echo;
+    }
+
+    /// The next thing to say.
+    fn next(&self) -> String {
+        let echo = Uuid::new_v4().to_string();
+        *self.state() = (echo.clone(), false);
+        echo
+    }
+
+    fn came(&self) -> bool {
+        self.state().1
+    }
+}
+
+impl Keeper {
+    /// Renews the lease for ever.
+    pub(crate) async fn run(self) {
+        let mut is_new = true;
+        // Since when the lease was kept without a gap: who was away judges nobody who may have been, too.
+        let mut kept_since = Instant::now();
+        let mut lost_echoes = 0;
+        loop {
+            let began = Instant::now();
+            let renewed = self.renew(is_new).await;
+            let next = match &renewed {
+                Ok(Some(due_in)) => {
+                    is_new = false;
+                    self.due.send_replace(due_in.map(|due_in| (began + due_in).max(kept_since + LENGTH)));
+                    began + RENEWED_EVERY
+                }
+                Ok(None) => {
+                    warn!("this replica was taken for dead, or redis has lost its lease: it begins anew");
+                    let (former, _) = self.lease.current();
+                    self.lease.set(Uuid::new_v4(), 0);
+                    (is_new, kept_since) = (true, Instant::now());
+                    listen(&self.redis, &self.subscriber, &self.lease).await;
+                    self.turn(Turn::Reborn(former)).await;
+                    began
+                }
+                Err(error) => {
+                    if kept_since < began {
+                        warn!(%error, "the lease of this replica could not be renewed");
+                    }
+                    kept_since = Instant::now();
+                    began + TRIED_EVERY
+                }
+            };
+            sleep_until(next).await;
+            let is_lost = matches!(renewed, Ok(Some(_))) && !self.echoes.came();
+            lost_echoes = if is_lost { lost_echoes + 1 } else { 0 };
+            if lost_echoes >= LOST_ECHOES {
+                warn!("the subscriptions to rooms deliver nothing: connecting anew");
+                lost_echoes = 0;
+                let _ = timeout(self.redis.call_timeout(), self.subscriber.force_reconnection()).await;
+                listen(&self.redis, &self.subscriber, &self.lease).await;
+                self.turn(Turn::Deaf).await;
+            }
+        }
+    }
+
+    async fn turn(&self, turn: Turn) {
+        // Whoever hears it only ends with the replica.
+        let _ = self.turns.send(turn).await;
+    }
+
+    /// Returns in how long the first of the other replicas is to be evicted, if there is one; or nothing at all if there is
+    /// no lease to renew.
+    async fn renew(&self, is_new: bool) -> Result<Option<Option<Duration>>, RedisError> {
+        let (replica, _) = self.lease.current();
+        let keys = [keys::REPLICAS.to_owned(), keys::DEAD_REPLICAS.to_owned(), keys::replica_probe(replica)];
+        let arguments: Vec<Value> = vec![
+            replica.to_string().into(),
+            if is_new { "1" } else { "0" }.into(),
+            millis(LENGTH).into(),
+            self.echoes.next().into(),
+        ];
+        let reply: Vec<i64> = self.redis.run(&RENEW, &keys, arguments, self.redis.deadline()).await?;
+        let [outcome, now, ends, first] = reply[..] else { return Err(RENEW.unexpected_reply()) };
+        self.redis.time().learn(now);
+        if outcome == 0 {
+            return Ok(None);
+        }
+        self.lease.set(replica, ends);
+        let left = u64::try_from(first - now).map_or(Duration::ZERO, Duration::from_millis);
+        // One that has run out before is due since then, or now.
+        let overdue = u64::try_from(now - first).map_or(Duration::ZERO, Duration::from_millis);
+        Ok(Some((first >= 0).then(|| (left + self.lease.overdue()).saturating_sub(overdue))))
+    }
+}
+
+/// Subscribes to the channel on which this replica hears itself.
+pub(crate) async fn listen(redis: &Redis, subscriber: &SubscriberClient, lease: &Lease) {
+    let channel = keys::replica_probe(lease.current().0);
+    // If it fails, the echoes stay away.
+    let _ = timeout(redis.call_timeout(), subscriber.ssubscribe(channel)).await;
+}
+
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

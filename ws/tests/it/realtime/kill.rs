@@ -1,0 +1,75 @@
+//! A replica that dies without a word: its members are missed once, and nobody else is.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use gatefold_cluster::Cluster;
+use serde_json::json;
+
+use super::LEASE;
+use crate::harness::{Gatefold, User, member::addresses, new_room, within};
+
+const MEMBERS: usize = 1001;
+/// How many of them are named.
+const LISTED: usize = 1000;
+const GRACE: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_replica_with_a_thousand_members_is_killed_exactly_they_leave_once() {
+    let gatefold = Gatefold::start(Cluster::builder().ws(3).env("PRESENCE_GRACE", "3s")).await;
+    let room = new_room();
+    let started = Instant::now();
+    let crowd = gatefold.crowd(MEMBERS, "ws-1", &room).await;
+    println!("{MEMBERS} members joined one room within {:?}", started.elapsed());
+
+    // A list is of a thousand, but all are counted.
+    let mut asker = gatefold.visitor("ws-2").await;
+    for asked in ["joined", "presence_state"] {
+        let kind = if asked == "joined" { "join" } else { "presence" };
+        let state = asker.demand(asked, json!({"type": kind, "room": room})).await;
+        let listed: BTreeSet<_> = crate::harness::visitor::ids(&state["users"]).into_iter().collect();
+        assert_eq!((listed.len(), state["count"].as_u64()), (LISTED, Some(MEMBERS as u64 + 1)), "{asked}");
+    }
+    asker.leave(&room).await;
+
+    let watch = |user: &User, replica: &str| {
+        let member = gatefold.member(user, &addresses([gatefold.socket_url(replica)]));
+        member.join(&room);
+        member
+    };
+    let watchers = [watch(&User::new(), "ws-2"), watch(&User::new(), "ws-3"), watch(&User::new(), "ws-3")];
+    // With a second device elsewhere, nobody is gone.
+    let second_devices: Vec<_> = crowd.users[..5].iter().map(|user| watch(user, "ws-2")).collect();
+    for member in watchers.iter().chain(&second_devices) {
+        member.joined(&room).await;
+    }
+    let lost: BTreeSet<_> = crowd.users[5..].iter().map(|user| user.id).collect();
+
+    let killed = Instant::now();
+    gatefold.cluster.kill("ws-1").await.expect("killed");
+    let deadline = LEASE + GRACE + Duration::from_secs(2);
+    within(deadline + Duration::from_secs(10), "everybody lost is missed", async || {
+        watchers.iter().all(|watcher| watcher.view().rooms[&room].gone().count() >= lost.len())
+    })
+    .await;
+    // Had anybody else to be missed, or anybody twice, it would be in the same breath.
+    within(Duration::from_secs(5), "Redis knows no more of them", async || {
+        gatefold.users_in_redis(&room).await.len() == watchers.len() + second_devices.len()
+    })
+    .await;
+    for watcher in &watchers {
+        let view = watcher.view();
+        let gone: Vec<_> = view.rooms[&room].gone().collect();
+        assert_eq!(gone.len(), lost.len(), "once each");
+        assert_eq!(gone.iter().map(|event| event.user).collect::<BTreeSet<_>>(), lost);
+        let latest = gone.iter().map(|event| event.at).max().expect("some").duration_since(killed);
+        println!("all {} were missed within {latest:?}", gone.len());
+        assert!(latest < deadline, "the last was missed after {latest:?}");
+        assert_eq!(view.connections, 1);
+    }
+    let (members, leases) = gatefold.replicas_in_redis(&room).await;
+    assert_eq!((members.len(), leases.len()), (2, 2), "{members:?} {leases:?}");
+    assert_eq!(asker.presence(&room).await.0, 8);
+}
