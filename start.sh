@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Starts Gatefold on this machine, from nothing but Rust, and leaves it running.
+# Starts Gatefold on this machine and leaves it running: in containers where a Docker engine answers, or else from nothing
+# but Rust.
 set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
+# shellcheck source=scripts/compose.sh
+source scripts/compose.sh
 
 # The test account of this quick start; nothing else creates it.
 readonly TEST_USER=testuser TEST_PASSWORD=password123
@@ -14,16 +17,21 @@ usage() {
     cat <<'TEXT'
 Usage: ./start.sh [COMMAND]
 
-  (none)           install what is missing, build, and start the cluster
+  (none)           build, and start the cluster
   status [--json]  what is running, and where; exits with 3 when nothing is
   logs [NAME]      the logs of all processes, or of one (see status)
   stop             stop the cluster; accounts and sessions are kept
   --help           this text
 
+Where a Docker engine with Compose answers, everything runs in its containers
+(docker-compose.yml). Where none does, what is missing is installed with apt, and
+everything runs as processes of this machine.
+
 Environment:
-  HTTP_PORT     port of the web interface (80, or 8080 where 80 cannot be had)
-  API_REPLICAS  REST replicas (2)
-  WS_REPLICAS   WebSocket replicas (2)
+  WITHOUT_DOCKER=1   do without Docker, although there is an engine
+  HTTP_PORT          port of the web interface (80, or 8080 where 80 cannot be had)
+  API_REPLICAS       REST replicas (2)
+  WS_REPLICAS        WebSocket replicas (2)
 
 The settings of the replicas (README.md, "Configuration") are passed on to them,
 except for those that say where things are: addresses, ports, stores and keys.
@@ -51,17 +59,10 @@ running() {
     printf '%s\n' "$state"
 }
 
-# Docker Compose is to be the first choice where an engine answers.
-mention_docker() {
-    if have docker && timeout 10 docker info >/dev/null 2>&1; then
-        say 'There is a Docker engine here, but Gatefold cannot be run with Docker Compose yet: going on without.'
-    fi
-}
-
-# Adds the test account, unless it is there.
+# Adds the test account, unless it is there, with a command that runs gatefold-api.
 add_test_user() {
-    local database=$1 message
-    if message=$(printf '%s\n' "$TEST_PASSWORD" | DATABASE_URL=$database "$API" user add "$TEST_USER" 2>&1); then
+    local message
+    if message=$(printf '%s\n' "$TEST_PASSWORD" | "$@" user add "$TEST_USER" 2>&1); then
         say "$message"
     elif [[ $message != *'is taken'* ]]; then
         fail 'the test account could not be created:' "$message"
@@ -69,8 +70,7 @@ add_test_user() {
 }
 
 explain() {
-    local state=$1 url
-    url=$(url_of "$state" '')
+    local url=$1
     cat <<TEXT
 
 ${BOLD}Gatefold is running.${PLAIN}
@@ -127,16 +127,34 @@ make_keys() {
     esac
 }
 
+# What was started before, in whichever way, is left as it is.
 start() {
-    local state started=$SECONDS
+    local state
     if state=$(running); then
         say 'It was running already.'
-        add_test_user "$(url_of "$state" postgres)"
-        explain "$state"
-        return
+        add_local_test_user "$state"
+        explain "$(url_of "$state" '')"
+    elif have_docker_engine; then
+        start_containers
+    else
+        start_processes
     fi
+}
 
-    mention_docker
+start_containers() {
+    local url started=$SECONDS
+    url=$(compose_up)
+    add_test_user docker compose exec -T api /bin/gatefold-api
+    say "Ready after $((SECONDS - started)) s"
+    explain "$url"
+}
+
+add_local_test_user() {
+    add_test_user env DATABASE_URL="$(url_of "$1" postgres)" "$API"
+}
+
+start_processes() {
+    local state started=$SECONDS
     # shellcheck disable=SC2119 # none of this script's own arguments
     need_programs
     need_redis_7
@@ -154,9 +172,9 @@ start() {
         fail 'the cluster did not start; the reason is above, and more is in ./start.sh logs'
     state=$(running) || fail 'the cluster has started but not all of it is running: see ./start.sh status'
 
-    add_test_user "$(url_of "$state" postgres)"
+    add_local_test_user "$state"
     say "Ready after $((SECONDS - started)) s"
-    explain "$state"
+    explain "$(url_of "$state" '')"
 }
 
 # Any other command is the cluster's own. Before anything is built, it is answered as of a cluster that was never started.
@@ -175,6 +193,15 @@ cluster() {
         *) fail 'nothing has been built here yet: run ./start.sh first.' ;;
     esac
 }
+
+case ${1-} in
+    stop | status | logs)
+        if composed; then
+            compose_command "$@"
+            exit
+        fi
+        ;;
+esac
 
 case ${1-} in
     '' | start)

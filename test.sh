@@ -5,14 +5,16 @@ set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
+# shellcheck source=scripts/compose.sh
+source scripts/compose.sh
 
 usage() {
     cat <<'TEXT'
 Usage: ./test.sh [-- ARGUMENT…]
 
-Installs what is missing (apt, npm), then checks the scripts, the formatting and
-the lints, builds, and runs every test, those of the browser client in Chromium.
-Stops at the first step that fails.
+Installs what is missing (apt, npm), then checks the scripts, the deployment files,
+the formatting and the lints, builds, and runs every test, those of the browser
+client in Chromium. Stops at the first step that fails.
 
 Arguments after -- go to cargo test, and leave the browser out:
 
@@ -72,7 +74,7 @@ need_components() {
 }
 
 scripts() {
-    local files=(start.sh test.sh generate-keys.sh scripts/*.sh .ci/run)
+    local files=(start.sh test.sh generate-keys.sh scripts/*.sh nginx/container/*.sh k8s/overlays/dev/*.sh .ci/run)
     shellcheck --external-sources "${files[@]}"
     printf 'shellcheck: %d scripts\n' "${#files[@]}"
 }
@@ -81,6 +83,7 @@ step 'programs' need_programs shellcheck
 step 'Redis' need_redis_7
 step 'Rust' need_components
 step 'scripts' scripts
+step 'deployment' scripts/check-deployment.sh
 step 'formatting' cargo fmt --all --check
 step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
 # The integration tests start the real binaries.
@@ -88,6 +91,11 @@ step 'build' cargo build --workspace --bins --locked
 step 'tests' cargo test --workspace --locked "${test_arguments[@]}"
 # Who chose some tests of the replicas did not mean these.
 ((${#test_arguments[@]})) || step 'browser tests' scripts/test-client.sh
+if have_docker_engine; then
+    step 'containers' scripts/check-containers.sh
+else
+    printf '\nNo Docker engine with Compose answers: the containers were not started.\n'
+fi
 
 printf '\n%sEverything passed in %s.%s\n' "$BOLD" "$(took "$SECONDS")" "$PLAIN"
 printf '%s\n' "${summary[@]}"

@@ -47,7 +47,12 @@ need_programs() {
     done
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || packages+=(ca-certificates)
     ((${#packages[@]})) || return 0
+    need_packages "${packages[@]}"
+}
 
+# Installs Debian packages, none of whose services is started.
+need_packages() {
+    local packages=("$@")
     have apt-get || fail "missing: ${packages[*]} (names of Debian packages)." \
         'This machine has no apt-get: install them with its own package manager and run again.'
     local as_root=()

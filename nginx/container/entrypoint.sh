@@ -1,0 +1,106 @@
+#!/bin/sh
+# Starts Nginx in a container: puts site/ together from what the environment says, in the one place that can be written
+# to, and becomes Nginx.
+#
+#   EDGE             plain (http), tls (https, and http redirected), or proxied (behind a proxy that ends TLS)
+#   API_ADDRESS      name and port of the REST replicas (api:3000)
+#   WS_ADDRESS       name and port of the WebSocket replicas (ws:3001)
+#   RESOLVER         name server that knows these names (the first of /etc/resolv.conf)
+#   RESOLVER_VALID   how long its answers are believed (2s)
+#   TRUSTED_PROXIES  proxied: networks (CIDR, separated by commas or spaces) of the proxies before this one
+#   TLS_CERTIFICATE, TLS_KEY   tls: PEM files, the chain and its key (/etc/gatefold/tls/{fullchain,privkey}.pem)
+#   HTTPS_PORT       tls: the port of https as clients see it (443)
+#   HSTS_MAX_AGE     tls, proxied: seconds for which browsers come by https only; 0 forgets it (63072000)
+#
+# Arguments go to Nginx: `-t` checks and ends.
+set -eu
+
+fail() {
+    echo "nginx: $*" >&2
+    exit 64
+}
+
+source=${GATEFOLD_NGINX:-/etc/gatefold/nginx}
+prefix=${GATEFOLD_PREFIX:-/run/gatefold}
+edge=${EDGE:-plain}
+
+# What ends up in the configuration must be what it is taken for, and no directive.
+address() {
+    case $2 in
+        '' | *[!a-zA-Z0-9.:_-]*) fail "$1: expected a name and a port, and not '$2'" ;;
+        *:[0-9]*) ;;
+        *) fail "$1: expected a name and a port, and not '$2'" ;;
+    esac
+}
+number() {
+    case $2 in '' | *[!0-9]*) fail "$1: expected a number, and not '$2'" ;; esac
+}
+path() {
+    case $2 in /*) ;; *) fail "$1: expected an absolute path, and not '$2'" ;; esac
+    case $2 in *[!a-zA-Z0-9._/-]*) fail "$1: a path with unusual characters: '$2'" ;; esac
+    [ -r "$2" ] || fail "$1: $2 cannot be read by $(id -u):$(id -g)"
+}
+
+api=${API_ADDRESS:-api:3000} ws=${WS_ADDRESS:-ws:3001}
+address API_ADDRESS "$api"
+address WS_ADDRESS "$ws"
+
+resolver=${RESOLVER:-}
+[ -n "$resolver" ] || resolver=$(sed -n 's/^nameserver[[:space:]]*\([^[:space:]%]*\).*/\1/p;' /etc/resolv.conf | head -n 1)
+case $resolver in
+    '') fail 'RESOLVER: not set, and /etc/resolv.conf names none' ;;
+    *[!a-zA-Z0-9.:_-]*) fail "RESOLVER: expected an address, and not '$resolver'" ;;
+    *:*:*) resolver="[$resolver]" ;;
+esac
+valid=${RESOLVER_VALID:-2s}
+case $valid in *[!0-9smh]*) fail "RESOLVER_VALID: expected a time such as 2s, and not '$valid'" ;; esac
+
+hsts='' https_port=''
+if [ "$edge" != plain ]; then
+    age=${HSTS_MAX_AGE:-63072000}
+    number HSTS_MAX_AGE "$age"
+    hsts="max-age=$age"
+fi
+certificate=${TLS_CERTIFICATE:-/etc/gatefold/tls/fullchain.pem} key=${TLS_KEY:-/etc/gatefold/tls/privkey.pem}
+real_ip='' geo=''
+case $edge in
+    plain) ;;
+    tls)
+        path TLS_CERTIFICATE "$certificate"
+        path TLS_KEY "$key"
+        port=${HTTPS_PORT:-443}
+        number HTTPS_PORT "$port"
+        [ "$port" = 443 ] || https_port=":$port"
+        ;;
+    proxied)
+        for network in $(echo "${TRUSTED_PROXIES:-}" | tr ',' ' '); do
+            case $network in *[!0-9a-fA-F.:/]*) fail "TRUSTED_PROXIES: expected networks, and not '$network'" ;; esac
+            real_ip="$real_ip set_real_ip_from $network;" geo="$geo $network 1;"
+        done
+        [ -n "$geo" ] || fail 'TRUSTED_PROXIES: must name the proxies before this one'
+        ;;
+    *) fail "EDGE: expected plain, tls or proxied, and not '$edge'" ;;
+esac
+
+fill() {
+    sed -e "s|@API_ADDRESS@|$api|; s|@WS_ADDRESS@|$ws|; s|@RESOLVER@|$resolver|; s|@RESOLVER_VALID@|$valid|" \
+        -e "s|@STRICT_TRANSPORT_SECURITY@|$hsts|; s|@HTTPS_PORT@|$https_port|" \
+        -e "s|@TLS_CERTIFICATE@|$certificate|; s|@TLS_KEY@|$key|" \
+        -e "s|@SET_REAL_IP_FROM@|$real_ip|; s|@GEO@|$geo|" "$source/container/$1" >"$site/$2"
+}
+
+site=$prefix/conf/site
+rm -rf "$prefix/conf"
+mkdir -p "$site/servers" "$prefix/run"
+cp -R "$source/nginx.conf" "$source/snippets" "$prefix/conf/"
+cp "$source/site/limits.conf" "$site/"
+cp "$source/container/servers/status.conf" "$site/servers/"
+fill upstreams.conf upstreams.conf
+case $edge in
+    plain) fill listen.conf listen.conf && fill edge.conf edge.conf ;;
+    tls) fill listen.tls.conf listen.conf && fill edge.conf edge.conf && fill redirect.conf servers/redirect.conf ;;
+    proxied) fill listen.conf listen.conf && fill edge.proxied.conf edge.conf ;;
+esac
+
+# Told to end or to read its files again, Nginx lets go of sockets after a while: it would wait for them for ever.
+exec nginx -e stderr -c conf/nginx.conf -g 'daemon off; worker_shutdown_timeout 20s;' -p "$prefix" "$@"

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Builds the images and brings docker-compose.yml up, under a name and on a port of its own; uses it as clients do, also
+# while replicas come and go; and takes it down again. Needs a Docker engine. Part of test.sh.
+set -Eeuo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
+
+readonly PASSWORD=correct-horse-battery
+export COMPOSE_PROJECT_NAME=gatefold-check-$$ API_REPLICAS=2 WS_REPLICAS=2
+work=$(mktemp -d)
+HTTP_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export HTTP_PORT
+readonly URL=http://localhost:$HTTP_PORT
+
+clean_up() {
+    local code=$?
+    ((code == 0)) || docker compose logs --tail 20 2>/dev/null || true
+    docker compose down --volumes --timeout 5 >/dev/null 2>&1 || true
+    rm -rf -- "$work"
+}
+trap clean_up EXIT
+
+# expect WHAT STATUS CURL-ARGUMENT…: the call has that status; its body is in $work/body.
+expect() {
+    local what=$1 wanted=$2 status
+    shift 2
+    status=$(curl -sS -o "$work/body" -w '%{http_code}' "$@") || true
+    [[ $status == "$wanted" ]] || fail "$what: $status and not $wanted: $(<"$work/body")"
+}
+
+log_in() {
+    expect 'a log-in' 200 -c "$work/cookies" -H 'Content-Type: application/json' \
+        -d "{\"username\":\"alice\",\"password\":\"$PASSWORD\"}" "$URL/api/login"
+    token=$(sed 's/.*"accessToken":"\([^"]*\)".*/\1/' "$work/body")
+}
+
+greeted() {
+    expect "$1" "${2:-200}" -H "Authorization: Bearer $token" "$URL/api/protected"
+}
+
+# How many replicas have served since a time.
+replicas_since() {
+    docker compose logs --no-log-prefix --since "$1" nginx | grep '"path":"/api/protected"' |
+        grep -oE '"upstream.address":"[^"]*"' | sort -u | wc -l
+}
+
+scale() {
+    docker compose up --detach --no-recreate --wait --wait-timeout 120 --scale "api=$1" --scale "ws=$2" >"$work/scale.log" 2>&1
+}
+
+# Calls all the while, below the limits of Nginx, until scaling is done. Each call has to succeed.
+call_while_scaling() {
+    local calls=0 job
+    scale "$@" &
+    job=$!
+    while kill -0 "$job" 2>/dev/null; do
+        greeted "a call while scaling to $1"
+        calls=$((calls + 1))
+        sleep 0.12
+    done
+    wait "$job" || fail "could not scale to $1: $(<"$work/scale.log")"
+    echo "scaled to $1 api and $2 ws replicas: $calls calls, all served"
+}
+
+say 'Building the images'
+docker compose build --quiet
+for image in api ws; do
+    size=$(docker image inspect --format '{{.Size}}' "gatefold-$image")
+    ((size < 40000000)) || fail "the image gatefold-$image has $size bytes"
+done
+say 'Starting the containers'
+docker compose up --detach --wait --wait-timeout 180 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+printf '%s\n' "$PASSWORD" | docker compose exec -T api /bin/gatefold-api user add alice
+
+log_in
+greeted 'a call'
+expect 'the page' 200 "$URL/"
+upgrade=$(curl -sS -i -N --http1.1 --max-time 2 -o - -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+    -H 'Sec-WebSocket-Key: Z2F0ZWZvbGQtZXhhbXBsZQ==' "$URL/ws?token=$token" 2>/dev/null | tr -d '\0' || true)
+[[ $upgrade == *' 101 '* && $upgrade == *'"connected"'* ]] || fail "no socket: $upgrade"
+echo 'a call, the page and a socket: served'
+
+call_while_scaling 4 3
+since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+for _ in {1..40}; do
+    greeted 'a call to any of four'
+    sleep 0.12
+done
+served=$(replicas_since "$since")
+((served == 4)) || fail "of four replicas $served have served"
+call_while_scaling 1 1
+
+cp "$work/cookies" "$work/old"
+expect 'a refresh' 200 -b "$work/cookies" -c "$work/cookies" -X POST "$URL/api/refresh"
+expect 'a replay' 401 -b "$work/old" -X POST "$URL/api/refresh"
+grep -q refresh_token_reused "$work/body" || fail "a replay: $(<"$work/body")"
+greeted 'a call of the session that the replay has ended' 401
+echo 'a refresh and a replay: as they should be'
+
+docker compose run --rm -T keys rotate begin access >"$work/rotate.log" 2>&1 || fail "$(<"$work/rotate.log")"
+for _ in {1..30}; do
+    expect 'the public keys' 200 "$URL/.well-known/jwks.json"
+    keys=$(grep -o '"kid"' "$work/body" | wc -l)
+    ((keys < 2)) || break
+    sleep 1
+done
+((keys == 2)) || fail 'a next key was published and no replica knows it'
+echo 'a next key: known to the replicas'
+
+docker compose pause redis >/dev/null 2>&1
+expect 'a log-in without Redis' 503 -H 'Content-Type: application/json' \
+    -d "{\"username\":\"alice\",\"password\":\"$PASSWORD\"}" "$URL/api/login"
+docker compose unpause redis >/dev/null 2>&1
+for _ in {1..30}; do
+    ! curl -sS "$URL/api/ready" | grep -q '"status":"ok"' || break
+    sleep 0.5
+done
+log_in
+echo 'Redis away and back: 503, and served again'

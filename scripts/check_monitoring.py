@@ -1,0 +1,95 @@
+"""Checks that alerts, dashboard, code and documents speak of the same things.
+
+    check_monitoring.py RULES-FILE        writes there the rules that Prometheus itself reads
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MONITORING = ROOT / "k8s/components/monitoring"
+# Everything that looks like a metric; functions of PromQL have no underscore-separated unit at the end, or are listed here.
+NAME = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
+NO_METRIC = {"histogram_quantile", "label_replace", "__rate_interval"}
+
+problems = []
+
+
+def metrics_in(expression):
+    bare = re.sub(r'"[^"]*"', "", expression)
+    bare = re.sub(r"\bby \([^)]*\)", "", bare)
+    bare = re.sub(r"\$\w+", "", bare)
+    names = set(NAME.findall(re.sub(r"\{[^}]*\}", "", bare))) - NO_METRIC
+    return {re.sub(r"_bucket$", "", name) for name in names}
+
+
+def documented():
+    """The first column of the table of metrics."""
+    lines = (ROOT / "docs/operations.md").read_text(encoding="utf-8").splitlines()
+    names = set()
+    for line in lines:
+        if line.startswith("| `"):
+            names |= set(re.findall(r"`([a-z0-9_]+)`", line.split("|")[1]))
+    return names
+
+
+def in_code():
+    names = set()
+    for crate in ("api", "ws", "shared"):
+        for file in (ROOT / crate / "src").rglob("*.rs"):
+            names |= set(re.findall(r"\b(?:counter|gauge|histogram)!\(\s*\"([a-z0-9_]+)\"", file.read_text(encoding="utf-8")))
+    return names
+
+
+def main():
+    known = documented()
+    for name in sorted(in_code() - known):
+        problems.append(f"{name} is measured, and docs/operations.md does not say so")
+
+    with open(MONITORING / "prometheus-rule.yaml", encoding="utf-8") as file:
+        spec = yaml.safe_load(file)["spec"]
+    runbook = set(re.findall(r"^## (\w+)$", (ROOT / "docs/runbook.md").read_text(encoding="utf-8"), re.MULTILINE))
+    alerts = [rule for group in spec["groups"] for rule in group["rules"]]
+    for rule in alerts:
+        name = rule["alert"]
+        for metric in sorted(metrics_in(rule["expr"]) - known):
+            problems.append(f"{name}: docs/operations.md knows no metric {metric}")
+        if name not in runbook:
+            problems.append(f"{name}: not in docs/runbook.md")
+        if rule["annotations"]["runbook"] != f"docs/runbook.md#{name.lower()}":
+            problems.append(f"{name}: its annotation names another entry of the runbook")
+        if rule["labels"]["severity"] not in ("critical", "warning"):
+            problems.append(f"{name}: an unknown severity")
+    for name in sorted(n for n in runbook - {rule["alert"] for rule in alerts} if n.startswith("Gatefold")):
+        problems.append(f"docs/runbook.md: there is no alert {name}")
+
+    with open(MONITORING / "grafana-dashboard.json", encoding="utf-8") as file:
+        panels = json.load(file)["panels"]
+    if len({panel["id"] for panel in panels}) != len(panels):
+        problems.append("dashboard: two panels have one id")
+    targets = [(panel["title"], target["expr"]) for panel in panels for target in panel.get("targets", [])]
+    for title, expression in targets:
+        for metric in sorted(metrics_in(expression) - known):
+            problems.append(f"dashboard, {title}: docs/operations.md knows no metric {metric}")
+    # The dashboard's expressions become rules, so that promtool can say whether they are PromQL.
+    expressions = [
+        {"record": f"dashboard:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, (_, expression) in enumerate(targets)
+    ]
+    spec["groups"].append({"name": "dashboard", "rules": expressions})
+    with open(sys.argv[1], "w", encoding="utf-8") as file:
+        yaml.safe_dump(spec, file)
+
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(1)
+    print(f"monitoring: {len(alerts)} alerts, {len(targets)} expressions of the dashboard")
+
+
+if __name__ == "__main__":
+    main()
