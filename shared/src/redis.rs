@@ -129,11 +129,15 @@ impl Redis {
         last_away.is_none_or(|at| at.elapsed() >= SETTLING)
     }
 
-    /// Asks Redis whether it is there.
+    /// Asks Redis, on every connection, whether it is there.
     pub async fn ping(&self) -> Result<(), RedisError> {
-        let ping = self.pool.ping::<Value>(None);
-        timeout(self.call_timeout, ping).await.map_err(|_| RedisError::Timeout(self.call_timeout))??;
-        Ok(())
+        let ping = async {
+            for client in self.pool.clients() {
+                let _pong: Value = client.ping(None).await?;
+            }
+            Ok(())
+        };
+        timeout(self.call_timeout, ping).await.map_err(|_| RedisError::Timeout(self.call_timeout))?
     }
 
     /// Reads the clock of Redis.
