@@ -141,15 +141,11 @@ async fn an_unknown_user_and_a_wrong_password_take_the_same_time() {
         assert_eq!(answer.summary(), "401 invalid_credentials");
         times[case].push(answer.took);
     }
-    let medians: Vec<Duration> = times.iter_mut().map(|times| median(times)).collect();
-    println!("medians of {SAMPLES}: {medians:?} for {cases:?}");
-    let (least, most) = (medians.iter().min().unwrap(), medians.iter().max().unwrap());
-    assert!(most.as_secs_f64() < least.as_secs_f64() * 1.5, "{medians:?} for {cases:?}");
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+    // The fastest of many is the work itself; the others measure what else the machine does.
+    let fastest = times.map(|times| times.into_iter().min().unwrap());
+    println!("fastest of {SAMPLES}: {fastest:?} for {cases:?}");
+    let (least, most) = (fastest.iter().min().unwrap(), fastest.iter().max().unwrap());
+    assert!(most.as_secs_f64() < least.as_secs_f64() * 1.5, "{fastest:?} for {cases:?}");
 }
 
 /// More log-ins at once than can be hashed must not starve what is cheap.
