@@ -222,6 +222,21 @@ impl Redis {
         Ok(builder.build_subscriber_client()?)
     }
 
+    /// Sends one command about a key, in the order of the scripts over that key.
+    pub async fn command<R: FromValue>(
+        &self,
+        command: &'static str,
+        key: String,
+        arguments: &[&str],
+        until: Instant,
+    ) -> Result<R, RedisError> {
+        let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
+        let client = of_key(&self.pool, std::slice::from_ref(&key));
+        let arguments = arguments.iter().map(|argument| Value::from(*argument));
+        within(until, client.custom(command, std::iter::once(Value::from(key)).chain(arguments).collect::<Vec<_>>()))
+            .await
+    }
+
     /// Sends commands together, and returns the replies in order.
     pub async fn pipeline<R: FromValue>(
         &self,

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use fred::{
-    interfaces::PubsubInterface,
-    types::{ClusterHash, CustomCommand},
-};
+use fred::interfaces::PubsubInterface;
 use gatefold_shared::{
     grants,
-    redis::{RedisError, Value, keys},
+    redis::{RedisError, keys},
     rooms::{self, Present, RoomName},
 };
 use serde_json::value::{RawValue, to_raw_value};
@@ -130,9 +127,7 @@ async fn note(
     room: &RoomName,
     until: Instant,
 ) -> Result<(), RedisError> {
-    let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
-    let arguments = vec![Value::from(keys::replica_rooms(replica)), room.as_str().into()];
-    context.redis.pipeline::<Value>(vec![(command, arguments)], until).await.map(drop)
+    context.redis.command(command, keys::replica_rooms(replica), &[room.as_str()], until).await
 }
 
 pub(super) async fn look_up(

@@ -134,7 +134,8 @@ impl Room {
             here: HashMap::new(),
             told: HashSet::new(),
             changed: HashSet::new(),
-            is_unsure: false,
+            // This replica may have been here before, and what it said last may have been lost.
+            is_unsure: true,
             former: Vec::new(),
             is_subscribed: false,
             is_updating: false,
@@ -164,9 +165,9 @@ impl Room {
         }
         let is_empty = self.here.is_empty() && self.members.is_empty();
         let subscribe = !is_empty && !self.is_subscribed;
-        let unsubscribe = is_empty && self.is_subscribed;
-        let tell_state = !is_empty && (subscribe || matches!(self.step, Step::Out { .. }));
         let exact = self.is_unsure;
+        let unsubscribe = is_empty && (self.is_subscribed || exact);
+        let tell_state = !is_empty && (subscribe || matches!(self.step, Step::Out { .. }));
         let changes = if exact { self.everything() } else { self.news() };
         let former = std::mem::take(&mut self.former);
         if changes.is_empty() && former.is_empty() && !subscribe && !unsubscribe && !tell_state {
@@ -211,11 +212,13 @@ impl Room {
     pub(super) fn has_missed(&mut self) {
         self.epoch += 1;
         self.step = Step::Out { backlog: Vec::new() };
+        self.waiting.ask_again();
     }
 
-    /// Nothing is subscribed to any more.
+    /// Nothing is subscribed to any more. Perhaps Redis has also lost what it was told.
     pub(super) fn is_unsubscribed(&mut self) {
         self.has_missed();
+        self.is_unsure = true;
         self.is_subscribed = false;
     }
 
@@ -224,7 +227,6 @@ impl Room {
         self.is_unsubscribed();
         self.former.push(former);
         self.told.clear();
-        self.is_unsure = true;
     }
 
     fn schedule(&mut self, at: Instant, due: Due) {

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use fred::types::{ClusterHash, CustomCommand};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use gatefold_shared::{
-    redis::{Redis, RedisError, Script, Value, keys},
+    redis::{Redis, RedisError, Script, keys},
     rooms::RoomName,
 };
 use metrics::counter;
@@ -79,18 +78,13 @@ async fn claim(redis: &Redis, lease: &Lease) -> Result<Option<Uuid>, RedisError>
 /// Removes all users of a replica from their rooms; returns how many rooms that were.
 async fn evict_from_all(redis: &Redis, dead: Uuid) -> Result<usize, RedisError> {
     let set = keys::replica_rooms(dead);
-    let rooms = ask(redis, "SMEMBERS", vec![set.as_str().into()]).await?.into_array();
-    let names: Vec<_> = rooms.iter().filter_map(Value::as_str).filter_map(|room| RoomName::parse(&room)).collect();
+    let rooms: Vec<String> = redis.command("SMEMBERS", set.clone(), &[], redis.deadline()).await?;
+    let names: Vec<_> = rooms.iter().filter_map(|room| RoomName::parse(room)).collect();
     let count = names.len();
     let evictions = stream::iter(names).map(|room| async move { evict(redis, &room, dead).await });
     evictions.buffer_unordered(ROOMS_AT_ONCE).try_collect::<()>().await?;
-    ask(redis, "DEL", vec![set.into()]).await?;
-    ask(redis, "ZREM", vec![keys::DEAD_REPLICAS.into(), dead.to_string().into()]).await?;
+    let _removed: i64 = redis.command("DEL", set, &[], redis.deadline()).await?;
+    let dead_replicas = keys::DEAD_REPLICAS.to_owned();
+    let _removed: i64 = redis.command("ZREM", dead_replicas, &[&dead.to_string()], redis.deadline()).await?;
     Ok(count)
-}
-
-async fn ask(redis: &Redis, command: &'static str, arguments: Vec<Value>) -> Result<Value, RedisError> {
-    let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
-    let replies = redis.pipeline::<Value>(vec![(command, arguments)], redis.deadline()).await?;
-    Ok(replies.into_iter().next().unwrap_or(Value::Null))
 }

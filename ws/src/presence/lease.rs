@@ -128,6 +128,7 @@ impl Keeper {
                 }
                 Ok(None) => {
                     warn!("this replica was taken for dead, or redis has lost its lease: it begins anew");
+                    self.due.send_replace(None);
                     let (former, _) = self.lease.current();
                     self.lease.set(Uuid::new_v4(), 0);
                     (is_new, kept_since) = (true, Instant::now());
@@ -140,6 +141,7 @@ impl Keeper {
                         warn!(%error, "the lease of this replica could not be renewed");
                     }
                     kept_since = Instant::now();
+                    self.due.send_replace(None);
                     began + TRIED_EVERY
                 }
             };

@@ -1,5 +1,7 @@
 //! Those who have asked to join a room and are not in it yet.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use gatefold_shared::rooms::User;
 use uuid::Uuid;
 
@@ -17,6 +19,8 @@ pub(super) struct Joining {
     pub(super) since: Option<StreamId>,
     pub(super) needs_grant: bool,
     pub(super) lookup: Lookup,
+    /// Tells this lookup from others.
+    pub(super) asked: u64,
 }
 
 /// What has to be asked of Redis before somebody may be let in, once the room is followed.
@@ -37,11 +41,16 @@ impl Joining {
     }
 }
 
+/// A number that no other attempt or lookup has, in whatever room: what comes late must not be taken for something else.
+pub(super) fn next_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) list: Vec<Joining>,
-    next_ticket: u64,
     /// Messages that were told to the members while somebody read the history.
     recent: Vec<(u64, Published)>,
 }
@@ -54,14 +63,21 @@ impl Waiting {
         id: Option<MessageId>,
         (since, needs_grant): (Option<StreamId>, bool),
     ) -> u64 {
-        self.next_ticket += 1;
+        let ticket = next_number();
         let lookup = if since.is_some() || needs_grant {
             Lookup::Needed
         } else {
             Lookup::Done(LookedUp { may_enter: true, history: None })
         };
-        self.list.push(Joining { ticket: self.next_ticket, connection, user, id, since, needs_grant, lookup });
-        self.next_ticket
+        self.list.push(Joining { ticket, connection, user, id, since, needs_grant, lookup, asked: 0 });
+        ticket
+    }
+
+    /// Events may have been missed, and one may have been that a grant was taken away.
+    pub(super) fn ask_again(&mut self) {
+        for joining in self.list.iter_mut().filter(|joining| joining.needs_grant) {
+            (joining.lookup, joining.asked) = (Lookup::Needed, 0);
+        }
     }
 
     /// Takes out those for whom `is_one` holds, in order.

@@ -6,7 +6,10 @@ use gatefold_shared::rooms::{RoomName, User};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Due, Here, Member, Room, Step, joining::Lookup};
+use super::{
+    Due, Here, Member, Room, Step,
+    joining::{Lookup, next_number},
+};
 use crate::{
     frame,
     hub::calls::LookedUp,
@@ -43,6 +46,11 @@ impl Room {
         // It may have left, or been turned away, after it noted this itself.
         if peer.joins(&self.name).is_err() {
             return refuse(peer, ErrorCode::TooManyRooms, id.as_ref());
+        }
+        if peer.has_ended() {
+            // It may have been taken out of its rooms before it noted this one.
+            peer.leaves(&self.name);
+            return;
         }
         let new = || Member { peer: Arc::clone(peer), user_id: user.id, is_counted: false, is_admitted: false };
         self.members.entry(peer.id).or_insert_with(new);
@@ -163,15 +171,17 @@ impl Room {
         }
         let needed = self.waiting.list.iter_mut().filter(|joining| matches!(joining.lookup, Lookup::Needed));
         let begin = needed.map(|joining| {
-            joining.lookup = Lookup::UnderWay;
+            (joining.lookup, joining.asked) = (Lookup::UnderWay, next_number());
             let needs_grant = joining.needs_grant.then_some(joining.user.id);
-            ToLookUp { ticket: joining.ticket, needs_grant, since: joining.since }
+            ToLookUp { ticket: joining.asked, needs_grant, since: joining.since }
         });
         begin.collect()
     }
 
-    /// What was found of somebody who waits.
-    pub(in crate::hub) fn looked_up(&mut self, ticket: u64, found: Option<LookedUp>) {
+    /// What was found of somebody who waits, unless they have to be looked up again.
+    pub(in crate::hub) fn looked_up(&mut self, asked: u64, found: Option<LookedUp>) {
+        let waiting = self.waiting.list.iter().find(|joining| joining.asked == asked);
+        let Some(ticket) = waiting.map(|joining| joining.ticket) else { return };
         let error = match found {
             Some(found) if found.may_enter => {
                 if let Some(joining) = self.waiting.list.iter_mut().find(|joining| joining.ticket == ticket) {

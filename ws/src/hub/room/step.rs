@@ -1,5 +1,7 @@
 //! Keeping in step with Redis: one event after the other, and the whole room when some were missed.
 
+use std::cmp::Reverse;
+
 use fred::bytes_utils::Str;
 use metrics::counter;
 use tokio::time::Instant;
@@ -45,8 +47,12 @@ impl Room {
 
     async fn apply(&mut self, event: &Event<'_>, now: Instant) {
         let here = &self.here;
-        let announcements = self.view.apply(event, |user_id| here.contains_key(&user_id));
+        let doubted_until = now + self.doubt();
+        let announcements = self.view.apply(event, |user_id| here.contains_key(&user_id), doubted_until);
         self.announce(announcements).await;
+        for user in event.leave.iter().filter(|user| self.view.has(user.id)) {
+            self.agenda.push(Reverse((doubted_until, Due::Doubt(user.id))));
+        }
         for typist in &event.typing {
             self.schedule_typing(typist.user.id, now);
         }

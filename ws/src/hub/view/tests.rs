@@ -29,7 +29,7 @@ fn short(announcements: Vec<Announcement>) -> Vec<String> {
 }
 
 fn apply(view: &mut View, event: &str) -> Vec<String> {
-    short(view.apply(&Event::parse(event).expect("an event"), nobody))
+    short(view.apply(&Event::parse(event).expect("an event"), nobody, Instant::now()))
 }
 
 fn state(users: &[i64]) -> RoomState {
@@ -58,8 +58,10 @@ fn who_is_here_does_not_leave_because_redis_says_so() {
     let mut view = view();
     short(view.reconcile(&state(&[1, 2]), nobody, Instant::now()));
     let event = Event::parse(r#"{"seq":1,"leave":[{"id":1,"username":"a"},{"id":2,"username":"b"}]}"#).expect("one");
-    assert_eq!(short(view.apply(&event, |id| id == 1)), ["-2"]);
+    assert_eq!(short(view.apply(&event, |id| id == 1, Instant::now())), ["-2"]);
     assert!(view.has(1));
+    assert_eq!(short(view.end_doubt(1, true, Instant::now())), [""; 0]);
+    assert_eq!(short(view.end_doubt(1, false, Instant::now())), ["-1"], "they went before Redis heard of them again");
 }
 
 #[test]
