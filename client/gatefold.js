@@ -384,9 +384,11 @@ export class AuthSession extends Emitter {
     // The key of a refresh whose answer is unknown is used again. So is the last one by a browser that just started,
     // which may have lost the last cookie in a crash.
     const starting = !this.#token;
+    // Drawn before: on a slow disk the note may be written later than it is read, and must then be the same.
+    const fresh = randomKey();
     const { key } = await this.#notes.change(({ key, pending }) => {
       const again = key && (pending || starting);
-      return { key: again ? key : randomKey(), pending: true };
+      return { key: again ? key : fresh, pending: true };
     });
     const response = await this.#send('/api/refresh', { method: 'POST', headers: { 'Idempotency-Key': key } });
     if (response.status !== 401) return this.#take(await this.#answer(response));
@@ -406,6 +408,8 @@ export class AuthSession extends Emitter {
 
   /** @param {{value: string, life: number, remaining: number, turn: number}} token */
   #hold({ value, life, remaining, turn }) {
+    // Whoever has let go hears nothing of an answer that was still on its way.
+    if (this.#closed.signal.aborted) return;
     const owner = ownerOf(value);
     const isOther = this.#token?.sid !== owner.sid;
     const spent = life - remaining;
