@@ -11,10 +11,14 @@ async fn whoever_joins_is_told_who_is_there_and_the_others_hear_of_it() {
     let gatefold = shared().await;
     let room = new_room();
     let [mut alice, mut bob] = [gatefold.visitor("ws-1").await, gatefold.visitor("ws-2").await];
+    let joined = alice.join(&room).await;
+    let last = joined["last"].as_str().expect("an id to come back with");
     let alone = json!({
         "room": room, "count": 1, "users": [alice.user.json()], "typing": [], "messages": [], "recovered": true,
+        "last": last,
     });
-    assert_eq!(alice.join(&room).await, alone);
+    assert!(last.ends_with("-0"), "nothing was published yet: {last}");
+    assert_eq!(joined, alone);
     let mut together = alone;
     together["count"] = json!(2);
     together["users"] = json!([alice.user.json(), bob.user.json()]);
