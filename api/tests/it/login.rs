@@ -1,6 +1,6 @@
 //! `POST /api/login`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use http::{Method, header};
 use insta::assert_snapshot;
