@@ -21,6 +21,7 @@ mod router;
 mod same_origin;
 mod state;
 mod users;
+mod verified_tokens;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! What every HTTP request goes through, on both replicas: it gets an id and a client, leaves one log line and its
-//! metrics, and an error leaves in the shape of [`Problem`].
+//! What every HTTP request goes through, on both replicas: it gets an id and a client, leaves its metrics
+//! and, where it went wrong, a log line, and an error leaves in the shape of [`Problem`].
 //!
 //! One middleware rather than a stack of them: each layer costs every request. It logs the route, never the URL: a query
 //! may hold a token.
@@ -15,7 +15,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, header};
 use metrics::{counter, histogram};
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::{error, info};
+use tracing::{Level, enabled, error, info};
 use uuid::Uuid;
 
 use crate::{client_ip::TrustedProxies, problem::Problem};
@@ -78,8 +78,11 @@ pub async fn context(State(proxies): State<Arc<TrustedProxies>>, mut request: Re
     let status = response.status().as_u16();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let elapsed = started.elapsed();
-    info!(request.id = id.as_str(), client.address = %address, http.method = method, http.route = route,
-        http.status = status, duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), "request served");
+    // The proxy logs every request, under the same id: here only what went wrong, unless more is asked for.
+    if status >= 500 || enabled!(Level::DEBUG) {
+        info!(request.id = id.as_str(), client.address = %address, http.method = method, http.route = route,
+            http.status = status, duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), "request served");
+    }
     counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => status.to_string())
         .increment(1);
     histogram!("http_request_duration_seconds", "method" => method, "route" => route).record(elapsed);

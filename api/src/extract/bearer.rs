@@ -22,7 +22,7 @@ impl FromRequestParts<App> for Bearer {
         let text = first.to_str().map_err(|_| ApiError::InvalidToken)?;
         match text.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                let token = app.keys.load().verifier.verify(token.trim())?;
+                let token = app.keys.load().verify(token.trim())?;
                 app.revocations.check(token.family)?;
                 Ok(Self(token))
             }
