@@ -28,8 +28,6 @@ pub enum ApiError {
     NotFound,
     #[error("This path does not answer to that method; see the Allow header")]
     MethodNotAllowed,
-    #[error("Requests from this origin are not allowed")]
-    ForbiddenOrigin,
 
     #[error("Invalid credentials")]
     InvalidCredentials,
@@ -134,7 +132,6 @@ impl ApiError {
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::ForbiddenOrigin => (StatusCode::FORBIDDEN, "forbidden_origin"),
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
             Self::AccountDisabled => (StatusCode::FORBIDDEN, "account_disabled"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),

@@ -148,7 +148,9 @@ impl Families {
     ) -> Result<Rotation, FamilyError> {
         let until = Instant::now() + self.redis.call_timeout();
         let attempt = Uuid::new_v4();
-        let retry_digest = retry_key.map(|key| sha256_hex(key.as_bytes())).unwrap_or_default();
+        // Half a digest tells keys apart, and is short enough for Redis to keep the hash in its small form.
+        let mut retry_digest = retry_key.map(|key| sha256_hex(key.as_bytes())).unwrap_or_default();
+        retry_digest.truncate(32);
         let mut answer_lost = false;
         let result = loop {
             match self.ask_to_rotate(old, &retry_digest, attempt, address, until).await {

@@ -18,7 +18,6 @@ mod password_rules;
 mod passwords;
 mod postgres;
 mod router;
-mod same_origin;
 mod state;
 mod users;
 mod verified_tokens;
@@ -26,7 +25,7 @@ mod verified_tokens;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, telemetry};
+use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, request::Front, telemetry};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -48,11 +47,11 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
         .await
         .with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
     let max_connections = config.listen.max_connections;
-    let proxies = config.proxy.trusted_proxies.clone();
+    let front = Front::new(config.proxy.clone());
     let app = AppState::new(config, keys, &life)?;
     app.revocations.caught_up(app.redis.call_timeout()).await;
     info!(address = %listener.local_addr()?, "serving");
-    let router = router::router(app.clone(), proxies);
+    let router = router::router(app.clone(), front);
     let http = http_server::serve(listener, router, max_connections, life.clone());
     let serving = async {
         http.await;

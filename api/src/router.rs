@@ -4,20 +4,15 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     middleware::from_fn_with_state,
     routing::{delete, get, post},
 };
-use gatefold_shared::{client_ip::TrustedProxies, request};
-use ipnet::IpNet;
+use gatefold_shared::request::{self, Front};
 
-use crate::{error::ApiError, handlers, limits::Policy, openapi, same_origin::same_origin, state::App};
-
-/// Largest request body, in bytes.
-pub const MAX_BODY: usize = 16 * 1024;
+use crate::{error::ApiError, handlers, limits::Policy, openapi, state::App};
 
 /// The whole of the REST API.
-pub fn router(app: App, trusted_proxies: Vec<IpNet>) -> Router {
+pub fn router(app: App, front: Arc<Front>) -> Router {
     let guard = |routes, policy| app.limits.guard(routes, policy);
     let login = Router::new().route("/api/login", post(handlers::login));
     let refresh = Router::new().route("/api/refresh", post(handlers::refresh));
@@ -44,10 +39,6 @@ pub fn router(app: App, trusted_proxies: Vec<IpNet>) -> Router {
         .merge(guard(others, Policy::ApiAddress))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        // The first layer is the innermost.
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn_with_state(app.clone(), same_origin))
-        .layer(request::catch_panic())
-        .layer(from_fn_with_state(Arc::new(TrustedProxies::new(trusted_proxies)), request::context))
+        .layer(from_fn_with_state(front, request::context))
         .with_state(app)
 }

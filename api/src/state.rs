@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use gatefold_shared::{
-    jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, origin::Origin, redis::Redis, revocation::Revocations,
+    jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis, revocation::Revocations,
 };
 use serde_json::json;
 use sqlx::PgPool;
@@ -37,7 +37,6 @@ pub struct AppState {
     pub limits: Limits,
     pub registration_is_open: bool,
     pub cookies: RefreshCookies,
-    pub allowed_origins: Vec<Origin>,
     pub draining: CancellationToken,
 }
 
@@ -76,7 +75,6 @@ impl AppState {
             registration_is_open: config.registration == Registration::Open,
             passwords: Passwords::new(&config.passwords)?,
             cookies: RefreshCookies::new(config.cookie),
-            allowed_origins: config.proxy.allowed_origins,
             draining: life.draining().clone(),
         });
         life.spawn_forever("record key changes", record_key_changes(Arc::clone(&app), reloaded));

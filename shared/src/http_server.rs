@@ -68,8 +68,10 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, life: Lifecyc
     if stream.set_nodelay(true).is_err() {
         return; // The client is gone already.
     }
+    // Each clone of a token takes its lock, which all connections share.
+    let draining = Arc::new(life.draining().clone());
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (router, draining) = (router.clone(), life.draining().clone());
+        let (router, draining) = (router.clone(), Arc::clone(&draining));
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         async move {

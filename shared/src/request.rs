@@ -1,10 +1,11 @@
 //! What every HTTP request goes through, on both replicas: it gets an id and a client, leaves its metrics
 //! and, where it went wrong, a log line, and an error leaves in the shape of [`Problem`].
 //!
-//! One middleware rather than a stack of them: each layer costs every request. It logs the route, never the URL: a query
+//! It refuses what a foreign page makes a browser send, too. One middleware rather than a stack of them: each request clones
+//! all layers, each with those inside of it. It logs the route, never the URL: a query
 //! may hold a token.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
@@ -12,13 +13,18 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, header};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use metrics::{counter, histogram};
-use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Level, enabled, error, info};
 use uuid::Uuid;
 
-use crate::{client_ip::TrustedProxies, problem::Problem};
+use crate::{
+    client_ip::TrustedProxies,
+    config::ProxyConfig,
+    origin::{self, Origin},
+    problem::Problem,
+};
 
 const X_REQUEST_ID: &str = "x-request-id";
 
@@ -27,12 +33,11 @@ const X_REQUEST_ID: &str = "x-request-id";
 pub struct Peer(pub SocketAddr);
 
 /// The id of a request, the same in the proxy's log, in ours and in the answer.
-#[derive(Clone, Debug)]
-pub struct RequestId(Arc<str>);
+#[derive(Debug)]
+struct RequestId(Arc<str>);
 
 impl RequestId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
+    fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -48,22 +53,37 @@ fn is_plain(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
+/// Whom a replica believes, and whom it serves.
+#[derive(Debug)]
+pub struct Front {
+    proxies: TrustedProxies,
+    allowed_origins: Vec<Origin>,
+}
+
+impl Front {
+    /// As it is configured.
+    pub fn new(config: ProxyConfig) -> Arc<Self> {
+        let ProxyConfig { trusted_proxies, allowed_origins } = config;
+        Arc::new(Self { proxies: TrustedProxies::new(trusted_proxies), allowed_origins })
+    }
+}
+
 /// Middleware: see the module.
-pub async fn context(State(proxies): State<Arc<TrustedProxies>>, mut request: Request, next: Next) -> Response {
+pub async fn context(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let Some(&Peer(peer)) = request.extensions().get() else {
         error!("a request arrived without the address of its peer");
         return Problem::internal().into_response();
     };
-    let client = proxies.client(peer.ip(), request.headers());
+    let client = front.proxies.client(peer.ip(), request.headers());
     let id = RequestId::of(request.headers(), client.through_proxy);
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let address = client.address;
+    let may_act = may_act(&request, client.scheme, &front.allowed_origins);
     request.extensions_mut().insert(client);
-    request.extensions_mut().insert(id.clone());
 
-    let mut response = next.run(request).await;
+    let mut response = if may_act { answer(request, next).await } else { foreign_origin().into_response() };
 
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = Body::from(problem.body(id.as_str()));
@@ -89,9 +109,19 @@ pub async fn context(State(proxies): State<Arc<TrustedProxies>>, mut request: Re
     response
 }
 
-/// Turns a panic in a handler into a 500 of the usual shape; it goes right inside [`context`].
-pub fn catch_panic() -> CatchPanicLayer<fn(Box<dyn std::any::Any + Send>) -> Response> {
-    CatchPanicLayer::custom(|_panic| {
+/// Whatever may change state must come from our own origin, a listed one, or no page at all: a foreign page can make a
+/// browser send its cookies (cross-site request forgery, ASVS 5.0 3.5.1; the cookie is `SameSite` besides).
+fn may_act(request: &Request, scheme: &str, allowed_origins: &[Origin]) -> bool {
+    request.method().is_safe() || origin::is_allowed(request.headers(), scheme, allowed_origins)
+}
+
+fn foreign_origin() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", "Requests from this origin are not allowed")
+}
+
+/// A panic in a handler is a 500 of the usual shape.
+async fn answer(request: Request, next: Next) -> Response {
+    AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_panic| {
         error!("a handler panicked");
         Problem::internal().into_response()
     })

@@ -29,7 +29,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use gatefold_shared::{
-    client_ip::TrustedProxies, http_server, jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis,
+    http_server, jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis, request::Front,
 };
 use tokio::net::TcpListener;
 use tracing::info;
@@ -44,13 +44,8 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, li
     let app = AppState::new(&config, keys, redis, life.clone()).context("REDIS_URL")?;
     app.revocations.caught_up(app.redis.call_timeout()).await;
     info!(address = %listener.local_addr()?, "serving sockets");
-    let proxies = TrustedProxies::new(config.proxy.trusted_proxies);
-    let http = http_server::serve(
-        listener,
-        router::router(Arc::clone(&app), proxies),
-        config.listen.max_connections,
-        life.clone(),
-    );
+    let router = router::router(Arc::clone(&app), Front::new(config.proxy));
+    let http = http_server::serve(listener, router, config.listen.max_connections, life.clone());
     let serving = async {
         http.await;
         app.seats.all_free().await;

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use axum::{Router, middleware::from_fn_with_state, routing::get};
-use gatefold_shared::{client_ip::TrustedProxies, problem::Problem, request};
+use gatefold_shared::{
+    problem::Problem,
+    request::{self, Front},
+};
 use http::StatusCode;
 
 use crate::{handshake, health, state::App};
 
-pub(crate) fn router(app: App, proxies: TrustedProxies) -> Router {
+pub(crate) fn router(app: App, front: Arc<Front>) -> Router {
     Router::new()
         .route("/ws", get(handshake::open))
         .route("/health", get(health::health))
@@ -17,7 +20,6 @@ pub(crate) fn router(app: App, proxies: TrustedProxies) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Only GET is possible here")
         })
-        .layer(request::catch_panic())
-        .layer(from_fn_with_state(Arc::new(proxies), request::context))
+        .layer(from_fn_with_state(front, request::context))
         .with_state(app)
 }

@@ -1,17 +1,17 @@
 //! JSON bodies, and precise words about those that are none.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
-use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request, rejection::BytesRejection},
-};
-use http::{StatusCode, header};
+use axum::extract::{FromRequest, Request};
+use http::header;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::error::ApiError;
 
+/// Largest body of a request that is read, in bytes.
+const MAX_BODY: usize = 16 * 1024;
 /// How long a client may take for the body of a request: a slow one could otherwise hold a connection for ever.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -21,12 +21,12 @@ pub struct Json<T>(pub T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         if !is_json(&request) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let body = timeout(PATIENCE, Bytes::from_request(request, state)).await.map_err(|_| too_slow())?;
-        let body = body.map_err(|rejection| read_error(&rejection))?;
+        let body = timeout(PATIENCE, Limited::new(request.into_body(), MAX_BODY).collect());
+        let body = body.await.map_err(|_| too_slow())?.map_err(|error| read_error(&*error))?.to_bytes();
         // serde would take an array for a struct.
         if body.trim_ascii_start().first() != Some(&b'{') {
             return Err(ApiError::InvalidRequest("The body must be a JSON object".to_owned()));
@@ -44,8 +44,8 @@ fn is_json(request: &Request) -> bool {
     essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
 }
 
-fn read_error(rejection: &BytesRejection) -> ApiError {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+fn read_error(error: &(dyn Error + 'static)) -> ApiError {
+    if error.is::<LengthLimitError>() {
         ApiError::PayloadTooLarge
     } else {
         ApiError::InvalidRequest("The body ended before it was complete".to_owned())

@@ -18,12 +18,16 @@ local grants_version, rooms = ARGV[13], ARGV[14]
 local now = redis_now()
 if now >= too_late then return { 2, now } end
 
--- Ends the families that were not used for longest, and names them.
+-- Ends the families that were not used for longest, and names them; strikes off the list those that have expired.
 local function make_room()
   local living = {}
   for _, id in ipairs(redis.call('ZRANGE', index, 0, -1)) do
     local was = redis.call('HMGET', family_prefix .. id, 'state', 'last_used_at')
-    if was[1] == 'active' then living[#living + 1] = { id, tonumber(was[2]) } end
+    if was[1] == 'active' then
+      living[#living + 1] = { id, tonumber(was[2]) }
+    else
+      redis.call('ZREM', index, id)
+    end
   end
   table.sort(living, function(a, b) return a[2] < b[2] end)
   local evicted = {}
@@ -40,8 +44,9 @@ redis.call('HSET', family, 'user', user_id, 'username', username, 'gen', 0, 'sec
   'state', 'active', 'created_at', now, 'last_used_at', now, 'expires_at', limit,
   'ip', address, 'user_agent', user_agent, 'access_until', now + keep_for)
 redis.call('PEXPIREAT', family, expires)
-redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
 local evicted = make_room()
-list_family(index, family_id, expires)
+-- By the time at which it cannot live any longer: that never changes, so that a refresh need not touch the list.
+redis.call('ZADD', index, limit, family_id)
+redis.call('PEXPIREAT', index, redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')[2])
 keep_grants(grants, grants_version, rooms)
 return { 1, now, expires, evicted, granted_rooms(grants) }

@@ -16,13 +16,14 @@ local family_id, user_id, secret_digest, presented = ARGV[1], ARGV[2], ARGV[3], 
 local retry_digest, attempt = ARGV[5], ARGV[6]
 local too_late, lifetime, grace = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local keep_for, may_judge, address = tonumber(ARGV[10]), ARGV[11] == '1', ARGV[12]
-local KEYS_KEPT = 4 -- of so many rotations the family knows with which key they were made
+-- The family knows with which keys its last four rotations were made: each in a field that is used again.
+local key_field, key_mark = 'key:' .. presented % 4, presented .. ':' .. retry_digest
 
 local now = redis_now()
 if now >= too_late then return { 6, now } end
 
 local was = redis.call('HMGET', family, 'secret_digest', 'gen', 'state', 'expires_at', 'username',
-  'key:' .. presented, 'attempt', 'rotated_at', 'reopened_until', 'ip', 'access_until')
+  key_field, 'attempt', 'rotated_at', 'reopened_until', 'ip', 'access_until')
 -- Not constant in time: both sides are digests, and the token's tag was verified before.
 if was[1] ~= secret_digest then return { 0, now } end
 if was[3] == 'revoked' then
@@ -35,16 +36,14 @@ if presented >= gen then
   -- Only we can have issued a generation beyond ours: Redis lost a write in a fail-over, and the client did not.
   local outcome = presented == gen and 1 or 3
   local expires = math.min(now + lifetime, limit)
-  redis.call('HSET', family, 'gen', presented + 1, 'attempt', attempt, 'rotated_at', now, 'reopened_until', 0,
-    'last_used_at', now, 'ip', address, 'access_until', math.max(now + keep_for, tonumber(was[11]) or 0))
-  if retry_digest ~= '' then redis.call('HSET', family, 'key:' .. presented, retry_digest) end
-  for old = gen - KEYS_KEPT, math.min(gen - 1, presented - KEYS_KEPT) do redis.call('HDEL', family, 'key:' .. old) end
+  redis.call('HSET', family, 'gen', presented + 1, key_field, key_mark, 'attempt', attempt, 'rotated_at', now,
+    'reopened_until', 0, 'last_used_at', now, 'ip', address,
+    'access_until', math.max(now + keep_for, tonumber(was[11]) or 0))
   redis.call('PEXPIREAT', family, expires)
-  list_family(index, family_id, expires)
   return { outcome, now, presented + 1, expires, username, granted_rooms(grants) }
 end
 
-local same_key = retry_digest ~= '' and retry_digest == was[6]
+local same_key = retry_digest ~= '' and was[6] == key_mark
 -- A request that was given up, and repeated with its key, arrives when its successor was used already.
 if same_key and presented < gen - 1 then return { 8, now } end
 

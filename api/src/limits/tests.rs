@@ -92,7 +92,7 @@ async fn copies_agree_and_a_flood_does_not_reach_redis() {
     let cluster = Cluster::builder().start().await.unwrap();
     let rule = rule(Policy::RefreshAddress, "20/1h");
     let replicas = [counter(&cluster.redis_url(), WAIT), counter(&cluster.redis_url(), WAIT)];
-    let tallies = replicas.each_ref().map(|(counter, life)| Tally::new(Arc::clone(counter), life));
+    let tallies = replicas.each_ref().map(|(counter, life)| Tally::start(Arc::clone(counter), life));
     let mut passed = 0;
     for _ in 0..20 {
         for tally in &tallies {
@@ -119,7 +119,7 @@ async fn without_redis_limits_wait_shortly_and_only_once_and_copies_hold_alone()
         assert!(matches!(counter.take(strict, "somebody").await, Ok(None)));
     }
     assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
-    let tally = Tally::new(counter, &life);
+    let tally = Tally::start(counter, &life);
     let rule = rule(Policy::ApiAddress, "60/1h:10");
     assert_eq!((0..20).filter(|_| tally.take(rule, network()).is_ok()).count(), 10);
 }

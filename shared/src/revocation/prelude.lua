@@ -6,12 +6,6 @@ local function redis_now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- A living family stands in its user's list until it expires, and the list goes with its last family.
-local function list_family(index, family_id, expires)
-  redis.call('ZADD', index, expires, family_id)
-  redis.call('PEXPIREAT', index, redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')[2])
-end
-
 -- Mark a family as ended, take it off its user's list, log it, announce it. The log is the truth and the channel of the
 -- same name is for speed; both are written in the script that ends the family, so that none ever ends unheard.
 -- of_interest_until (ms): as long as an access token of the family could still be valid.
