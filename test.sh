@@ -91,6 +91,7 @@ step 'programs' need_programs shellcheck
 step 'Redis' need_redis_7
 step 'Rust' need_components
 step 'scripts' scripts
+step 'start.sh' scripts/test-start.sh
 step 'deployment' scripts/check-deployment.sh
 step 'formatting' cargo fmt --all --check
 step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
