@@ -41,8 +41,9 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" SQLX_OFFLINE=true
 COPY --from=manifests /src .
 RUN cargo auditable build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" -p gatefold-api -p gatefold-ws
 COPY --from=sources /src .
-# Cargo goes by times, and the empty sources above may be younger than the real ones.
-RUN find . -name '*.rs' -exec touch {} + \
+# Cargo goes by times, and the empty sources above may be younger than the real ones. Not what dependencies have generated in
+# target/: they would all be built again.
+RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && target="$(rustc -vV | sed -n 's/^host: //p')" \
     && cargo auditable build --release --locked --target "$target" -p gatefold-api -p gatefold-ws \
     && install -D -t /out "target/$target/release/gatefold-api" "target/$target/release/gatefold-ws"

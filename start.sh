@@ -7,6 +7,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 source scripts/lib.sh
 # shellcheck source=scripts/compose.sh
 source scripts/compose.sh
+name_project
+load_env_file
 
 # The test account of this quick start; nothing else creates it.
 readonly TEST_USER=testuser TEST_PASSWORD=password123
@@ -27,11 +29,13 @@ Where a Docker engine with Compose answers, everything runs in its containers
 (docker-compose.yml). Where none does, what is missing is installed with apt, and
 everything runs as processes of this machine.
 
-Environment:
-  WITHOUT_DOCKER=1   do without Docker, although there is an engine
-  HTTP_PORT          port of the web interface (80, or 8080 where 80 cannot be had)
-  API_REPLICAS       REST replicas (2)
-  WS_REPLICAS        WebSocket replicas (2)
+Environment, or lines NAME=VALUE in the file .env, which the environment overrides:
+  WITHOUT_DOCKER=1      do without Docker, although there is an engine
+  HTTP_PORT             port of the web interface (80, or 8080 where 80 cannot be had)
+  API_REPLICAS          REST replicas (2)
+  WS_REPLICAS           WebSocket replicas (2)
+  COMPOSE_PROJECT_NAME  of the containers and their data; every clone has one of its
+                        own (gatefold- and a digest of its path), and notes it in .env
 
 The settings of the replicas (README.md, "Configuration") are passed on to them,
 except for those that say where things are: addresses, ports, stores and keys.

@@ -16,8 +16,10 @@ Installs what is missing (apt, npm), then checks the scripts, the deployment fil
 the formatting and the lints, builds, and runs every test, those of the browser
 client in Chromium. Stops at the first step that fails.
 
-  --containers  also build the images and use the cluster in containers; this needs
-                a Docker engine with Compose and a registry, and takes ten minutes
+  --containers  also build the images, and run the end-to-end tests and those of the
+                page in the cluster in containers; this needs a Docker engine with
+                Compose and a registry, and takes ten minutes or more. Without it the
+                last line says so where an engine answers
 
 Arguments after -- go to cargo test, and leave the browser out:
 
@@ -91,6 +93,7 @@ step 'programs' need_programs shellcheck
 step 'Redis' need_redis_7
 step 'Rust' need_components
 step 'scripts' scripts
+step 'start.sh' scripts/test-start.sh
 step 'deployment' scripts/check-deployment.sh
 step 'formatting' cargo fmt --all --check
 step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -105,3 +108,6 @@ fi
 
 printf '\n%sEverything passed in %s.%s\n' "$BOLD" "$(took "$SECONDS")" "$PLAIN"
 printf '%s\n' "${summary[@]}"
+if ((!containers)) && have_docker_engine; then
+    printf '%sNot run, although a Docker engine answers: the tests in containers (./test.sh --containers)%s\n' "$BOLD" "$PLAIN"
+fi

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Builds the images and brings docker-compose.yml up, under a name and on a port of its own; uses it as clients do, also
-# while replicas come and go; and takes it down again. Needs a Docker engine. Part of test.sh.
+# Builds the images and brings docker-compose.yml up, under a name and on a port of its own; runs the end-to-end tests in it
+# that otherwise have a cluster of their own, and those of the page; uses it while replicas come, go and die; and takes it
+# down again. Needs a Docker engine. `./test.sh --containers` runs it.
 set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib.sh
 source scripts/lib.sh
 
 readonly PASSWORD=correct-horse-battery
-export COMPOSE_PROJECT_NAME=gatefold-check-$$ API_REPLICAS=2 WS_REPLICAS=2
+# Nothing of .env, nobody else's images, and no limits: all clients are one address here.
+export COMPOSE_PROJECT_NAME=gatefold-check-$$ COMPOSE_DISABLE_ENV_FILE=1 API_REPLICAS=2 WS_REPLICAS=2 NGINX_LIMITS=off
+export LIMIT_LOGIN_ADDRESS=1000000/1s LIMIT_LOGIN_ACCOUNT=1000000/1s LIMIT_REFRESH_ADDRESS=1000000/1s
+export LIMIT_REGISTER_ADDRESS=1000000/1s LIMIT_API_ADDRESS=1000000/1s
+readonly IMAGES=("$COMPOSE_PROJECT_NAME"-{api,ws,nginx,keys})
 work=$(mktemp -d)
 HTTP_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export HTTP_PORT
@@ -17,6 +22,7 @@ clean_up() {
     local code=$?
     ((code == 0)) || docker compose logs --tail 20 2>/dev/null || true
     docker compose down --volumes --timeout 5 >/dev/null 2>&1 || true
+    docker image rm "${IMAGES[@]}" >/dev/null 2>&1 || true
     rm -rf -- "$work"
 }
 trap clean_up EXIT
@@ -49,7 +55,7 @@ scale() {
     docker compose up --detach --no-recreate --wait --wait-timeout 120 --scale "api=$1" --scale "ws=$2" >"$work/scale.log" 2>&1
 }
 
-# Calls all the while, below the limits of Nginx, until scaling is done. Each call has to succeed.
+# Calls all the while until scaling is done. Each call has to succeed.
 call_while_scaling() {
     local calls=0 job
     scale "$@" &
@@ -65,12 +71,25 @@ call_while_scaling() {
 
 say 'Building the images'
 docker compose build --quiet
-for image in api ws; do
-    size=$(docker image inspect --format '{{.Size}}' "gatefold-$image")
-    ((size < 40000000)) || fail "the image gatefold-$image has $size bytes"
+size_of() { docker image inspect --format '{{.Size}}' "$1"; }
+for service in api ws; do
+    size=$(size_of "$COMPOSE_PROJECT_NAME-$service")
+    ((size < 40000000)) || fail "the image of $service has $size bytes"
+    echo "the image of $service: $((size / 1000000)) MB"
 done
+base=${NGINX_IMAGE:-nginx:stable-alpine-slim}
+docker image inspect "$base" >/dev/null 2>&1 || docker pull --quiet "$base" >/dev/null
+added=$(($(size_of "$COMPOSE_PROJECT_NAME-nginx") - $(size_of "$base")))
+((added < 5000000)) || fail "to the image $base $added bytes are added"
 say 'Starting the containers'
 docker compose up --detach --wait --wait-timeout 180 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+for service in api ws nginx; do
+    for container in $(docker compose ps --quiet "$service"); do
+        found=$(docker inspect --format '{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' "$container")
+        [[ $found == '65532:65532 true [ALL]' ]] || fail "$service runs as $found"
+    done
+done
+echo 'the containers: nobody is root, and no image can be written to'
 printf '%s\n' "$PASSWORD" | docker compose exec -T api /bin/gatefold-api user add alice
 
 log_in
@@ -89,7 +108,22 @@ for _ in {1..40}; do
 done
 served=$(replicas_since "$since")
 ((served == 4)) || fail "of four replicas $served have served"
-call_while_scaling 1 1
+call_while_scaling 2 2
+
+say 'End-to-end tests'
+export GATEFOLD_URL=$URL GATEFOLD_ROLL=$PWD/scripts/roll-containers.sh
+cargo test --package gatefold-ws --locked --test it -- end_to_end:: --test-threads 1
+scripts/test-client.sh page.test.js
+unset GATEFOLD_URL
+
+container=$(docker compose ps --quiet api | head -n 1)
+docker kill --signal KILL "$container" >/dev/null
+for _ in {1..40}; do
+    greeted 'a call after a replica was killed'
+done
+docker start "$container" >/dev/null
+docker compose up --detach --no-recreate --wait --wait-timeout 60 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+echo 'a replica that was killed: nobody noticed'
 
 cp "$work/cookies" "$work/old"
 expect 'a refresh' 200 -b "$work/cookies" -c "$work/cookies" -X POST "$URL/api/refresh"

@@ -77,7 +77,7 @@ nginx_accepts() {
 
 check_nginx() {
     local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200' 'RESOLVER=a;b' 'EDGE=other'
-        'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
+        'LIMITS=no' 'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
     openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
         -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
     local tls=(EDGE=tls TLS_CERTIFICATE="$work/fullchain.pem" TLS_KEY="$work/privkey.pem")
@@ -87,6 +87,8 @@ check_nginx() {
     nginx_accepts "${tls[@]}" HTTPS_PORT=8443 HSTS_MAX_AGE=0 || fail 'Nginx refuses the mode tls:' "$(<"$work/nginx.log")"
     nginx_accepts EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8,fd00::/8 ||
         fail 'Nginx refuses the mode proxied:' "$(<"$work/nginx.log")"
+    nginx_accepts EDGE=plain LIMITS=off || fail 'Nginx refuses to go without limits:' "$(<"$work/nginx.log")"
+    ! grep -q remote_addr "$work/nginx/conf/site/limits.conf" || fail 'LIMITS=off limits addresses'
     ! grep -rn '@[A-Z_]*@' "$work/nginx/conf/site" || fail 'a setting was not filled in'
     for case in "${cases[@]}"; do
         # shellcheck disable=SC2086 # EDGE=tls HTTPS_PORT=x are two
@@ -125,15 +127,21 @@ check_monitoring() {
     (cd "$work" && promtool test rules alerts.test.yaml)
 }
 
-# The tests that SECURITY.md names for its claims must be there under that name.
+# The tests that SECURITY.md names for its claims must be there under that name, and every threat must name one.
 check_named_tests() {
     # shellcheck disable=SC2016 # those are the quotes of Markdown
-    local name file test count=0 quoted='`[a-z_]+::[a-z_0-9]+`'
+    local name file test count=0 quoted='`[a-z_]+::[a-z_0-9]+`' scripts='`scripts/[a-z_-]+\.(py|sh)`'
     while read -r name; do
         file=${name%%::*} test=${name##*::}
         grep -rqE "fn $test\\(" --include="$file.rs" api shared ws cluster || fail "SECURITY.md names $name, which is no test"
         count=$((count + 1))
     done < <(grep -oE "$quoted" SECURITY.md | tr -d '\`')
+    name=$(sed -n '/^## Threats/,/^## OWASP/p' SECURITY.md | awk -F'|' '/^\|/ && ++row > 2 && $4 !~ /`[^`]+`/ { print $2 }')
+    [[ -z $name ]] || fail "SECURITY.md: no test is named for: $name"
+    ((count > 50)) || fail "SECURITY.md: only $count tests were found in it"
+    while read -r name; do
+        [[ -e $name ]] || fail "SECURITY.md names $name, which does not exist"
+    done < <(grep -oE "$scripts" SECURITY.md | tr -d '\`')
     echo "SECURITY.md: $count tests named"
 }
 

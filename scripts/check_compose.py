@@ -7,14 +7,15 @@ import json
 import re
 import sys
 
-# As of the replicas, and of Nginx when it is told to end.
-DRAIN_SECONDS = 20
+# As of the replicas where DRAIN_SECONDS is not set, and of Nginx when it is told to end.
+DEFAULT_DRAIN = "20s"
 ONE_SHOT = {"keys", "migrate"}
 SECRET = re.compile(r"://[^/@:]*:[^/@]*@|PASSWORD$|SECRET|PRIVATE KEY")
 
 
 def seconds(text):
-    minutes, rest = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", text).groups()
+    """Of a duration as Compose and the replicas write it; a bare number is seconds."""
+    minutes, rest = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s?)?", text).groups()
     return int(minutes or 0) * 60 + int(rest or 0)
 
 
@@ -45,8 +46,9 @@ def problems_of(name, service, mode):
         yield "stays down when it falls"
     if service.get("healthcheck", {}).get("disable") or "healthcheck" not in service:
         yield "nobody knows whether it is well"
-    if seconds(service["stop_grace_period"]) < DRAIN_SECONDS + 5:
-        yield "would be killed before it has drained"
+    drain = service.get("environment", {}).get("DRAIN_SECONDS") or DEFAULT_DRAIN
+    if seconds(service["stop_grace_period"]) < seconds(drain) + 5:
+        yield f"would be killed before it has drained ({drain})"
 
 
 def main():

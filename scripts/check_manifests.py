@@ -15,7 +15,8 @@ import kubernetes_validate
 import yaml
 from referencing import Registry, Resource
 
-DRAIN_SECONDS = 20
+# Where DRAIN_SECONDS is not set, and of Nginx.
+DEFAULT_DRAIN = "20s"
 # Of operators; there are no schemas of them in the package. What is in them is checked elsewhere (promtool) or below.
 CUSTOM = {"PrometheusRule", "ServiceMonitor"}
 WORKLOADS = {"Deployment", "StatefulSet", "Job"}
@@ -64,11 +65,17 @@ def amount(text):
     return float(number) * units[unit]
 
 
+def seconds(text):
+    """Of a duration as the replicas read it: 20, 20s, 1m."""
+    number, unit = re.fullmatch(r"(\d+)(s|m|)", text).groups()
+    return int(number) * (60 if unit == "m" else 1)
+
+
 class Cluster:
     def __init__(self, resources, secrets):
         self.resources = resources
         self.secrets = secrets | {r["metadata"]["name"] for r in self.of("Secret")}
-        self.config_maps = {r["metadata"]["name"] for r in self.of("ConfigMap")}
+        self.config_maps = {r["metadata"]["name"]: r.get("data") or {} for r in self.of("ConfigMap")}
         self.accounts = {r["metadata"]["name"] for r in self.of("ServiceAccount")}
         self.workloads = [r for r in resources if r["kind"] in WORKLOADS]
 
@@ -168,8 +175,9 @@ class Cluster:
         if workload["kind"] != "Deployment":
             return
         sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-        if spec["terminationGracePeriodSeconds"] < sleep + DRAIN_SECONDS + 5:
-            complain(workload, "would be killed before it has drained")
+        drain = self.setting(container, "DRAIN_SECONDS") or DEFAULT_DRAIN
+        if spec["terminationGracePeriodSeconds"] < sleep + seconds(drain) + 5:
+            complain(workload, f"would be killed before it has drained ({sleep} s of preStop and {drain})")
         if "replicas" in workload["spec"]:
             complain(workload, "`replicas` undoes what the autoscaler has decided, at every apply")
         if workload["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] != 0:
@@ -183,6 +191,12 @@ class Cluster:
         for kind in ("PodDisruptionBudget", "HorizontalPodAutoscaler"):
             if len([r for r in self.of(kind) if r["metadata"]["name"] == workload["metadata"]["name"]]) != 1:
                 complain(workload, f"has no {kind} of its name")
+
+    def setting(self, container, name):
+        """What a container's environment says, as its config maps and itself do."""
+        values = [self.config_maps.get(s["configMapRef"]["name"], {}).get(name) for s in container.get("envFrom", [])]
+        values += [v.get("value") for v in container.get("env", []) if v["name"] == name]
+        return next((value for value in reversed(values) if value), None)
 
     def check_services(self):
         for service in self.of("Service"):

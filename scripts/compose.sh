@@ -8,6 +8,29 @@ have_docker_engine() {
         docker compose version >/dev/null 2>&1
 }
 
+# Gives this clone a Compose project of its own, from its path, or else two clones in folders of one name would share
+# containers and data. Once it was started .env holds the name, so that it means the same to `docker compose` and survives a
+# move; a copy of the folder, which has a copy of .env, gets another.
+readonly NOTED_IN='# made by start.sh in '
+name_project() {
+    local noted
+    [[ -z ${COMPOSE_PROJECT_NAME-} ]] || return 0
+    if [[ -e .env ]]; then
+        noted=$(sed -n "s|^$NOTED_IN||p" .env)
+        if [[ -n $noted && $noted != "$PWD" && -e $noted/.env ]]; then
+            sed -i "\|^$NOTED_IN|,+1d" .env
+        fi
+        COMPOSE_PROJECT_NAME=$(sed -n 's/^COMPOSE_PROJECT_NAME=//p' .env | tail -n 1)
+    fi
+    [[ -n ${COMPOSE_PROJECT_NAME-} ]] || COMPOSE_PROJECT_NAME=gatefold-$(printf '%s' "$PWD" | sha256sum | cut -c 1-8)
+    export COMPOSE_PROJECT_NAME
+}
+
+note_project() {
+    grep -qs '^COMPOSE_PROJECT_NAME=' .env ||
+        printf '%s%s\nCOMPOSE_PROJECT_NAME=%s\n' "$NOTED_IN" "$PWD" "$COMPOSE_PROJECT_NAME" >>.env
+}
+
 # Whether containers of this clone are there.
 composed() {
     have_docker_engine && [[ -n $(docker compose ps --quiet 2>/dev/null) ]]
@@ -30,6 +53,7 @@ compose_port() {
 # Builds the images, starts what is not running, and prints the public url on standard output.
 compose_up() {
     local port
+    note_project
     port=$(compose_port)
     REVISION=$(git rev-parse HEAD 2>/dev/null || printf unknown)
     export HTTP_PORT=$port REVISION

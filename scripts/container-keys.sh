@@ -4,6 +4,7 @@
 #   (none)        make what is missing: the keys in /run/keys, their public half in /run/public-keys, and the password of
 #                 Postgres in /run/database
 #   rotate …      as `generate-keys.sh rotate`, and publish the result
+#   replace       as `generate-keys.sh --force`: other keys, and everybody is logged out
 #
 # Three places, so that each container gets only what it needs: ws the public keys, Postgres its password, api all.
 set -euo pipefail
@@ -46,8 +47,9 @@ case ${1-} in
         make_password
         ;;
     rotate) "$GENERATE" "$@" --dir "$KEYS" ;;
+    replace) "$GENERATE" --force --dir "$KEYS" ;;
     *)
-        echo "container-keys.sh: expected nothing or 'rotate', and not '$1'" >&2
+        echo "container-keys.sh: expected nothing, 'rotate' or 'replace', and not '$1'" >&2
         exit 64
         ;;
 esac

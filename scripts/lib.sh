@@ -25,6 +25,25 @@ fail() {
     exit 1
 }
 
+# Takes over what .env sets and the environment does not, so that it counts whether or not there are containers. Values that
+# refer to others ($) are left to Compose.
+load_env_file() {
+    local line name value
+    [[ -r .env ]] || return 0
+    while IFS= read -r line || [[ -n $line ]]; do
+        [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] || continue
+        name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]%$'\r'}
+        [[ -z ${!name+set} ]] || continue
+        case $value in
+            \'*\'*) value=${value#\'} value=${value%%\'*} ;;
+            *'$'*) continue ;;
+            \"*\"*) value=${value#\"} value=${value%%\"*} ;;
+            *) value=${value%%[[:space:]]#*} value=${value%"${value##*[![:space:]]}"} ;;
+        esac
+        export "$name=$value"
+    done <.env
+}
+
 have() { command -v "$1" >/dev/null 2>&1; }
 
 have_postgres() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests the browser client and the page in Chromium, against a cluster of the built programs. Installs what is missing.
 #   scripts/test-client.sh [FILE…]    of client/tests
-# CHROMIUM names the browser, where it is not Debian's.
+# CHROMIUM names the browser, where it is not Debian's. GATEFOLD_URL names a deployment in which page.test.js can be run.
 set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib.sh

@@ -10,7 +10,7 @@ use gatefold_shared::{clock, lifecycle::Lifecycle};
 use ipnet::IpNet;
 use metrics::{counter, gauge};
 use serde_json::{Value, json};
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -46,6 +46,7 @@ pub enum Kind {
     RoomGranted,
     RoomRevoked,
     KeysChanged,
+    EventsErased,
 }
 
 impl Kind {
@@ -66,6 +67,7 @@ impl Kind {
             Self::RoomGranted => "room_granted",
             Self::RoomRevoked => "room_revoked",
             Self::KeysChanged => "keys_changed",
+            Self::EventsErased => "events_erased",
         }
     }
 }
@@ -239,4 +241,25 @@ pub async fn newest(
         most
     );
     within(limit, "events_newest", query.fetch_all(postgres)).await
+}
+
+/// Which events are to be erased.
+#[derive(Clone, Copy, Debug)]
+pub enum Erase {
+    /// Those of one user, who may be gone.
+    OfUser(i64),
+    /// Those of everybody that are older.
+    Before(OffsetDateTime),
+}
+
+/// Erases events, which are otherwise never changed; how many. `transaction` is one: the permission ends with it.
+pub async fn erase(transaction: &mut PgConnection, which: Erase, limit: Duration) -> Result<u64, UserError> {
+    let (user_id, before) = match which {
+        Erase::OfUser(id) => (Some(id), None),
+        Erase::Before(time) => (None, Some(time)),
+    };
+    let permission = sqlx::query!("SELECT set_config('gatefold.erasing', 'on', true)");
+    within(limit, "events_permit_erasing", permission.fetch_one(&mut *transaction)).await?;
+    let query = sqlx::query!("DELETE FROM events WHERE user_id = $1::bigint OR at < $2::timestamptz", user_id, before);
+    Ok(within(limit, "events_erase", query.execute(transaction)).await?.rows_affected())
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod export;
 mod keys;
 mod migrate;
 mod output;
@@ -9,7 +10,10 @@ mod room;
 mod session;
 mod user;
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
+use gatefold_shared::config::positive_duration;
 use uuid::Uuid;
 
 use self::{admin::Admin, output::Output};
@@ -99,6 +103,11 @@ pub enum UserCommand {
         /// The username, in any case
         name: String,
     },
+    /// Print all that is kept of a user, as JSON: account, private rooms, sessions and events
+    Export {
+        /// The username, in any case
+        name: String,
+    },
     /// Let a user in no more, and end all of their sessions at once
     Disable {
         /// The username, in any case
@@ -118,6 +127,9 @@ pub enum UserCommand {
     Delete {
         /// The username, in any case
         name: String,
+        /// Erase what the audit says of them, too; that they were deleted stays, under their number
+        #[arg(long)]
+        erase_events: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -168,11 +180,27 @@ pub enum RoomCommand {
 }
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct AuditArguments {
+    #[command(subcommand)]
+    pub command: Option<AuditCommand>,
     /// Only what concerns this user
     #[arg(long)]
     pub user: Option<String>,
     /// How many events at most
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     pub limit: i64,
+}
+
+#[derive(Subcommand)]
+pub enum AuditCommand {
+    /// Erase events for good; that it was done is an event itself
+    Erase {
+        /// Those older than this, such as 365d
+        #[arg(long, value_parser = positive_duration, required_unless_present = "user_id")]
+        older_than: Option<Duration>,
+        /// Those of the user with this number, who may be deleted already
+        #[arg(long, conflicts_with = "older_than")]
+        user_id: Option<i64>,
+    },
 }

@@ -22,7 +22,7 @@ mod state;
 mod users;
 mod verified_tokens;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, request::Front, telemetry};
@@ -32,9 +32,6 @@ use tracing::info;
 
 pub use crate::keys::Keys;
 use crate::{config::Config, state::AppState};
-
-/// How long requests in flight may take once the replica drains.
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// Serves until the process is told to end.
 pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusHandle) -> anyhow::Result<()> {
@@ -46,7 +43,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
     telemetry::serve_metrics(scraped, metrics, &life)
         .await
         .with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
-    let max_connections = config.listen.max_connections;
+    let (max_connections, drain) = (config.listen.max_connections, config.listen.drain_seconds);
     let front = Front::new(config.proxy.clone());
     let app = AppState::new(config, keys, &life)?;
     app.revocations.caught_up(app.redis.call_timeout()).await;
@@ -57,5 +54,5 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
         http.await;
         app.audit.flush().await;
     };
-    Ok(life.run(DRAIN, serving).await?)
+    Ok(life.run(drain, serving).await?)
 }

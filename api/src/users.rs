@@ -107,6 +107,12 @@ pub async fn all(postgres: &PgPool, limit: Duration) -> Result<Vec<User>, UserEr
     within(limit, "users", query.fetch_all(postgres)).await
 }
 
+/// When a user was added.
+pub async fn created_at(postgres: &PgPool, id: i64, limit: Duration) -> Result<OffsetDateTime, UserError> {
+    let query = sqlx::query_scalar!("SELECT created_at FROM users WHERE id = $1", id);
+    within(limit, "user_created_at", query.fetch_one(postgres)).await
+}
+
 /// Adds a user and returns their id.
 pub async fn add(
     postgres: &mut PgConnection,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::cluster::Cluster;
 use crate::faults::Faults;
 use crate::guard::Guard;
+use crate::redis_set::{RedisSet, Topology};
 use crate::state::{Kind, Settings, State};
 
 /// What a test's cluster is to be.
@@ -21,6 +22,7 @@ pub struct Builder {
     nginx_rate_limits: bool,
     without_stores: bool,
     redis_through_proxy: bool,
+    topology: Option<Topology>,
     postgres_through_proxy: bool,
     upstreams: Vec<(Kind, SocketAddr)>,
 }
@@ -66,6 +68,13 @@ impl Builder {
     #[must_use]
     pub fn upstream(mut self, kind: Kind, address: SocketAddr) -> Self {
         self.upstreams.push((kind, address));
+        self
+    }
+
+    /// Gives the replicas a Redis of several servers in place of one: see [`Cluster::redis_set`].
+    #[must_use]
+    pub fn redis_set(mut self, topology: Topology) -> Self {
+        self.topology = Some(topology);
         self
     }
 
@@ -117,11 +126,21 @@ impl Builder {
         let mut change = cluster.change().await?;
         change.state = State { settings, nodes: Vec::new() };
         change.plan(self.api, self.ws, !self.without_stores);
+        let redis_set = match self.topology {
+            Some(topology) => {
+                change.state.nodes.retain(|node| node.kind != Kind::Redis);
+                Some(RedisSet::start(change.layout(), topology).await?)
+            }
+            None => None,
+        };
         change.check()?;
         change.start_stores().await?;
         let redis = Self::proxy(self.redis_through_proxy, change.state.port(Kind::Redis))?;
         let postgres = Self::proxy(self.postgres_through_proxy, change.state.port(Kind::Postgres))?;
         let env = &mut change.state.settings.env;
+        if let Some(set) = &redis_set {
+            env.insert("REDIS_URL".into(), set.url().to_owned());
+        }
         if let Some(proxy) = &redis {
             env.insert("REDIS_URL".into(), format!("redis://{}", proxy.address()));
         }
@@ -131,6 +150,7 @@ impl Builder {
         change.start_replicas().await?;
         change.start_exited(Kind::Nginx).await?;
         drop(change);
+        cluster.redis_set = redis_set;
         cluster.redis_faults = redis;
         cluster.postgres_faults = postgres;
         Ok(())

@@ -14,6 +14,7 @@ use crate::guard::Guard;
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::ready::{self, Outcome};
+use crate::redis_set::RedisSet;
 use crate::replica;
 use crate::state::{Kind, State};
 use crate::status::{Process, Status};
@@ -30,6 +31,7 @@ pub struct Cluster {
     pub(crate) report: Report,
     /// As of the last change that was made through this; the truth is in the directory.
     pub(crate) known: Mutex<State>,
+    pub(crate) redis_set: Option<RedisSet>,
     pub(crate) redis_faults: Option<Faults>,
     pub(crate) postgres_faults: Option<Faults>,
     pub(crate) guard: Option<Guard>,
@@ -60,7 +62,7 @@ impl Cluster {
     fn over(layout: Layout) -> Result<Self> {
         let known = Mutex::new(State::load(&layout)?);
         let report: Report = Arc::new(|_| {});
-        Ok(Self { layout, report, known, redis_faults: None, postgres_faults: None, guard: None })
+        Ok(Self { layout, report, known, redis_set: None, redis_faults: None, postgres_faults: None, guard: None })
     }
 
     /// Has every step told to `report`.
@@ -89,7 +91,12 @@ impl Cluster {
         self.known(State::database_url).unwrap_or_default()
     }
 
-    /// Redis itself, without a proxy in between.
+    /// The Redis of several servers, if the builder was asked for one.
+    pub fn redis_set(&self) -> Result<&RedisSet> {
+        self.redis_set.as_ref().context("this cluster was built without `redis_set()`")
+    }
+
+    /// Redis itself, without a proxy in between; of several servers see [`Self::redis_set`].
     pub fn redis_url(&self) -> String {
         self.known(State::redis_url).unwrap_or_default()
     }

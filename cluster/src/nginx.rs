@@ -14,14 +14,6 @@ use crate::layout::Layout;
 use crate::state::{Kind, Settings, State};
 use crate::{ports, programs};
 
-/// Counts nothing, as an empty key is not counted.
-const NO_LIMITS: &str = r#"map "" $nobody { default ""; }
-limit_req_zone $nobody zone=authentication:64k rate=1r/s;
-limit_req_zone $nobody zone=requests:64k rate=1r/s;
-limit_conn_zone $nobody zone=requests_at_once:64k;
-limit_conn_zone $nobody zone=sockets_at_once:64k;
-"#;
-
 /// Connections that wait for the next request. They are closed before a replica would (after 10 s): a request that
 /// crosses with the replica's closing is lost, and not every request may be sent twice.
 const KEPT_OPEN: &str = "    keepalive 64;\n    keepalive_timeout 5s;\n";
@@ -43,7 +35,7 @@ pub(crate) fn prepare(layout: &Layout, state: &State, port: u16) -> Result<()> {
     create_readable(&site)?;
     fs::write(site.join("listen.conf"), listen(layout, settings, port))?;
     if !settings.rate_limits {
-        fs::write(site.join("limits.conf"), NO_LIMITS)?;
+        fs::copy(home.join("conf/container/limits.off.conf"), site.join("limits.conf"))?;
     }
     write_upstreams(layout, state)?;
     let check = command(layout)?.arg("-t").output()?;

@@ -10,6 +10,7 @@
 #   TRUSTED_PROXIES  proxied: networks (CIDR, separated by commas or spaces) of the proxies before this one
 #   TLS_CERTIFICATE, TLS_KEY   tls: PEM files, the chain and its key (/etc/gatefold/tls/{fullchain,privkey}.pem)
 #   HTTPS_PORT       tls: the port of https as clients see it (443)
+#   LIMITS           on, or off: for load tests, no address is limited (on)
 #   HSTS_MAX_AGE     tls, proxied: seconds for which browsers come by https only; 0 forgets it (63072000)
 #
 # Arguments go to Nginx: `-t` checks and ends.
@@ -55,6 +56,12 @@ esac
 valid=${RESOLVER_VALID:-2s}
 case $valid in *[!0-9smh]*) fail "RESOLVER_VALID: expected a time such as 2s, and not '$valid'" ;; esac
 
+case ${LIMITS:-on} in
+    on) limits=site/limits.conf ;;
+    off) limits=container/limits.off.conf ;;
+    *) fail "LIMITS: expected on or off, and not '$LIMITS'" ;;
+esac
+
 hsts='' https_port=''
 if [ "$edge" != plain ]; then
     age=${HSTS_MAX_AGE:-63072000}
@@ -93,7 +100,7 @@ site=$prefix/conf/site
 rm -rf "$prefix/conf"
 mkdir -p "$site/servers" "$prefix/run"
 cp -R "$source/nginx.conf" "$source/snippets" "$prefix/conf/"
-cp "$source/site/limits.conf" "$site/"
+cp "$source/$limits" "$site/limits.conf"
 cp "$source/container/servers/status.conf" "$site/servers/"
 fill upstreams.conf upstreams.conf
 case $edge in

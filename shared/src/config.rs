@@ -18,7 +18,7 @@ use crate::origin::Origin;
 /// Exit code for a configuration that cannot be used (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: i32 = 64;
 
-/// Where to listen. The port is in each replica's own configuration, because its default differs.
+/// Where to listen, and for how long once the replica is to end. The port is in each replica's own configuration, because its default differs.
 #[derive(Args, Clone, Debug)]
 pub struct ListenConfig {
     /// Address to listen on, for clients and for metrics
@@ -27,6 +27,9 @@ pub struct ListenConfig {
     /// Connections open at once; further ones wait to be accepted
     #[arg(long, env = "MAX_CONNECTIONS", default_value = "50000", value_parser = max_connections)]
     pub max_connections: usize,
+    /// Longest time between SIGTERM and the end of the process
+    #[arg(long, env = "DRAIN_SECONDS", default_value = "20s", value_parser = positive_duration)]
+    pub drain_seconds: Duration,
 }
 
 /// Redis, and how long a replica waits for any store.

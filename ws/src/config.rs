@@ -34,9 +34,6 @@ pub struct Config {
     /// Nobody is shown as typing in rooms with more users
     #[arg(long, env = "TYPING_ROOM_LIMIT", default_value_t = 200)]
     pub typing_room_limit: usize,
-    /// Longest time between SIGTERM and the end of the process
-    #[arg(long, env = "DRAIN_SECONDS", default_value = "20s", value_parser = positive_duration)]
-    pub drain_seconds: Duration,
     #[command(flatten)]
     pub listen: ListenConfig,
     #[command(flatten)]

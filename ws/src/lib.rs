@@ -50,5 +50,5 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, li
         http.await;
         app.seats.all_free().await;
     };
-    Ok(life.run(config.drain_seconds, serving).await?)
+    Ok(life.run(config.listen.drain_seconds, serving).await?)
 }

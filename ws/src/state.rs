@@ -58,7 +58,7 @@ impl AppState {
         let revocations = Revocations::follow(redis.clone(), Duration::ZERO, staleness_limit, &life)?;
         let roster = Arc::<Roster>::default();
         life.spawn_forever("end revoked", Arc::clone(&roster).follow(revocations.clone(), revocations.listen()));
-        life.spawn_forever("drain", drain::drain(Arc::clone(&roster), life.clone(), config.drain_seconds));
+        life.spawn_forever("drain", drain::drain(Arc::clone(&roster), life.clone(), config.listen.drain_seconds));
         let policy = RoomPolicy {
             presence_grace: config.presence_grace,
             typing_expiry: config.typing_expiry,

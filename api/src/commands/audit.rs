@@ -1,12 +1,23 @@
 //! `gatefold-api audit`.
 
-use serde_json::Value;
+use anyhow::{Context, bail};
+use gatefold_shared::clock;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
 
-use super::{AuditArguments, admin::Admin, output::Output};
-use crate::audit;
+use super::{AuditArguments, AuditCommand, admin::Admin, output::Output};
+use crate::audit::{self, Erase, Event, Kind};
 
-/// Prints the newest events, of one user or of all.
+/// Prints the newest events, of one user or of all, or erases some.
 pub async fn audit(admin: &Admin, arguments: AuditArguments, output: Output) -> anyhow::Result<()> {
+    if let Some(AuditCommand::Erase { older_than, user_id }) = arguments.command {
+        let which = match (user_id, older_than) {
+            (Some(id), _) => Erase::OfUser(id),
+            (None, Some(age)) => Erase::Before(OffsetDateTime::UNIX_EPOCH + (clock::since_epoch().saturating_sub(age))),
+            (None, None) => bail!("say which: --older-than or --user-id"),
+        };
+        return erase(admin, which, output).await;
+    }
     let user_id = match &arguments.user {
         Some(name) => Some(admin.user(name).await?.id),
         None => None,
@@ -14,5 +25,18 @@ pub async fn audit(admin: &Admin, arguments: AuditArguments, output: Output) -> 
     let events = audit::newest(&admin.postgres, user_id, arguments.limit, Admin::PATIENCE).await?;
     let rows = events.iter().map(serde_json::to_value).collect::<Result<Vec<Value>, _>>()?;
     output.table(&["at", "kind", "userId", "sessionId", "ip", "details"], rows);
+    Ok(())
+}
+
+async fn erase(admin: &Admin, which: Erase, output: Output) -> anyhow::Result<()> {
+    let mut transaction = admin.postgres.begin().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
+    let erased = audit::erase(&mut transaction, which, Admin::PATIENCE).await?;
+    transaction.commit().await?;
+    let event = match which {
+        Erase::OfUser(id) => Event::now(Kind::EventsErased).of_user(id),
+        Erase::Before(_) => Event::now(Kind::EventsErased),
+    };
+    admin.record(event.with(json!({ "events": erased }))).await?;
+    output.done(&format!("Erased {erased} events."), &json!({ "erased": erased }));
     Ok(())
 }

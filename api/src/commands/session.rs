@@ -2,12 +2,15 @@
 
 use anyhow::ensure;
 use gatefold_shared::revocation::{Ended, Why};
-use serde_json::json;
+use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{SessionCommand, admin::Admin, output::Output};
-use crate::audit::{Event, Kind};
+use crate::{
+    audit::{Event, Kind},
+    families::Listed,
+};
 
 /// Runs one of the commands.
 pub async fn session(admin: &Admin, command: SessionCommand, output: Output) -> anyhow::Result<()> {
@@ -22,20 +25,20 @@ async fn list(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
     let user = admin.user(name).await?;
     let sessions = admin.sessions(user.id).await?;
     let columns = ["id", "createdAt", "lastUsedAt", "expiresAt", "ip", "userAgent"];
-    output.table(
-        &columns,
-        sessions.iter().map(|session| {
-            json!({
-                "id": session.family,
-                "createdAt": timestamp(session.created_at),
-                "lastUsedAt": timestamp(session.last_used_at),
-                "expiresAt": timestamp(session.expires_at),
-                "ip": session.address,
-                "userAgent": session.user_agent,
-            })
-        }),
-    );
+    output.table(&columns, sessions.iter().map(about));
     Ok(())
+}
+
+/// A session as administrators see it.
+pub fn about(session: &Listed) -> Value {
+    json!({
+        "id": session.family,
+        "createdAt": timestamp(session.created_at),
+        "lastUsedAt": timestamp(session.last_used_at),
+        "expiresAt": timestamp(session.expires_at),
+        "ip": session.address,
+        "userAgent": session.user_agent,
+    })
 }
 
 fn timestamp(milliseconds: i64) -> Option<String> {

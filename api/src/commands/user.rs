@@ -8,9 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use unicode_normalization::UnicodeNormalization;
 
-use super::{UserCommand, admin::Admin, output::Output};
+use super::{UserCommand, admin::Admin, export, output::Output};
 use crate::{
-    audit::{Event, Kind},
+    audit::{self, Erase, Event, Kind},
     password_rules,
     passwords::Passwords,
     users::{self, User},
@@ -25,7 +25,14 @@ pub async fn user(admin: &Admin, command: UserCommand, output: Output) -> anyhow
         UserCommand::Disable { name } => set_disabled(admin, &name, true, output).await,
         UserCommand::Enable { name } => set_disabled(admin, &name, false, output).await,
         UserCommand::Passwd { name } => passwd(admin, &name, output).await,
-        UserCommand::Delete { name, yes } => delete(admin, &name, yes, output).await,
+        UserCommand::Export { name } => export::export(admin, &name).await,
+        UserCommand::Delete { name, erase_events, yes } => {
+            let user = admin.user(&name).await?;
+            if !yes && !confirm(&format!("Delete {} (user {}) for ever?", user.username, user.id))? {
+                bail!("nothing was deleted (--yes does not ask)");
+            }
+            delete(admin, &user, erase_events, output).await
+        }
     }
 }
 
@@ -62,7 +69,7 @@ async fn show(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn state(user: &User) -> &'static str {
+pub(super) fn state(user: &User) -> &'static str {
     if user.disabled_at.is_some() { "disabled" } else { "active" }
 }
 
@@ -100,24 +107,26 @@ async fn passwd(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn delete(admin: &Admin, name: &str, yes: bool, output: Output) -> anyhow::Result<()> {
-    let user = admin.user(name).await?;
-    if !yes && !confirm(&format!("Delete {} (user {}) for ever?", user.username, user.id))? {
-        bail!("nothing was deleted (--yes does not ask)");
-    }
+/// As [`set_disabled`]. The event that tells of it comes last, so that it is not erased with the others.
+async fn delete(admin: &Admin, user: &User, erase_events: bool, output: Output) -> anyhow::Result<()> {
     let mut transaction = admin.postgres.begin().await?;
     users::delete(&mut transaction, user.id, Admin::PATIENCE).await?;
+    let erased = match erase_events {
+        true => audit::erase(&mut transaction, Erase::OfUser(user.id), Admin::PATIENCE).await?,
+        false => 0,
+    };
     let ended = admin.revoke_all(user.id, Why::Disabled).await?;
     transaction.commit().await?;
-    admin.record(Event::now(Kind::UserDeleted).of_user(user.id).with(json!({ "sessionsEnded": ended }))).await?;
+    let done = json!({ "sessionsEnded": ended, "eventsErased": erased });
+    admin.record(Event::now(Kind::UserDeleted).of_user(user.id).with(done)).await?;
     if user.grants_version > 0 {
         // An empty copy goes by itself.
         let none = Grants { version: user.grants_version + 1, ..Grants::default() };
         let left = "deleted, but the copy of the user's grants stays in Redis, which did not answer";
         admin.write_grants(user.id, &none).await.context(left)?;
     }
-    let words = format!("{} is deleted; sessions ended: {ended}.", user.username);
-    output.done(&words, &json!({ "id": user.id, "sessionsEnded": ended }));
+    let words = format!("{} is deleted; sessions ended: {ended}; events erased: {erased}.", user.username);
+    output.done(&words, &json!({ "id": user.id, "sessionsEnded": ended, "eventsErased": erased }));
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod account;
 mod acknowledged;
 mod commands;
+mod erasure;
 mod garbage;
 mod grants;
 mod harness;

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::Value;
 
-use crate::harness::{Door, PASSWORD, Requester, TestApp, eventually, send, shared, two_replicas};
+use crate::harness::{Door, PASSWORD, Requester, TestApp, eventually, send, shared, two_replicas, unique};
 
 async fn list(client: &Requester) -> Vec<Value> {
     let answer = client.get("/api/sessions").await;
@@ -61,13 +61,14 @@ async fn a_session_of_somebody_else_or_of_nobody_is_not_found_and_lives_on() {
     let app = shared().await;
     let alice = app.signed_in("sessions.alice").await;
     // Users whose ids are 64 apart share a partition: the id of a session alone must not be enough.
-    let mut others = Vec::new();
-    for index in 0..65 {
-        others.push(app.add_user(&format!("sessions.other-{index}")).await);
-    }
     let (alices_id, _) = alice.session();
-    let shares = others.iter().position(|id| (id - alices_id) % 64 == 0).expect("one of 65 shares her partition");
-    let mut mallory = app.logged_in(&format!("sessions.other-{shares}")).await;
+    let mallory = loop {
+        let name = unique("sessions.other");
+        if (app.add_user(&name).await - alices_id) % 64 == 0 {
+            break name;
+        }
+    };
+    let mut mallory = app.logged_in(&mallory).await;
     for id in [mallory.session().1.to_string(), uuid::Uuid::nil().to_string(), "x".to_owned()] {
         assert_eq!(end(&alice, &id).await, "404 session_not_found", "{id}");
     }

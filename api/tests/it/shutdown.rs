@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gatefold_cluster::Signal;
@@ -63,6 +63,29 @@ async fn a_second_signal_ends_it_at_once() {
     is_draining(&app.anonymous().at(Door::Replica(0))).await;
     app.cluster.signal("api-1", Signal::SIGINT).unwrap();
     app.cluster.await_exit("api-1", Duration::from_secs(3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn draining_lasts_no_longer_than_it_was_told() {
+    let builder = two_replicas().postgres_through_proxy().env("DRAIN_SECONDS", "3s").env("BACKEND_TIMEOUT", "40s");
+    let app = TestApp::start(builder).await;
+    app.add_user("shutdown.deadline").await;
+    let faults = app.cluster.postgres_faults().unwrap();
+    faults.stall();
+    let before = faults.connections();
+    let mut log_ins = JoinSet::new();
+    for _ in 0..2 {
+        let mut client = app.anonymous().at(Door::Replica(0));
+        log_ins.spawn(async move { client.try_login("shutdown.deadline", PASSWORD).await });
+    }
+    eventually("one of them waits for postgres", async || faults.connections() > before).await;
+    let told = Instant::now();
+    app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
+    app.cluster.await_exit("api-1", Duration::from_secs(10)).await.unwrap();
+    assert!(told.elapsed() >= Duration::from_secs(3), "it gave up after {:?}", told.elapsed());
+    for log_in in log_ins.join_all().await {
+        assert!(log_in.is_err(), "nobody has answered it: {log_in:?}");
+    }
 }
 
 /// Clients that never pause until it is over, or one of them gets an answer that is not what it should be.

@@ -8,6 +8,7 @@ use fred::{
     error::{Error, ErrorKind},
     interfaces::ClientLike,
     types::{ClusterHash, CustomCommand, FromValue, Value, scripts::Script as FredScript},
+    util::redis_keyslot,
 };
 
 use super::RedisError;
@@ -41,20 +42,19 @@ impl Script {
         keys: &[String],
         arguments: Vec<Value>,
     ) -> Result<R, Error> {
-        const EVALSHA: CustomCommand =
-            CustomCommand { cmd: Str::from_static("EVALSHA"), cluster_hash: ClusterHash::Offset(2), blocking: false };
-        const EVAL: CustomCommand =
-            CustomCommand { cmd: Str::from_static("EVAL"), cluster_hash: ClusterHash::Offset(2), blocking: false };
+        // In a Redis Cluster, where its keys are. Of custom commands the client heeds no other way to say it, and would go by
+        // the first text, which is the script itself.
+        let slot = keys.first().map_or(ClusterHash::Random, |key| ClusterHash::Custom(redis_keyslot(key.as_bytes())));
         let mut call = Vec::with_capacity(2 + keys.len() + arguments.len());
         call.push(Value::from(self.sha1()));
         call.push(Value::from(i64::try_from(keys.len()).unwrap_or(i64::MAX)));
         call.extend(keys.iter().map(|key| Value::from(key.as_str())));
         call.extend(arguments);
-        match client.custom(EVALSHA, call.clone()).await {
+        match client.custom(CustomCommand::new_static("EVALSHA", slot.clone(), false), call.clone()).await {
             // Redis has not seen this script since it started; EVAL runs it and remembers it.
             Err(error) if error.kind() == &ErrorKind::Unknown && error.details().starts_with("NOSCRIPT") => {
                 call[0] = Value::from(self.lua());
-                client.custom(EVAL, call).await
+                client.custom(CustomCommand::new_static("EVAL", slot, false), call).await
             }
             result => result,
         }

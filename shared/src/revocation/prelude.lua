@@ -8,11 +8,14 @@ end
 
 -- Mark a family as ended, take it off its user's list, log it, announce it. The log is the truth and the channel of the
 -- same name is for speed; both are written in the script that ends the family, so that none ever ends unheard.
+-- What says who somebody is and where they were is forgotten, but for the address that a repeated replay is told again.
 -- of_interest_until (ms): as long as an access token of the family could still be valid.
 local function log_end(family, index, log, family_id, user_id, why, now, of_interest_until)
   local id = redis.call('XADD', log, '*',
     'family', family_id, 'user', user_id, 'why', why, 'at', now, 'until', of_interest_until)
   redis.call('HSET', family, 'state', 'revoked', 'revoked_at', now, 'revoked_why', why, 'revoked_id', id)
+  redis.call('HDEL', family, 'username', 'user_agent')
+  if why ~= 'refresh_token_reused' then redis.call('HDEL', family, 'ip') end
   redis.call('ZREM', index, family_id)
   redis.call('SPUBLISH', log, string.format('%s %s %s %s %.0f', id, family_id, user_id, why, of_interest_until))
 end

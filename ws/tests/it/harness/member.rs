@@ -59,17 +59,21 @@ pub struct Member {
 impl Gatefold {
     /// One more client of a user's.
     pub fn member(&self, user: &User, addresses: &Addresses) -> Member {
-        let (orders, ordered) = unbounded_channel();
-        let view = Arc::<Mutex<View>>::default();
-        let token = self.token_of_user(user);
-        let life = Life { token, addresses: Arc::clone(addresses), view: Arc::clone(&view), ordered };
-        let mut task = JoinSet::new();
-        task.spawn(life.live());
-        Member { user: user.clone(), view, orders, _life: task }
+        Member::enter(user, self.token_of_user(user), addresses)
     }
 }
 
 impl Member {
+    /// A client with a token of the user's, of whatever deployment.
+    pub fn enter(user: &User, token: String, addresses: &Addresses) -> Self {
+        let (orders, ordered) = unbounded_channel();
+        let view = Arc::<Mutex<View>>::default();
+        let life = Life { token, addresses: Arc::clone(addresses), view: Arc::clone(&view), ordered };
+        let mut task = JoinSet::new();
+        task.spawn(life.live());
+        Self { user: user.clone(), view, orders, _life: task }
+    }
+
     fn order(&self, order: Order) {
         self.orders.send(order).expect("a member that lives");
     }

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Tests what start.sh decides before anything is started: which Compose project and which port. `docker`, `cargo` and
+# gatefold-cluster are programs here that only note how they were called. Part of test.sh.
+set -Eeuo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
+
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+mkdir -p "$work/bin" "$work/target/release"
+export CALLS=$work/calls CARGO_TARGET_DIR=$work/target
+PATH=$work/bin:$PATH
+unset COMPOSE_PROJECT_NAME HTTP_PORT API_REPLICAS WITHOUT_DOCKER
+
+cat >"$work/bin/docker" <<'SH'
+#!/bin/sh
+echo "${COMPOSE_PROJECT_NAME-} ${HTTP_PORT-} ${API_REPLICAS-} $*" >>"$CALLS"
+[ "$2" != exec ] || cat >/dev/null
+[ "$2" != port ]
+SH
+cat >"$work/target/release/gatefold-cluster" <<'SH'
+#!/bin/sh
+echo "cluster $*" >>"$CALLS"
+[ "$1" != up ] || : >"$CALLS.running"
+[ -e "$CALLS.running" ] || exit 3
+printf '{"url": "http://localhost", "processes": [{"kind": "postgres", "url": "postgres://", "state": "running"}]}\n'
+SH
+printf '#!/bin/sh\n' >"$work/bin/cargo"
+printf '#!/bin/sh\ncat >/dev/null\n' >"$work/target/release/gatefold-api"
+chmod +x "$work"/bin/* "$work"/target/release/*
+
+clone() {
+    mkdir -p "$1/keys"
+    cp -r start.sh scripts docker-compose.yml generate-keys.sh "$1/"
+    touch "$1"/keys/{private.pem,public.pem,refresh.key}
+}
+
+# start FOLDER [NAME=VALUE…]: how the containers were started: project, port, replicas.
+start() {
+    local folder=$1
+    shift
+    : >"$CALLS"
+    rm -f "$CALLS.running"
+    env HOME="$work" "$@" "$folder/start.sh" >"$work/output" 2>&1 || fail "$folder: $(<"$work/output")"
+    sed -n 's/ compose up .*//p' "$CALLS"
+}
+
+# is WHAT ACTUAL EXPECTED
+is() {
+    [[ $2 == "$3" ]] || fail "$1: '$2' and not '$3'"
+}
+
+clone "$work/one/gatefold"
+clone "$work/other/gatefold"
+one=$(start "$work/one/gatefold" HTTP_PORT=1)
+other=$(start "$work/other/gatefold" HTTP_PORT=1)
+[[ $one =~ ^gatefold-[0-9a-f]{8}\ 1\ $ ]] || fail "an unexpected project: '$one'"
+[[ $one != "$other" ]] || fail "two clones share the project $one"
+is 'a second start' "$(start "$work/one/gatefold" HTTP_PORT=1)" "$one"
+is 'what docker compose itself reads' "$(grep '^COMPOSE' "$work/one/gatefold/.env")" "COMPOSE_PROJECT_NAME=${one% 1 }"
+is 'a project from the environment' "$(start "$work/one/gatefold" HTTP_PORT=1 COMPOSE_PROJECT_NAME=mine)" 'mine 1 '
+is 'and the next start' "$(start "$work/one/gatefold" HTTP_PORT=1)" "$one"
+
+cp -r "$work/one/gatefold" "$work/copy"
+copied=$(start "$work/copy" HTTP_PORT=1)
+[[ $copied != "$one" ]] || fail 'a copy shares the project of its original'
+mv "$work/other/gatefold" "$work/moved"
+is 'a clone that was moved' "$(start "$work/moved" HTTP_PORT=1)" "$other"
+echo 'COMPOSE_PROJECT_NAME=written' >"$work/moved/.env"
+is 'a project of .env' "$(start "$work/moved" HTTP_PORT=1)" 'written 1 '
+"$work/moved/start.sh" status >/dev/null || true # nothing runs
+grep -q '^written .* compose ps' "$CALLS" || fail 'status asks about another project'
+
+printf '# ports\nHTTP_PORT=81 # for now\nexport API_REPLICAS="3"\n' >>"$work/moved/.env"
+is 'the port of .env' "$(start "$work/moved")" 'written 81 3'
+grep -q 'http://localhost:81/' "$work/output" || fail 'the address that is shown has another port'
+is 'a port from the environment' "$(start "$work/moved" HTTP_PORT=82)" 'written 82 3'
+
+start "$work/moved" WITHOUT_DOCKER=1
+grep -q 'cluster up --api 3 --ws 2 --port 81$' "$CALLS" || fail "without containers: $(<"$CALLS")"
+start "$work/moved" WITHOUT_DOCKER=1 HTTP_PORT=82
+grep -q 'cluster up --api 3 --ws 2 --port 82$' "$CALLS" || fail "without containers: $(<"$CALLS")"
+start "$work/one/gatefold" WITHOUT_DOCKER=1
+grep -q 'cluster up --api 2 --ws 2 --port 80 --or-port 8080$' "$CALLS" || fail "without containers: $(<"$CALLS")"
+echo 'start.sh: a project for each clone, and the port that was asked for'
