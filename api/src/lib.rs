@@ -25,7 +25,7 @@ mod users;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, telemetry};
+use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, telemetry, trace};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -46,6 +46,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
     telemetry::serve_metrics(scraped, metrics, &life)
         .await
         .with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
+    trace::start(&config.trace, "gatefold-api", &life).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let max_connections = config.listen.max_connections;
     let proxies = config.proxy.trusted_proxies.clone();
     let app = AppState::new(config, keys, &life)?;
@@ -56,6 +57,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
     let serving = async {
         http.await;
         app.audit.flush().await;
+        trace::flush().await;
     };
     Ok(life.run(DRAIN, serving).await?)
 }

@@ -18,7 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{error, info};
 use uuid::Uuid;
 
-use crate::{client_ip::TrustedProxies, problem::Problem};
+use crate::{client_ip::TrustedProxies, problem::Problem, trace::Span};
 
 const X_REQUEST_ID: &str = "x-request-id";
 
@@ -60,10 +60,12 @@ pub async fn context(State(proxies): State<Arc<TrustedProxies>>, mut request: Re
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let address = client.address;
+    let told = (request.headers(), client.through_proxy);
+    let mut span = Span::request(method, route.as_ref().map(MatchedPath::as_str), id.as_str(), told);
     request.extensions_mut().insert(client);
     request.extensions_mut().insert(id.clone());
 
-    let mut response = next.run(request).await;
+    let mut response = span.around(next.run(request)).await;
 
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = Body::from(problem.body(id.as_str()));
@@ -78,8 +80,9 @@ pub async fn context(State(proxies): State<Arc<TrustedProxies>>, mut request: Re
     let status = response.status().as_u16();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let elapsed = started.elapsed();
+    span.answered(status);
     info!(request.id = id.as_str(), client.address = %address, http.method = method, http.route = route,
-        http.status = status, duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), "request served");
+        http.status = status, trace.id = span.trace_id().map(tracing::field::display), duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), "request served");
     counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => status.to_string())
         .increment(1);
     histogram!("http_request_duration_seconds", "method" => method, "route" => route).record(elapsed);

@@ -31,3 +31,4 @@ mod sessions;
 mod shutdown;
 mod startup;
 mod storm;
+mod traces;
