@@ -64,7 +64,7 @@ impl StoreConfig {
 /// Who may speak for a client, and from where browsers may call.
 #[derive(Args, Clone, Debug)]
 pub struct ProxyConfig {
-    /// Networks (CIDR, separated by commas) of proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are believed
+    /// Networks (CIDR, separated by commas) of proxies whose X-Forwarded-For, X-Forwarded-Proto, X-Request-Id and traceparent are believed
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
     /// Origins besides our own from which browsers may change state or open sockets, e.g. https://app.example.com

@@ -15,6 +15,7 @@ mod limits;
 mod login;
 mod logout;
 mod lost_answers;
+mod metrics;
 mod openapi;
 mod outages;
 mod protected;
