@@ -45,15 +45,27 @@ def documented():
 
 def in_code():
     """Every metric that the programs record, with how they do."""
-    call = re.compile(r"\b(counter|gauge|histogram)!\(\s*\"([a-z0-9_]+)\"([^;]*?)\)\s*\.(?:increment|decrement|set|record)\b")
+    call = re.compile(r"\b(counter|gauge|histogram)!\(\s*\"([a-z0-9_]+)\"")
     metrics = {}
     for crate in ("api", "ws", "shared"):
         for file in (ROOT / crate / "src").rglob("*.rs"):
-            for kind, name, rest in call.findall(file.read_text(encoding="utf-8")):
-                labels = tuple(sorted(re.findall(r"\"(\w+)\"\s*=>", rest)))
+            text = file.read_text(encoding="utf-8")
+            for found in call.finditer(text):
+                kind, name = found.groups()
+                labels = tuple(sorted(re.findall(r"\"(\w+)\"\s*=>", arguments(text[found.end() :]))))
                 if metrics.setdefault(name, (kind, labels)) != (kind, labels):
                     problems.append(f"{name} is recorded in two ways: {metrics[name]} and {(kind, labels)}")
     return metrics
+
+
+def arguments(text):
+    """What stands before the parenthesis that ends a call."""
+    open_ones = 1
+    for place, letter in enumerate(text):
+        open_ones += {"(": 1, ")": -1}.get(letter, 0)
+        if open_ones == 0:
+            return text[:place]
+    return text
 
 
 def main():

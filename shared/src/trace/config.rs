@@ -17,7 +17,8 @@ pub struct TraceConfig {
         long = "otel-exporter-otlp-endpoint",
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
         default_value = "",
-        hide_default_value = true
+        hide_default_value = true,
+        hide_env_values = true
     )]
     pub endpoint: Endpoint,
     /// Headers for the collector, such as its key: name=value, separated by commas, escaped as in URLs
