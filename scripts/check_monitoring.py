@@ -15,6 +15,8 @@ MONITORING = ROOT / "k8s/components/monitoring"
 # Everything that looks like a metric; functions of PromQL have no underscore-separated unit at the end, or are listed here.
 NAME = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
 NO_METRIC = {"histogram_quantile", "label_replace", "__rate_interval"}
+# Told by Prometheus itself, or in its own words.
+SCRAPERS_OWN = {"up"}
 
 problems = []
 
@@ -24,31 +26,58 @@ def metrics_in(expression):
     bare = re.sub(r"\bby \([^)]*\)", "", bare)
     bare = re.sub(r"\$\w+", "", bare)
     names = set(NAME.findall(re.sub(r"\{[^}]*\}", "", bare))) - NO_METRIC
-    return {re.sub(r"_bucket$", "", name) for name in names}
+    return {re.sub(r"_seconds_(bucket|count|sum)$", "_seconds", name) for name in names}
 
 
 def documented():
-    """The first column of the table of metrics."""
-    lines = (ROOT / "docs/operations.md").read_text(encoding="utf-8").splitlines()
-    names = set()
-    for line in lines:
-        if line.startswith("| `"):
-            names |= set(re.findall(r"`([a-z0-9_]+)`", line.split("|")[1]))
-    return names
+    """The metrics of the table in docs/operations.md, with their types and labels."""
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    table = text.partition("| metric | type | labels | meaning |\n")[2].partition("\n\n")[0]
+    metrics = {}
+    for line in table.splitlines()[1:]:
+        name, kind, labels = (cell.strip() for cell in line.split("|")[1:4])
+        name = name.strip("`")
+        if name in metrics:
+            problems.append(f"{name} is twice in docs/operations.md")
+        metrics[name] = (kind, tuple(sorted(re.findall(r"`(\w+)`", labels))))
+    return metrics
 
 
 def in_code():
-    names = set()
+    """Every metric that the programs record, with how they do."""
+    call = re.compile(r"\b(counter|gauge|histogram)!\(\s*\"([a-z0-9_]+)\"")
+    metrics = {}
     for crate in ("api", "ws", "shared"):
         for file in (ROOT / crate / "src").rglob("*.rs"):
-            names |= set(re.findall(r"\b(?:counter|gauge|histogram)!\(\s*\"([a-z0-9_]+)\"", file.read_text(encoding="utf-8")))
-    return names
+            text = file.read_text(encoding="utf-8")
+            for found in call.finditer(text):
+                kind, name = found.groups()
+                labels = tuple(sorted(re.findall(r"\"(\w+)\"\s*=>", arguments(text[found.end() :]))))
+                if metrics.setdefault(name, (kind, labels)) != (kind, labels):
+                    problems.append(f"{name} is recorded in two ways: {metrics[name]} and {(kind, labels)}")
+    return metrics
+
+
+def arguments(text):
+    """What stands before the parenthesis that ends a call."""
+    open_ones = 1
+    for place, letter in enumerate(text):
+        open_ones += {"(": 1, ")": -1}.get(letter, 0)
+        if open_ones == 0:
+            return text[:place]
+    return text
 
 
 def main():
-    known = documented()
-    for name in sorted(in_code() - known):
+    described, recorded = documented(), in_code()
+    known = set(described) | SCRAPERS_OWN
+    for name in sorted(recorded.keys() - described.keys()):
         problems.append(f"{name} is measured, and docs/operations.md does not say so")
+    for name in sorted(described.keys() - recorded.keys()):
+        problems.append(f"docs/operations.md describes {name}, which nothing measures")
+    for name in sorted(described.keys() & recorded.keys()):
+        if described[name] != recorded[name]:
+            problems.append(f"docs/operations.md describes {name} as {described[name]}, and it is {recorded[name]}")
 
     with open(MONITORING / "prometheus-rule.yaml", encoding="utf-8") as file:
         spec = yaml.safe_load(file)["spec"]
@@ -88,7 +117,7 @@ def main():
         print(f"  {problem}", file=sys.stderr)
     if problems:
         sys.exit(1)
-    print(f"monitoring: {len(alerts)} alerts, {len(targets)} expressions of the dashboard")
+    print(f"monitoring: {len(described)} metrics, {len(alerts)} alerts, {len(targets)} expressions of the dashboard")
 
 
 if __name__ == "__main__":

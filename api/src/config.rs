@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use gatefold_shared::config::{
     ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, StoreConfig, duration, positive_duration,
 };
+use gatefold_shared::trace::TraceConfig;
 use secrecy::SecretString;
 
 use crate::limits::Limit;
@@ -42,6 +43,8 @@ pub struct Config {
     pub limits: LimitConfig,
     #[command(flatten)]
     pub log: LogConfig,
+    #[command(flatten)]
+    pub trace: TraceConfig,
 }
 
 /// Who may add a user.

@@ -25,7 +25,7 @@ mod verified_tokens;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, request::Front, telemetry};
+use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, request::Front, telemetry, trace};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -43,6 +43,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
     telemetry::serve_metrics(scraped, metrics, &life)
         .await
         .with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
+    trace::start(&config.trace, "gatefold-api", &life).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let (max_connections, drain) = (config.listen.max_connections, config.listen.drain_seconds);
     let front = Front::new(config.proxy.clone());
     let app = AppState::new(config, keys, &life)?;
@@ -53,6 +54,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
     let serving = async {
         http.await;
         app.audit.flush().await;
+        trace::flush().await;
     };
     Ok(life.run(drain, serving).await?)
 }

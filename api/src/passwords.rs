@@ -17,6 +17,7 @@ use std::{
     thread::{self, available_parallelism},
 };
 
+use gatefold_shared::trace::Span;
 use metrics::{counter, gauge, histogram};
 use rustix::{process::setpriority_process, thread::gettid};
 use secrecy::{ExposeSecret, SecretString};
@@ -113,6 +114,7 @@ impl Passwords {
             return Err(PasswordError::Busy);
         };
         gauge!("password_hashes_free_places").set(u32::try_from(self.admitted.available_permits()).unwrap_or(u32::MAX));
+        let _hashing = Span::internal("hash_password");
         let (done, result) = oneshot::channel();
         let work = Box::new(move |hasher: &Hasher| {
             if !done.is_closed() {

@@ -2,12 +2,14 @@
 
 use std::{str::FromStr, time::Duration};
 
+use metrics::gauge;
 use secrecy::ExposeSecret;
 use sqlx::{
     ConnectOptions, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::interval;
 
 use crate::config::DatabaseConfig;
 
@@ -21,6 +23,18 @@ pub fn connect(config: &DatabaseConfig, call_timeout: Duration) -> Result<PgPool
     let options = options(config)?.options([("statement_timeout", milliseconds.as_str())]);
     let pool = PgPoolOptions::new().max_connections(config.db_pool_size).acquire_timeout(call_timeout);
     Ok(pool.connect_lazy_with(options))
+}
+
+/// Tells how much of the pool is in use, again and again.
+pub async fn watch(pool: PgPool) {
+    gauge!("postgres_pool_size").set(pool.options().get_max_connections());
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let (open, idle) = (pool.size(), u32::try_from(pool.num_idle()).unwrap_or(u32::MAX));
+        gauge!("postgres_pool_connections", "state" => "idle").set(idle);
+        gauge!("postgres_pool_connections", "state" => "used").set(open.saturating_sub(idle));
+    }
 }
 
 /// How to connect, from the configuration alone.

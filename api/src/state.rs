@@ -62,6 +62,7 @@ impl AppState {
         );
         let call_timeout = config.store.call_timeout();
         let postgres = postgres::connect(&config.database, call_timeout).context("DATABASE_URL")?;
+        life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));
         let limit_wait = config.store.limit_wait();
         let reloaded = keys.reloaded();
         let app = Arc::new(Self {

@@ -2,8 +2,8 @@
 
 use std::{future::Future, time::Duration};
 
-use gatefold_shared::grants::Grants;
-use metrics::histogram;
+use gatefold_shared::{grants::Grants, trace::Span};
+use metrics::{counter, histogram};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
@@ -208,8 +208,12 @@ pub async fn within<T>(
     name: &'static str,
     query: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, UserError> {
-    let started = Instant::now();
-    let result = timeout(limit, query).await;
+    let (started, span) = (Instant::now(), Span::postgres(name));
+    let result = timeout(limit, query).await.map_err(|_| UserError::Timeout(limit)).and_then(|result| Ok(result?));
     histogram!("postgres_query_duration_seconds", "query" => name).record(started.elapsed());
-    Ok(result.map_err(|_| UserError::Timeout(limit))??)
+    if result.is_err() {
+        counter!("postgres_query_errors_total", "query" => name).increment(1);
+    }
+    span.end(&result);
+    result
 }

@@ -15,7 +15,7 @@ const INHERITED: [&str; 7] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "RUST_LOG"
 
 /// Beginnings of the names of variables that configure replicas. `up` takes those from its own environment and
 /// remembers them, so that a replica added later from another shell is no different.
-const CONFIGURING: [&str; 20] = [
+const CONFIGURING: [&str; 21] = [
     "ACCESS_TOKEN_",
     "ALLOWED_",
     "ARGON2_",
@@ -26,6 +26,7 @@ const CONFIGURING: [&str; 20] = [
     "LIMIT_",
     "LOG_",
     "MAX_",
+    "OTEL_",
     "PRESENCE_",
     "REAUTH_",
     "REDIS_ACK_",

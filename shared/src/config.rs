@@ -67,7 +67,7 @@ impl StoreConfig {
 /// Who may speak for a client, and from where browsers may call.
 #[derive(Args, Clone, Debug)]
 pub struct ProxyConfig {
-    /// Networks (CIDR, separated by commas) of proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are believed
+    /// Networks (CIDR, separated by commas) of proxies whose X-Forwarded-For, X-Forwarded-Proto, X-Request-Id and traceparent are believed
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
     /// Origins besides our own from which browsers may change state or open sockets, e.g. https://app.example.com
@@ -139,6 +139,7 @@ fn try_parse<C: Parser>(arguments: impl Iterator<Item = OsString>) -> Result<C, 
         };
         let bad_argument = has_bad_value(&error).then(|| argument_of(&error, &command)).flatten();
         let text = error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let text = bad_argument.as_ref().map_or_else(|| text.clone(), |id| without_secret(&text, &error, &command, id));
         let Some(id) = bad_argument else {
             problems.push(Problem { text, error: Some(error) });
             return Err(problems);
@@ -161,6 +162,17 @@ fn argument_of(error: &clap::Error, command: &clap::Command) -> Option<clap::Id>
     let mut command = command.clone();
     command.build(); // Only a command that is built can show its arguments.
     command.get_arguments().find(|argument| argument.to_string() == *shown).map(|argument| argument.get_id().clone())
+}
+
+/// What may be a secret is not repeated.
+fn without_secret(text: &str, error: &clap::Error, command: &clap::Command, id: &clap::Id) -> String {
+    let is_secret = |argument: &clap::Arg| argument.get_id() == id && argument.is_hide_env_values_set();
+    match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) if command.get_arguments().any(is_secret) => {
+            text.replace(value.as_str(), "…")
+        }
+        _ => text.to_owned(),
+    }
 }
 
 fn without_check(command: clap::Command, id: &clap::Id) -> clap::Command {

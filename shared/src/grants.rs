@@ -68,7 +68,7 @@ pub async fn write(redis: &Redis, user_id: i64, grants: &Grants, until: Instant)
 pub async fn holds(redis: &Redis, user_id: i64, room: &RoomName, until: Instant) -> Result<bool, RedisError> {
     let hget = CustomCommand::new_static("HGET", ClusterHash::FirstKey, false);
     let read = vec![(hget, vec![keys::grants(user_id).into(), "rooms".into()])];
-    let replies: Vec<Value> = redis.pipeline(read, until).await?;
+    let replies: Vec<Value> = redis.pipeline("read_grants", read, until).await?;
     Ok(rooms_of(replies.first()).iter().any(|granted| &**granted == room.as_str()))
 }
 

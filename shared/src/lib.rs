@@ -21,3 +21,4 @@ pub mod revocation;
 pub mod rooms;
 pub mod telemetry;
 pub mod tickets;
+pub mod trace;

@@ -32,7 +32,7 @@ use tokio::{
 };
 
 pub use self::{script::Script, time::RedisTime};
-use crate::{config::StoreConfig, lifecycle::Lifecycle};
+use crate::{config::StoreConfig, lifecycle::Lifecycle, trace::Span};
 
 /// Connections a replica. One carries tens of thousands of commands a second; a second one keeps a large reply from
 /// delaying the rest.
@@ -190,8 +190,11 @@ impl Redis {
         let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
         let patience = until.saturating_duration_since(Instant::now());
         let milliseconds = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX).max(1);
-        let acknowledged: i64 =
-            within(until, client.custom(wait, vec![Value::from(self.ack_replicas), Value::from(milliseconds)])).await?;
+        let span = Span::redis("WAIT");
+        let acknowledged =
+            within(until, client.custom(wait, vec![Value::from(self.ack_replicas), Value::from(milliseconds)])).await;
+        span.end(&acknowledged);
+        let acknowledged: i64 = acknowledged?;
         if acknowledged < self.ack_replicas { Err(RedisError::NotAcknowledged(acknowledged)) } else { Ok(reply) }
     }
 
@@ -203,9 +206,10 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        let started = Instant::now();
+        let (started, span) = (Instant::now(), Span::redis(script.name()));
         let result = within(until, script.evaluate(client, keys, arguments)).await;
         histogram!("redis_script_duration_seconds", "script" => script.name()).record(started.elapsed());
+        span.end(&result);
         if result.is_err() {
             counter!("redis_script_errors_total", "script" => script.name()).increment(1);
             // Most often the first to know: a silent network breaks no connection for a while.
@@ -230,25 +234,41 @@ impl Redis {
         arguments: &[&str],
         until: Instant,
     ) -> Result<R, RedisError> {
-        let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
+        let (started, span) = (Instant::now(), Span::redis(command));
+        let custom = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
         let client = of_key(&self.pool, std::slice::from_ref(&key));
         let arguments = arguments.iter().map(|argument| Value::from(*argument));
-        within(until, client.custom(command, std::iter::once(Value::from(key)).chain(arguments).collect::<Vec<_>>()))
-            .await
+        let words = std::iter::once(Value::from(key)).chain(arguments).collect::<Vec<_>>();
+        let result = within(until, client.custom(custom, words)).await;
+        measure(command, started, span, &result);
+        result
     }
 
-    /// Sends commands together, and returns the replies in order.
+    /// Sends commands together, and returns the replies in order; `name` is what they are called in metrics.
     pub async fn pipeline<R: FromValue>(
         &self,
+        name: &'static str,
         commands: Vec<(CustomCommand, Vec<Value>)>,
         until: Instant,
     ) -> Result<Vec<R>, RedisError> {
+        let (started, span) = (Instant::now(), Span::redis(name));
         let pipeline = self.pool.next().pipeline();
         for (command, arguments) in commands {
             let _queued: () = pipeline.custom(command, arguments).await?;
         }
-        within(until, pipeline.all()).await
+        let result = within(until, pipeline.all()).await;
+        measure(name, started, span, &result);
+        result
     }
+}
+
+/// Notes how long a command took that is no script.
+fn measure<R>(name: &'static str, started: Instant, span: Span, result: &Result<R, RedisError>) {
+    histogram!("redis_command_duration_seconds", "command" => name).record(started.elapsed());
+    if result.is_err() {
+        counter!("redis_command_errors_total", "command" => name).increment(1);
+    }
+    span.end(result);
 }
 
 /// The connection for scripts over these keys: always the same one, so that what is asked first happens first.

@@ -24,6 +24,7 @@ use crate::{
     config::ProxyConfig,
     origin::{self, Origin},
     problem::Problem,
+    trace::Span,
 };
 
 const X_REQUEST_ID: &str = "x-request-id";
@@ -81,9 +82,12 @@ pub async fn context(State(front): State<Arc<Front>>, mut request: Request, next
     let route = request.extensions().get::<MatchedPath>().cloned();
     let address = client.address;
     let may_act = may_act(&request, client.scheme, &front.allowed_origins);
+    let told = (request.headers(), client.through_proxy);
+    let mut span = Span::request(method, route.as_ref().map(MatchedPath::as_str), id.as_str(), told);
     request.extensions_mut().insert(client);
 
-    let mut response = if may_act { answer(request, next).await } else { foreign_origin().into_response() };
+    let mut response =
+        if may_act { span.around(answer(request, next)).await } else { foreign_origin().into_response() };
 
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = Body::from(problem.body(id.as_str()));
@@ -98,10 +102,12 @@ pub async fn context(State(front): State<Arc<Front>>, mut request: Request, next
     let status = response.status().as_u16();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let elapsed = started.elapsed();
+    span.answered(status);
     // The proxy logs every request, under the same id: here only what went wrong, unless more is asked for.
     if status >= 500 || enabled!(Level::DEBUG) {
         info!(request.id = id.as_str(), client.address = %address, http.method = method, http.route = route,
-            http.status = status, duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), "request served");
+            http.status = status, trace.id = span.trace_id().map(tracing::field::display),
+            duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), "request served");
     }
     counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => status.to_string())
         .increment(1);

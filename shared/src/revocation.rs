@@ -20,7 +20,7 @@ use fred::{
     bytes_utils::Str,
     types::{ClusterHash, CustomCommand},
 };
-use metrics::{counter, gauge};
+use metrics::{counter, gauge, histogram};
 use tokio::{
     sync::broadcast,
     time::{Instant, sleep, timeout},
@@ -200,6 +200,14 @@ impl Revocations {
             tracing::warn!(user.id = user_id, family.id = %family, "redis had forgotten a revocation; it was re-asserted");
         }
         Ok(())
+    }
+
+    /// Notes how long a revocation was on its way, by Redis's clock, as far as that is known here.
+    fn measure_lag(&self, entry: &Entry) {
+        let lag = self.redis.time().at(Instant::now()).saturating_sub(i64::try_from(entry.id.0).unwrap_or(i64::MAX));
+        if let Ok(lag) = u64::try_from(lag) {
+            histogram!("revocation_lag_seconds").record(Duration::from_millis(lag));
+        }
     }
 
     /// Takes note of a revocation, however it became known.

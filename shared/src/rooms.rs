@@ -14,7 +14,10 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 pub use self::access::{Claim, claimed, may_join};
-use crate::redis::{Redis, RedisError, Script, Value, keys};
+use crate::{
+    redis::{Redis, RedisError, Script, Value, keys},
+    trace::{Parent, Span},
+};
 
 /// What every script over a room begins with.
 pub const PRELUDE: &str = include_str!("rooms/prelude.lua");
@@ -107,7 +110,22 @@ pub async fn publish(
     data: &RawValue,
     until: Instant,
 ) -> Result<String, RedisError> {
+    let span = Span::publish();
+    let result = span.around(run_publish(redis, room, author, data, until)).await;
+    span.end(&result);
+    result
+}
+
+async fn run_publish(
+    redis: &Redis,
+    room: &RoomName,
+    author: &User,
+    data: &RawValue,
+    until: Instant,
+) -> Result<String, RedisError> {
     let keys = keys::of_room(room.as_str());
+    // Whoever delivers the message goes on with the trace, if it is recorded.
+    let trace = Parent::current().map(|span| span.to_string()).unwrap_or_default();
     loop {
         let arguments: Vec<Value> = vec![
             redis.time().at(until).into(),
@@ -117,6 +135,7 @@ pub async fn publish(
             room.as_str().into(),
             HISTORY.into(),
             i64::try_from(HISTORY_FOR.as_millis()).unwrap_or(i64::MAX).into(),
+            trace.as_str().into(),
         ];
         let reply: Vec<Value> = redis.run(&PUBLISH, &keys, arguments, until).await?;
         match &reply[..] {

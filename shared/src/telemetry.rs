@@ -2,15 +2,23 @@
 //!
 //! Neither ever holds a token, a cookie, a password or a hash of one, at any level; logs name routes, not URLs.
 
+mod process;
+
 use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{net::TcpListener, time::interval};
 use tracing::{Level, info};
-use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::filter_fn,
+    fmt::{self, format::JsonFields},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
-use crate::{http_server, lifecycle::Lifecycle};
+use crate::{http_server, lifecycle::Lifecycle, trace::log::WithTraceId};
 
 /// Upper bounds of the buckets of every `*_seconds` histogram: a protected call takes tens of microseconds, a log-in tens
 /// of milliseconds, and a store that is away [`crate::config::StoreConfig::backend_timeout`].
@@ -33,7 +41,8 @@ pub enum TelemetryError {
 /// Starts logging to standard output and recording metrics. Once a process.
 pub fn init(log_level: &str) -> Result<PrometheusHandle, TelemetryError> {
     let filter = EnvFilter::builder().parse(log_level)?;
-    let json = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+    let lines = fmt::format().json().flatten_event(true).with_current_span(false).with_span_list(false);
+    let json = fmt::layer().fmt_fields(JsonFields::new()).event_format(WithTraceId(lines));
     let json = json.with_filter(filter_fn(|event| is_ours(event.target()) || *event.level() <= Level::DEBUG));
     tracing_subscriber::registry().with(filter).with(json).init();
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?;
@@ -51,7 +60,11 @@ pub async fn serve_metrics(address: SocketAddr, metrics: PrometheusHandle, life:
     let listener = TcpListener::bind(address).await?;
     info!(address = %listener.local_addr()?, "serving metrics");
     let render = metrics.clone();
-    let router = Router::new().route("/metrics", get(async move || render.render()));
+    let render = async move || {
+        process::measure();
+        render.render()
+    };
+    let router = Router::new().route("/metrics", get(render));
     life.spawn_forever("metrics", http_server::serve(listener, router, MAX_SCRAPERS, life.clone()));
     life.spawn_forever("metrics upkeep", async move {
         let mut tick = interval(Duration::from_secs(5));

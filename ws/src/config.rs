@@ -6,6 +6,7 @@ use clap::Parser;
 use gatefold_shared::config::{
     ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, StoreConfig, duration, positive_duration,
 };
+use gatefold_shared::trace::TraceConfig;
 
 /// Gatefold's WebSocket replica: GET /ws, /health and /ready on one port, /metrics on another.
 ///
@@ -44,4 +45,6 @@ pub struct Config {
     pub public_keys: PublicKeyConfig,
     #[command(flatten)]
     pub log: LogConfig,
+    #[command(flatten)]
+    pub trace: TraceConfig,
 }

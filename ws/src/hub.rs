@@ -7,6 +7,7 @@ mod calls;
 mod event;
 mod following;
 mod history;
+mod pending;
 mod room;
 mod shard;
 mod typing;
@@ -25,16 +26,17 @@ use gatefold_shared::{
     redis::{Redis, RedisError},
     rooms::{RoomName, User},
 };
+use metrics::gauge;
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::interval,
+};
 use uuid::Uuid;
 
+pub(crate) use self::pending::Pending;
 use self::shard::Shard;
-use crate::{
-    peer::Peer,
-    presence::lease::Lease,
-    protocol::{MessageId, StreamId},
-};
+use crate::{peer::Peer, presence::lease::Lease, protocol::StreamId};
 
 /// What may wait for a shard. Clients are told to try again when there is more; events and farewells wait for their turn.
 const BACKLOG: usize = 4096;
@@ -64,7 +66,7 @@ pub(crate) struct Request {
     pub(crate) room: RoomName,
     pub(crate) peer: Arc<Peer>,
     pub(crate) user: User,
-    pub(crate) id: Option<MessageId>,
+    pub(crate) pending: Pending,
     pub(crate) what: What,
 }
 
@@ -131,6 +133,7 @@ impl Hub {
         });
         let hub = Self { shards: shards.collect(), hasher: RandomState::new(), lease };
         following::start(&hub, &context, life);
+        life.spawn_forever("watch shards", watch(hub.shards.clone()));
         Ok(hub)
     }
 
@@ -165,6 +168,16 @@ impl Hub {
 
     fn shard_of(&self, room: &str) -> &mpsc::Sender<Notice> {
         shard_of(&self.shards, &self.hasher, room)
+    }
+}
+
+/// Tells how much waits for the shards, again and again.
+async fn watch(shards: Box<[mpsc::Sender<Notice>]>) {
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let waiting = shards.iter().map(|shard| shard.max_capacity() - shard.capacity()).max();
+        gauge!("ws_shard_backlog").set(u32::try_from(waiting.unwrap_or_default()).unwrap_or(u32::MAX));
     }
 }
 

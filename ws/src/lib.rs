@@ -29,7 +29,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use gatefold_shared::{
-    http_server, jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis, request::Front,
+    http_server, jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis, request::Front, trace,
 };
 use tokio::net::TcpListener;
 use tracing::info;
@@ -39,6 +39,7 @@ use crate::{config::Config, state::AppState};
 /// Serves until the replica is told to end, and returns when its sockets are closed.
 pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, life: Lifecycle) -> anyhow::Result<()> {
     keys.follow(&life).context("listening for signals")?;
+    trace::start(&config.trace, "gatefold-ws", &life).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let address = SocketAddr::new(config.listen.host, config.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
     let app = AppState::new(&config, keys, redis, life.clone()).context("REDIS_URL")?;
@@ -49,6 +50,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, li
     let serving = async {
         http.await;
         app.seats.all_free().await;
+        trace::flush().await;
     };
     Ok(life.run(config.listen.drain_seconds, serving).await?)
 }

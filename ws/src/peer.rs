@@ -15,6 +15,7 @@ use std::{
 };
 
 use gatefold_shared::rooms::RoomName;
+use metrics::gauge;
 use tokio::{io::AsyncWrite, time::Instant};
 use tokio_tungstenite::tungstenite::Bytes;
 use uuid::Uuid;
@@ -109,7 +110,7 @@ impl Peer {
     /// What was kept is sent, and what comes from now on.
     pub(crate) fn release(&self) {
         let mut state = self.state();
-        for frames in state.held.take().into_iter().flat_map(|held| held.frames) {
+        for frames in state.held.take().into_iter().flat_map(|mut held| held.take()) {
             state.send(&frames);
         }
     }
@@ -271,13 +272,13 @@ impl Queue {
         if self.frames.len() >= MAX_UNSENT_FRAMES || is_too_much {
             return Err(Full);
         }
-        self.bytes += frames.len();
+        self.waits(frames.len());
         self.frames.push_back(frames);
         Ok(())
     }
 
     fn written(&mut self, bytes: usize) {
-        self.bytes -= bytes;
+        self.waits_no_more(bytes);
         if let Some(first) = self.frames.front_mut() {
             drop(first.split_to(bytes));
             if first.is_empty() {
@@ -292,8 +293,36 @@ impl Queue {
 
     fn keep_first(&mut self) {
         self.frames.truncate(1);
-        self.bytes = self.frames.front().map_or(0, Bytes::len);
+        self.waits_no_more(self.bytes - self.frames.front().map_or(0, Bytes::len));
     }
+
+    fn take(&mut self) -> VecDeque<Bytes> {
+        self.waits_no_more(self.bytes);
+        std::mem::take(&mut self.frames)
+    }
+
+    fn waits(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        gauge!("ws_unsent_bytes").increment(as_number(bytes));
+    }
+
+    fn waits_no_more(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        if bytes > 0 {
+            gauge!("ws_unsent_bytes").decrement(as_number(bytes));
+        }
+    }
+}
+
+/// What waits with a peer that is gone waits no more.
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.waits_no_more(self.bytes);
+    }
+}
+
+fn as_number(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -46,6 +46,19 @@ pub(crate) enum RoomRequest<'a> {
     Presence,
 }
 
+impl RoomRequest<'_> {
+    /// Its type, for metrics and traces.
+    pub(crate) const fn label(&self) -> &'static str {
+        match self {
+            Self::Join { .. } => "join",
+            Self::Leave => "leave",
+            Self::Publish { .. } => "publish",
+            Self::Typing { .. } => "typing",
+            Self::Presence => "presence",
+        }
+    }
+}
+
 /// The id of a message in a room. Later ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StreamId(u64, u64);
@@ -83,13 +96,7 @@ impl ClientMessage<'_> {
             Self::Ping => "ping",
             Self::Auth { .. } => "auth",
             Self::Reauth { .. } => "reauth",
-            Self::InRoom { request, .. } => match request {
-                RoomRequest::Join { .. } => "join",
-                RoomRequest::Leave => "leave",
-                RoomRequest::Publish { .. } => "publish",
-                RoomRequest::Typing { .. } => "typing",
-                RoomRequest::Presence => "presence",
-            },
+            Self::InRoom { request, .. } => request.label(),
             Self::Unknown => "unknown",
         }
     }

@@ -3,6 +3,7 @@
 //! Tests share one cluster unless they break theirs; each has users of its own, so that none gets in another's way.
 
 mod answer;
+pub mod collector;
 mod command;
 mod listener;
 mod raw;

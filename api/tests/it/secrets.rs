@@ -1,4 +1,4 @@
-//! No secret is in any log, however much is logged.
+//! No secret is in any log or trace, however much is logged.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::{Method, header};
 use serde_json::json;
 
-use crate::harness::{Door, PASSWORD, Requester, TestApp, hex, send, two_replicas};
+use crate::harness::{Door, PASSWORD, Requester, TestApp, collector::Collector, eventually, hex, send, two_replicas};
 
 /// Everything that was secret at some time.
 #[derive(Default)]
@@ -40,10 +40,14 @@ fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn no_secret_is_in_any_log_at_any_level() {
-    let app = TestApp::start(two_replicas().ws(1).env("LOG_LEVEL", "trace")).await;
+async fn no_secret_is_in_any_log_at_any_level_nor_in_any_trace() {
+    let collector = Collector::start().await;
+    let builder = two_replicas().ws(1).env("LOG_LEVEL", "trace");
+    let app = TestApp::start(builder.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())).await;
     let mut secrets = Secrets::default();
     use_everything(&app, &mut secrets).await;
+    let is_told = async || collector.spans().iter().filter(|span| span.name == "POST /api/logout").count() >= 3;
+    eventually("the last of it is exported", is_told).await;
     for key in ["private.pem", "refresh.key"] {
         let text = fs::read_to_string(app.cluster.keys_dir().join(key)).unwrap();
         text.lines().filter(|line| !line.starts_with("---")).for_each(|line| secrets.add(line));
@@ -58,6 +62,15 @@ async fn no_secret_is_in_any_log_at_any_level() {
         let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
         bytes += text.len();
         found.extend(text.lines().filter_map(|line| leak(&path, line, &secrets)));
+    }
+    let exported = collector.raw();
+    let spans = Path::new("a span");
+    for (headers, body) in &exported {
+        let text = format!("{headers:?} {}", String::from_utf8_lossy(body).replace('\n', " "));
+        found.extend(leak(spans, &text, &secrets));
+    }
+    for name in ["POST /api/login", "POST /api/ws-ticket", "rotate", "redeem_ticket", "user_by_name"] {
+        assert!(collector.spans().iter().any(|span| span.name == name), "{name} is among what was looked through");
     }
     println!("{} secrets, {bytes} bytes of logs", secrets.0.len());
     assert!(bytes > 10_000, "there is something to look through");

@@ -100,6 +100,25 @@ fn several_bad_settings_are_reported_at_once() {
 }
 
 #[test]
+fn settings_of_traces_that_are_none_are_refused_and_secrets_not_repeated() {
+    let keys = keys();
+    let mut command = replica(keys.path());
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:a-secret@collector.example");
+    command.env("OTEL_EXPORTER_OTLP_HEADERS", "api-key:a-secret").env("OTEL_RESOURCE_ATTRIBUTES", "production");
+    command.env("OTEL_TRACES_SAMPLER", "sometimes").env("OTEL_TRACES_SAMPLER_ARG", "2");
+    let output = command.output().unwrap();
+    let complaints = [
+        "--otel-exporter-otlp-endpoint",
+        "--otel-exporter-otlp-headers",
+        "--otel-resource-attributes",
+        "--otel-traces-sampler ",
+        "--otel-traces-sampler-arg",
+    ];
+    assert_unusable(&output, &complaints);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("a-secret"), "{output:?}");
+}
+
+#[test]
 fn settings_that_do_not_fit_together_are_refused() {
     let keys = keys();
     let mut command = replica(keys.path());

@@ -26,6 +26,21 @@ async fn a_client_cannot_forge_its_address() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_trace_of_a_request_has_its_public_id_and_nothing_of_its_key() -> Result<()> {
+    let replica = Stub::start(OK)?;
+    let cluster = Cluster::builder().without_stores().upstream(Kind::Api, replica.address).start().await?;
+    let theirs =
+        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ntracestate: a=b\r\nbaggage: a=b\r\n";
+    let answer = request(&cluster.url(), "POST", "/api/refresh", &format!("{theirs}Content-Length: 0\r\n"))?;
+    let (id, headers) = (answer.header("x-request-id")?, replica.only()?);
+    ensure!(headers["traceparent"] == [format!("00-0000000000000000{id}-{id}-00")], "{headers:?}");
+    ensure!(!headers.contains_key("tracestate") && !headers.contains_key("baggage"), "{headers:?}");
+    let secret = headers["idempotency-key"][0].strip_prefix(id).context("the key begins with the public half")?;
+    ensure!(secret.len() == 16 && !headers["traceparent"][0].contains(secret), "{headers:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn health_and_public_keys_come_from_the_api() -> Result<()> {
     let replica = Stub::start(OK)?;
     let cluster = Cluster::builder().without_stores().upstream(Kind::Api, replica.address).start().await?;

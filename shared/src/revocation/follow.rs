@@ -58,6 +58,7 @@ async fn hear(revocations: Revocations, mut messages: Receiver<Message>) {
                 if let Some(partition) = keys::partition_of_revocation_probe(&message.channel) {
                     text.parse().into_iter().for_each(|subscription| hearing.echo(partition, subscription));
                 } else if let Some(entry) = Entry::from_message(&text) {
+                    revocations.measure_lag(&entry);
                     revocations.learn(entry);
                 }
             }
@@ -178,7 +179,7 @@ impl Reader {
         let probes = self.probes.iter().map(probe).collect();
         let redis = &self.revocations.redis;
         // A probe that was not sent does not come back, which is all that need be known of it.
-        let _ = redis.pipeline::<Value>(probes, redis.deadline()).await;
+        let _ = redis.pipeline::<Value>("probe_revocations", probes, redis.deadline()).await;
     }
 
     /// Reads what is new in every partition, and returns those where Redis has lost something that is known here.

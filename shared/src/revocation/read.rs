@@ -21,7 +21,7 @@ pub(super) type Read = Vec<Entry>;
 pub(super) async fn all(redis: &Redis, expected: &[Expected], until: Instant) -> Result<Vec<Read>, RedisError> {
     let streams = keys::all_revocations();
     let reads = streams.iter().zip(expected).map(|(stream, expected)| command(stream, expected.from)).collect();
-    let pages: Vec<Value> = redis.pipeline(reads, until).await?;
+    let pages: Vec<Value> = redis.pipeline("read_revocations", reads, until).await?;
     let mut all = Vec::with_capacity(streams.len());
     for (stream, page) in streams.iter().zip(pages) {
         all.push(to_the_end(redis, stream, Page::parse(page)?, until).await?);
@@ -32,7 +32,7 @@ pub(super) async fn all(redis: &Redis, expected: &[Expected], until: Instant) ->
 async fn to_the_end(redis: &Redis, stream: &str, mut page: Page, until: Instant) -> Result<Read, RedisError> {
     let mut read = page.entries;
     while let Some(next) = page.next {
-        let mut replies: Vec<Value> = redis.pipeline(vec![command(stream, next)], until).await?;
+        let mut replies: Vec<Value> = redis.pipeline("read_revocations", vec![command(stream, next)], until).await?;
         page = Page::parse(replies.pop().unwrap_or(Value::Null))?;
         read.append(&mut page.entries);
     }

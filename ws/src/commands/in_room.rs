@@ -10,7 +10,7 @@ use gatefold_shared::{
 
 use super::Caller;
 use crate::{
-    hub::{Busy, Request, What},
+    hub::{Busy, Pending, Request, What},
     protocol::{ErrorCode, RoomRequest},
 };
 
@@ -21,7 +21,7 @@ pub(super) fn pass_on(
     caller: &Caller<'_>,
 ) -> Result<(), ErrorCode> {
     let room = RoomName::parse(room).ok_or(ErrorCode::InvalidRoom)?;
-    let mut is_new = false;
+    let (kind, mut is_new) = (request.label(), false);
     let is_in = || caller.peer.is_in(&room).then_some(()).ok_or(ErrorCode::NotJoined);
     let what = match request {
         RoomRequest::Join { since } => {
@@ -44,11 +44,13 @@ pub(super) fn pass_on(
         RoomRequest::Presence => What::Presence { needs_grant: needs_grant(token, &room)? },
     };
     let user = User { id: token.user_id, username: Arc::clone(&token.username) };
-    let request = Request { room, peer: Arc::clone(caller.peer), user, id: caller.id.cloned(), what };
+    let pending = Pending::new(kind, caller.id.cloned(), caller.peer.id);
+    let request = Request { room, peer: Arc::clone(caller.peer), user, pending, what };
     caller.app.hub.pass_on(request).map_err(|Busy(request)| {
         if is_new {
             request.peer.leaves(&request.room);
         }
+        request.pending.ends("unavailable");
         ErrorCode::Unavailable
     })
 }

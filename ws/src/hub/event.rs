@@ -23,6 +23,8 @@ pub(super) struct Event<'a> {
     /// The payload of `message`, ready to be sent.
     #[serde(borrow)]
     pub(super) message: Option<&'a RawValue>,
+    /// The trace of whoever published the message, if it is recorded.
+    pub(super) trace: Option<&'a str>,
     /// Who may not be in the room any more.
     pub(super) expel: Option<i64>,
 }

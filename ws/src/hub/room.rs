@@ -18,6 +18,7 @@ use fred::bytes_utils::Str;
 use gatefold_shared::{
     redis::RedisTime,
     rooms::{RoomName, User},
+    trace::Parent,
 };
 use metrics::counter;
 use tokio::{task::yield_now, time::Instant};
@@ -78,6 +79,8 @@ pub(super) struct Room {
     typing_due: HashMap<i64, Instant>,
     /// Updates that failed in a row.
     failures: u32,
+    /// The trace of what asked last for something that Redis may have to hear.
+    pub(super) cause: Option<Parent>,
     /// When the shard will look after this room.
     pub(super) scheduled: Option<Instant>,
 }
@@ -148,6 +151,7 @@ impl Room {
             agenda: BinaryHeap::new(),
             typing_due: HashMap::new(),
             failures: 0,
+            cause: None,
             scheduled: None,
         }
     }
@@ -305,9 +309,10 @@ impl Room {
         self.tell_members(together, None).await;
     }
 
-    async fn tell_members(&self, frames: Frames, except: Option<i64>) {
+    /// Returns how many members there were to tell.
+    async fn tell_members(&self, frames: Frames, except: Option<i64>) -> usize {
         if frames.is_empty() {
-            return;
+            return 0;
         }
         let frames = Bytes::from(frames);
         let mut told = 0;
@@ -319,6 +324,7 @@ impl Room {
             }
         }
         counter!("ws_deliveries_total").increment(told as u64);
+        told
     }
 }
 

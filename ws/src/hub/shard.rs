@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use gatefold_shared::{redis::RedisError, redis::keys, rooms::RoomName};
+use gatefold_shared::{redis::RedisError, redis::keys, rooms::RoomName, trace::Parent};
 use metrics::gauge;
 use tokio::{
     sync::mpsc,
@@ -21,10 +21,7 @@ use super::{
     calls::{self, Outcome},
     room::Room,
 };
-use crate::{
-    frame,
-    protocol::{ErrorCode, ServerMessage},
-};
+use crate::protocol::{ErrorCode, ServerMessage};
 
 /// See the module.
 pub(super) struct Shard {
@@ -34,16 +31,17 @@ pub(super) struct Shard {
     agenda: BinaryHeap<Reverse<(Instant, RoomName)>>,
 }
 
-fn answer(request: &Request, message: &ServerMessage) {
-    request.peer.deliver(&frame::text(&message.to_json(request.id.as_ref())));
+fn answer(request: Request, message: &ServerMessage) {
+    request.pending.answer(&request.peer, message);
 }
 
-fn refuse(request: &Request, error: ErrorCode) {
+fn refuse(request: Request, error: ErrorCode) {
     answer(request, &ServerMessage::error(error));
 }
 
-fn unavailable(request: &Request, error: &RedisError) {
-    warn!(%error, room = %request.room, conn.id = %request.peer.id, "a message about a room could not be served");
+fn unavailable(request: Request, error: &RedisError) {
+    warn!(%error, room = %request.room, conn.id = %request.peer.id,
+        trace.id = request.pending.trace().map(|trace| tracing::field::display(trace.trace_id())), "a message about a room could not be served");
     refuse(request, ErrorCode::Unavailable);
 }
 
@@ -108,7 +106,8 @@ impl Shard {
         let context = Arc::clone(&self.context);
         match &request.what {
             What::Presence { needs_grant: true } => {
-                self.calls.push(Box::pin(calls::may_enter(context, request)));
+                let trace = request.pending.trace();
+                self.calls.push(Box::pin(Parent::around(trace, calls::may_enter(context, request))));
             }
             _ => self.serve_allowed(request),
         }
@@ -128,17 +127,20 @@ impl Shard {
             What::Presence { .. } => {
                 let name = request.room.clone();
                 match self.rooms.get_mut(&request.room).and_then(|room| room.present(name)) {
-                    Some(state) => answer(&request, &state),
-                    None => self.calls.push(Box::pin(calls::present(context, request))),
+                    Some(state) => answer(request, &state),
+                    None => {
+                        let trace = request.pending.trace();
+                        self.calls.push(Box::pin(Parent::around(trace, calls::present(context, request))));
+                    }
                 }
             }
             What::Leave => {
                 if let Some(room) = self.rooms.get_mut(&request.room) {
-                    room.leave(&request.peer, request.id.as_ref());
+                    room.leave(&request.peer, request.pending);
                     self.look_after(&request.room);
                 } else {
                     request.peer.leaves(&request.room);
-                    refuse(&request, ErrorCode::NotJoined);
+                    refuse(request, ErrorCode::NotJoined);
                 }
             }
             What::Publish { data } => {
@@ -147,23 +149,24 @@ impl Shard {
                     Some(room) => {
                         room.typists.publishes(request.user.id);
                         self.look_after(&request.room);
-                        self.calls.push(Box::pin(calls::publish(context, request, data)));
+                        let trace = request.pending.trace();
+                        self.calls.push(Box::pin(Parent::around(trace, calls::publish(context, request, data))));
                     }
-                    None => refuse(&request, ErrorCode::NotJoined),
+                    None => refuse(request, ErrorCode::NotJoined),
                 }
             }
             What::Typing { typing } => {
                 let typing = *typing;
                 let expiry = context.policy.typing_expiry;
-                match self.joined(&request) {
-                    Some(room) if typing && room.tells_typing() => {
-                        room.typists.start(request.peer.id, &request.user, expiry, Instant::now());
-                    }
-                    Some(room) if !typing => room.typists.stop(request.user.id),
-                    Some(_) => {}
-                    None => refuse(&request, ErrorCode::NotJoined),
+                let Some(room) = self.joined(&request) else { return refuse(request, ErrorCode::NotJoined) };
+                room.cause = request.pending.trace();
+                if !typing {
+                    room.typists.stop(request.user.id);
+                } else if room.tells_typing() {
+                    room.typists.start(request.peer.id, &request.user, expiry, Instant::now());
                 }
                 self.look_after(&request.room);
+                request.pending.ends("ok");
             }
         }
     }
@@ -173,12 +176,12 @@ impl Shard {
     }
 
     fn join(&mut self, request: Request, looking: (Option<crate::protocol::StreamId>, bool)) {
-        let Request { room: name, peer, user, id, .. } = request;
+        let Request { room: name, peer, user, pending, .. } = request;
         let rooms = self.rooms.len();
         let Context { redis, policy, .. } = &*self.context;
         let new = || Room::new(name.clone(), *policy, redis.time().clone());
         let room = self.rooms.entry(name.clone()).or_insert_with(new);
-        room.join(&peer, user, id, looking, redis.deadline());
+        room.join(&peer, user, pending, looking, redis.deadline());
         if self.rooms.len() > rooms {
             gauge!("ws_rooms").increment(1);
         }
@@ -188,16 +191,18 @@ impl Shard {
     /// Does for a room what there is to be done.
     fn look_after(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.get_mut(name) else { return };
-        let context = &self.context;
+        let (context, cause) = (&self.context, room.cause.take());
         if let Some(update) = room.next_update(Instant::now()) {
-            self.calls.push(Box::pin(calls::update(Arc::clone(context), name.clone(), update)));
+            let update = calls::update(Arc::clone(context), name.clone(), update);
+            self.calls.push(Box::pin(Parent::around(cause, update)));
         }
         for it in room.next_lookups() {
             let call = calls::look_up(Arc::clone(context), name.clone(), it.ticket, it.needs_grant, it.since);
-            self.calls.push(Box::pin(call));
+            self.calls.push(Box::pin(Parent::around(it.trace, call)));
         }
         if let Some(changes) = room.typists.next() {
-            self.calls.push(Box::pin(calls::tell_typing(Arc::clone(context), name.clone(), changes)));
+            let telling = calls::tell_typing(Arc::clone(context), name.clone(), changes);
+            self.calls.push(Box::pin(Parent::around(cause, telling)));
         }
         if let Some(due) = room.next_due()
             && room.scheduled.is_none_or(|scheduled| due < scheduled)
@@ -254,15 +259,18 @@ impl Shard {
                 self.change(&name, |room| room.typists.told(&changes, was_told.is_ok()));
             }
             Outcome::Published { request, result } => match result {
-                Ok(id) => answer(&request, &ServerMessage::Published { room: request.room.clone(), id }),
-                Err(error) => unavailable(&request, &error),
+                Ok(id) => {
+                    let published = ServerMessage::Published { room: request.room.clone(), id };
+                    answer(request, &published);
+                }
+                Err(error) => unavailable(request, &error),
             },
             Outcome::Present { request, result } => match result {
                 Ok(present) => {
                     let (room, users) = (request.room.clone(), calls::listed(&present));
-                    answer(&request, &ServerMessage::PresenceState { room, count: present.count, users });
+                    answer(request, &ServerMessage::PresenceState { room, count: present.count, users });
                 }
-                Err(error) => unavailable(&request, &error),
+                Err(error) => unavailable(request, &error),
             },
             Outcome::MayEnter { request, result } => self.entrance(request, result),
             Outcome::MayStay { room: name, user_id, result } => match result {
@@ -283,7 +291,7 @@ impl Shard {
                 ErrorCode::Unavailable
             }
         };
-        refuse(&request, error);
+        refuse(request, error);
     }
 
     /// Events were missed, and one may have been that somebody may not be here any more.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gatefold_shared::rooms::User;
 use uuid::Uuid;
 
-use crate::hub::{calls::LookedUp, history::Published};
-use crate::protocol::{MessageId, StreamId};
+use crate::hub::{Pending, calls::LookedUp, history::Published};
+use crate::protocol::StreamId;
 
 /// One of them.
 pub(super) struct Joining {
@@ -14,8 +14,7 @@ pub(super) struct Joining {
     pub(super) ticket: u64,
     pub(super) connection: Uuid,
     pub(super) user: User,
-    /// What the client calls its message.
-    pub(super) id: Option<MessageId>,
+    pub(super) pending: Pending,
     pub(super) since: Option<StreamId>,
     pub(super) needs_grant: bool,
     pub(super) lookup: Lookup,
@@ -60,7 +59,7 @@ impl Waiting {
         &mut self,
         connection: Uuid,
         user: User,
-        id: Option<MessageId>,
+        pending: Pending,
         (since, needs_grant): (Option<StreamId>, bool),
     ) -> u64 {
         let ticket = next_number();
@@ -69,7 +68,7 @@ impl Waiting {
         } else {
             Lookup::Done(LookedUp { may_enter: true, history: None })
         };
-        self.list.push(Joining { ticket, connection, user, id, since, needs_grant, lookup, asked: 0 });
+        self.list.push(Joining { ticket, connection, user, pending, since, needs_grant, lookup, asked: 0 });
         ticket
     }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use gatefold_shared::rooms::{RoomName, User};
+use gatefold_shared::{
+    rooms::{RoomName, User},
+    trace::Parent,
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -12,9 +15,9 @@ use super::{
 };
 use crate::{
     frame,
-    hub::calls::LookedUp,
+    hub::{Pending, calls::LookedUp},
     peer::Peer,
-    protocol::{ErrorCode, MessageId, ServerMessage, StreamId},
+    protocol::{ErrorCode, ServerMessage, StreamId},
 };
 
 /// Somebody who has to be looked up in Redis before they may be let in.
@@ -22,14 +25,11 @@ pub(in crate::hub) struct ToLookUp {
     pub(in crate::hub) ticket: u64,
     pub(in crate::hub) needs_grant: Option<i64>,
     pub(in crate::hub) since: Option<StreamId>,
+    pub(in crate::hub) trace: Option<Parent>,
 }
 
-fn answer(peer: &Peer, message: &ServerMessage, id: Option<&MessageId>) {
-    peer.deliver(&frame::text(&message.to_json(id)));
-}
-
-fn refuse(peer: &Peer, error: ErrorCode, id: Option<&MessageId>) {
-    answer(peer, &ServerMessage::error(error), id);
+fn refuse(peer: &Peer, error: ErrorCode, pending: Pending) {
+    pending.answer(peer, &ServerMessage::error(error));
 }
 
 impl Room {
@@ -39,13 +39,13 @@ impl Room {
         &mut self,
         peer: &Arc<Peer>,
         user: User,
-        id: Option<MessageId>,
+        pending: Pending,
         looking: (Option<StreamId>, bool),
         give_up_at: Instant,
     ) {
         // It may have left, or been turned away, after it noted this itself.
         if peer.joins(&self.name).is_err() {
-            return refuse(peer, ErrorCode::TooManyRooms, id.as_ref());
+            return refuse(peer, ErrorCode::TooManyRooms, pending);
         }
         if peer.has_ended() {
             // It may have been taken out of its rooms before it noted this one.
@@ -59,7 +59,8 @@ impl Room {
             self.count(peer.id, &user);
         }
         let is_known = self.told.contains(&user.id);
-        let ticket = self.waiting.add(peer.id, user, id, looking);
+        self.cause = pending.trace();
+        let ticket = self.waiting.add(peer.id, user, pending, looking);
         self.schedule(give_up_at, Due::GiveUp(ticket));
         self.retry_at = None;
         if is_known {
@@ -79,15 +80,16 @@ impl Room {
     }
 
     /// A connection leaves, because it wants to: others hear it at once.
-    pub(in crate::hub) fn leave(&mut self, peer: &Peer, id: Option<&MessageId>) {
+    pub(in crate::hub) fn leave(&mut self, peer: &Peer, pending: Pending) {
         peer.leaves(&self.name);
         let Some(member) = self.remove(peer.id, ErrorCode::NotJoined) else {
-            return refuse(peer, ErrorCode::NotJoined, id);
+            return refuse(peer, ErrorCode::NotJoined, pending);
         };
         if self.here.get(&member.user_id).is_some_and(|here| here.connections == 0) {
             self.is_gone(member.user_id);
         }
-        answer(peer, &ServerMessage::Left { room: self.name.clone() }, id);
+        self.cause = pending.trace();
+        pending.answer(peer, &ServerMessage::Left { room: self.name.clone() });
     }
 
     /// A connection was lost. Unless all go, others hear it when its user does not come back in time.
@@ -121,7 +123,8 @@ impl Room {
             let Some(member) = self.remove(connection, ErrorCode::ForbiddenRoom) else { continue };
             member.peer.leaves(&self.name);
             if member.is_admitted {
-                answer(&member.peer, &ServerMessage::Left { room: self.name.clone() }, None);
+                let left = ServerMessage::Left { room: self.name.clone() };
+                member.peer.deliver(&frame::text(&left.to_json(None)));
             }
         }
         self.is_gone(user_id);
@@ -135,7 +138,7 @@ impl Room {
         }
         self.typists.forget(connection, member.user_id);
         for joining in self.waiting.take(|joining| joining.connection == connection) {
-            refuse(&member.peer, error, joining.id.as_ref());
+            refuse(&member.peer, error, joining.pending);
         }
         self.waiting.tidy();
         Some(member)
@@ -173,7 +176,7 @@ impl Room {
         let begin = needed.map(|joining| {
             (joining.lookup, joining.asked) = (Lookup::UnderWay, next_number());
             let needs_grant = joining.needs_grant.then_some(joining.user.id);
-            ToLookUp { ticket: joining.asked, needs_grant, since: joining.since }
+            ToLookUp { ticket: joining.asked, needs_grant, since: joining.since, trace: joining.pending.trace() }
         });
         begin.collect()
     }
@@ -216,7 +219,7 @@ impl Room {
         for joining in self.waiting.take(|joining| is_one(joining.ticket)) {
             let Some(member) = self.members.get(&joining.connection) else { continue };
             let peer = Arc::clone(&member.peer);
-            refuse(&peer, error, joining.id.as_ref());
+            refuse(&peer, error, joining.pending);
             if !member.is_admitted && !self.waiting.has(joining.connection) {
                 let user_id = member.user_id;
                 self.remove(joining.connection, error);
@@ -256,7 +259,7 @@ impl Room {
                 last: self.last_message.unwrap_or(StreamId::ZERO).to_string(),
             };
             member.is_admitted = true;
-            answer(&member.peer, &joined, joining.id.as_ref());
+            joining.pending.answer(&member.peer, &joined);
         }
         self.waiting.tidy();
     }

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use fred::bytes_utils::Str;
+use gatefold_shared::trace::Span;
 use metrics::counter;
 use tokio::time::Instant;
 use tracing::warn;
@@ -62,20 +63,22 @@ impl Room {
         if event.seq > self.caught_up_to
             && let (Some(id), Some(payload)) = (event.id.and_then(|id| id.parse().ok()), event.message)
         {
-            self.tell_message(event.seq, &Published { id, payload: payload.to_owned() }).await;
+            let mut span = Span::delivery(event.trace, event.id.unwrap_or_default());
+            let members = self.tell_message(event.seq, &Published { id, payload: payload.to_owned() }).await;
+            span.count("members", members);
         }
         if let Some(user_id) = event.expel {
             self.expel(user_id);
         }
     }
 
-    async fn tell_message(&mut self, seq: u64, message: &Published) {
+    async fn tell_message(&mut self, seq: u64, message: &Published) -> usize {
         self.last_message = Some(message.id);
         counter!("ws_room_messages_total").increment(1);
         self.waiting.note(seq, || message.clone());
         let mut frames = Frames::default();
         frames.push(&protocol::message(&message.payload));
-        self.tell_members(frames, None).await;
+        self.tell_members(frames, None).await
     }
 
     /// Redis was told.

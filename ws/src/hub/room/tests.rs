@@ -6,11 +6,15 @@ use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
 use crate::{
-    hub::{calls::LookedUp, history::History},
+    hub::{Pending, calls::LookedUp, history::History},
     presence::{RoomState, Updated},
 };
 
 const GRACE: Duration = Duration::from_secs(5);
+
+fn pending(kind: &'static str) -> Pending {
+    Pending::new(kind, None, Uuid::nil())
+}
 
 struct Client {
     peer: Arc<Peer>,
@@ -26,7 +30,7 @@ impl Client {
 
     fn joins(&self, room: &mut Room, now: Instant) {
         self.peer.joins(&room.name).expect("few rooms");
-        room.join(&self.peer, self.user.clone(), None, (None, false), now + Duration::from_secs(2));
+        room.join(&self.peer, self.user.clone(), pending("join"), (None, false), now + Duration::from_secs(2));
     }
 
     /// What it has heard since it was last asked, in short.
@@ -108,7 +112,7 @@ async fn the_first_who_comes_has_the_room_followed_and_the_last_who_goes_ends_th
     assert_eq!(client.heard(), ["joined 1 true"]);
     assert!(room.next_update(now).is_none(), "all is said");
 
-    room.leave(&client.peer, None);
+    room.leave(&client.peer, pending("leave"));
     assert_eq!(client.heard(), ["left"]);
     let update = room.next_update(now).expect("somebody went");
     assert!(update.unsubscribe && !update.tell_state);
@@ -141,7 +145,7 @@ async fn another_tab_needs_no_redis() {
     tab.joins(&mut room, now);
     assert!(room.next_update(now).is_none());
     assert_eq!(tab.heard(), ["joined 1 true"]);
-    room.leave(&one.peer, None);
+    room.leave(&one.peer, pending("leave"));
     assert!(room.next_update(now).is_none(), "their user is still here");
 }
 
@@ -272,7 +276,7 @@ async fn who_comes_back_gets_what_they_missed_once_however_it_is_timed() {
         let (mut room, _one) = room_of(1, now).await;
         let client = Client::new(1);
         client.peer.joins(&room.name).expect("few rooms");
-        room.join(&client.peer, user(1), None, ("0-1".parse().ok(), false), now + Duration::from_secs(2));
+        room.join(&client.peer, user(1), pending("join"), ("0-1".parse().ok(), false), now + Duration::from_secs(2));
         let ticket = room.next_lookups().pop().expect("the history").ticket;
         hear(&mut room, &message(11, "1-0")).await;
         room.looked_up(ticket, Some(LookedUp { may_enter: true, history: Some(history(read_at, &known)) }));
@@ -318,7 +322,7 @@ async fn whoever_may_not_enter_was_never_here() {
     let (mut room, _one) = room_of(1, now).await;
     let mut two = Client::new(2);
     two.peer.joins(&room.name).expect("few rooms");
-    room.join(&two.peer, user(2), None, (None, true), now + Duration::from_secs(2));
+    room.join(&two.peer, user(2), pending("join"), (None, true), now + Duration::from_secs(2));
     assert!(room.next_update(now).is_none(), "nobody hears of them yet");
     let ticket = room.next_lookups().pop().expect("a question").ticket;
     room.looked_up(ticket, Some(LookedUp { may_enter: false, history: None }));
