@@ -53,6 +53,8 @@ pub enum ApiError {
     SessionRevoked,
     #[error("The refresh token had been used before, so the session was ended: log in again")]
     RefreshTokenReused,
+    #[error("This refresh was answered before, and a newer one since: refresh with the newest cookie and a new key")]
+    RefreshSuperseded,
 
     #[error("No access token: send Authorization: Bearer <token>")]
     MissingToken,
@@ -145,6 +147,7 @@ impl ApiError {
             Self::SessionNotFound => (StatusCode::UNAUTHORIZED, "session_not_found"),
             Self::SessionRevoked | Self::AccessRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
             Self::RefreshTokenReused => (StatusCode::UNAUTHORIZED, "refresh_token_reused"),
+            Self::RefreshSuperseded => (StatusCode::CONFLICT, "refresh_superseded"),
             Self::MissingToken => (StatusCode::UNAUTHORIZED, "missing_token"),
             Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
             Self::TokenExpired => (StatusCode::UNAUTHORIZED, "token_expired"),

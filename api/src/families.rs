@@ -227,6 +227,7 @@ impl Families {
             5 => Ok(Rotation::Revoked),
             6 => Err(RotationReply::TooLate(now)),
             7 => Err(RotationReply::Final(FamilyError::NotJudged)),
+            8 => Ok(Rotation::Superseded),
             _ => Err(unexpected()),
         }
     }
@@ -274,6 +275,7 @@ fn count(result: &Result<Rotation, FamilyError>) {
         Ok(Rotation::Rotated(_)) => "rotated",
         Ok(Rotation::Retried(_)) => "retried",
         Ok(Rotation::RolledForward(_)) => "rolled_forward",
+        Ok(Rotation::Superseded) => "superseded",
         Ok(Rotation::Replayed { .. }) => "replayed",
         Ok(Rotation::Revoked) => "revoked",
         Ok(Rotation::Unknown) => "unknown",

@@ -38,6 +38,9 @@ pub enum Rotation {
     Retried(Session),
     /// For the next generation, although Redis had forgotten that this one was issued.
     RolledForward(Session),
+    /// Never, and nothing was changed: it is a request with the key of its own rotation, which comes so late that its
+    /// successor was used meanwhile. Its client has asked again, and went on with the answer to that.
+    Superseded,
     /// Never: it had been traded before. The family is ended, logged and announced.
     Replayed {
         /// From where the family was used last, before this.

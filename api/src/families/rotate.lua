@@ -1,33 +1,33 @@
 -- Rotate: trade the current generation of a family for the next one. A generation that was traded before is a replay and
--- ends the family, unless its bearer can only be the one who never got the answer.
+-- ends the family, unless its bearer can only be the one who never got the answer, or who got it long ago.
 -- KEYS  1 family hash   2 families of the user   3 revocation log   4 grants
 -- ARGV  1 family id     2 user id    3 digest of the family's secret    4 generation presented
 --       5 digest of the Idempotency-Key, or ''   6 attempt: the same whenever one request asks again
 --       7 do nothing from this moment on (ms)    8 refresh lifetime (ms)  9 reuse grace (ms)
 --       10 keep log entries for (ms)   11 '1' if a replay may be judged, '0' while reopened rotations may be on their way
 --       12 client address
--- reply { 0 unknown | 5 revoked | 6 too late | 7 not judged, now (ms) }
+-- reply { 0 unknown | 5 revoked | 6 too late | 7 not judged | 8 superseded, now (ms) }
 --       { 4 replayed, now, address from which the family was last used }
 --       { 1 rotated | 2 retried | 3 rolled forward, now (ms), generation, expires at (ms), username,
 --         rooms that the user may enter, as a JSON array }
--- Keeps: each generation is traded once; whoever trades it again gets the same successor or ends the family.
+-- Keeps: each generation is traded once; whoever trades it again gets the same successor, or nothing, or ends the family.
 local family, index, log, grants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local family_id, user_id, secret_digest, presented = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local retry_digest, attempt = ARGV[5], ARGV[6]
 local too_late, lifetime, grace = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local keep_for, may_judge, address = tonumber(ARGV[10]), ARGV[11] == '1', ARGV[12]
+local KEYS_KEPT = 4 -- of so many rotations the family knows with which key they were made
 
 local now = redis_now()
 if now >= too_late then return { 6, now } end
 
 local was = redis.call('HMGET', family, 'secret_digest', 'gen', 'state', 'expires_at', 'username',
-  'retry_digest', 'attempt', 'rotated_at', 'reopened_until', 'ip', 'access_until')
+  'key:' .. presented, 'attempt', 'rotated_at', 'reopened_until', 'ip', 'access_until')
 -- Not constant in time: both sides are digests, and the token's tag was verified before.
 if was[1] ~= secret_digest then return { 0, now } end
 if was[3] == 'revoked' then
   -- The same request asks again: it was the replay, and its answer was lost.
-  if attempt == was[7] then return { 4, now, was[10] } end
-  return { 5, now }
+  return attempt == was[7] and { 4, now, was[10] } or { 5, now }
 end
 local gen, limit, username = tonumber(was[2]), tonumber(was[4]), was[5]
 
@@ -35,16 +35,20 @@ if presented >= gen then
   -- Only we can have issued a generation beyond ours: Redis lost a write in a fail-over, and the client did not.
   local outcome = presented == gen and 1 or 3
   local expires = math.min(now + lifetime, limit)
-  redis.call('HSET', family, 'gen', presented + 1, 'retry_digest', retry_digest, 'attempt', attempt,
-    'rotated_at', now, 'reopened_until', 0, 'last_used_at', now, 'ip', address,
-    'access_until', math.max(now + keep_for, tonumber(was[11]) or 0))
+  redis.call('HSET', family, 'gen', presented + 1, 'attempt', attempt, 'rotated_at', now, 'reopened_until', 0,
+    'last_used_at', now, 'ip', address, 'access_until', math.max(now + keep_for, tonumber(was[11]) or 0))
+  if retry_digest ~= '' then redis.call('HSET', family, 'key:' .. presented, retry_digest) end
+  for old = gen - KEYS_KEPT, math.min(gen - 1, presented - KEYS_KEPT) do redis.call('HDEL', family, 'key:' .. old) end
   redis.call('PEXPIREAT', family, expires)
   list_family(index, family_id, expires)
   return { outcome, now, presented + 1, expires, username, granted_rooms(grants) }
 end
 
+local same_key = retry_digest ~= '' and retry_digest == was[6]
+-- A request that was given up, and repeated with its key, arrives when its successor was used already.
+if same_key and presented < gen - 1 then return { 8, now } end
+
 if presented == gen - 1 then
-  local same_key = retry_digest ~= '' and retry_digest == was[6]
   local same_request = attempt == was[7]
   local in_grace = now < tonumber(was[8]) + grace
   local reopened = now < tonumber(was[9])

@@ -160,6 +160,61 @@ async fn a_retry_has_the_key_of_the_rotation_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_late_duplicate_has_the_key_of_its_own_rotation_and_changes_nothing() {
+    let bench = Bench::of(1_011).await;
+    let mut token = bench.issue().await;
+    for key in ["a", "b", "c"] {
+        token = bench.opened(&rotated(bench.rotate(&token, Some(key)).await));
+    }
+    let before = bench.family(&token, &["HGETALL"]).await;
+    for (generation, key) in [(0, "a"), (1, "b"), (0, "a")] {
+        let late = bench.rotate(&token.at_generation(generation), Some(key)).await;
+        assert!(matches!(late, Rotation::Superseded), "{generation}");
+    }
+    assert_eq!(bench.family(&token, &["HGETALL"]).await, before);
+    assert!(matches!(bench.rotate(&token.at_generation(2), Some("c")).await, Rotation::Retried(_)));
+    rotated(bench.rotate(&token, None).await);
+}
+
+#[tokio::test]
+async fn the_key_of_another_rotation_or_none_is_a_replay() {
+    let bench = Bench::of(1_012).await;
+    for key in [Some("b"), Some("c"), None] {
+        let first = bench.issue().await;
+        let mut token = bench.opened(&rotated(bench.rotate(&first, Some("a")).await));
+        for key in [Some("b"), None] {
+            token = bench.opened(&rotated(bench.rotate(&token, key).await));
+        }
+        assert!(matches!(bench.rotate(&first, key).await, Rotation::Replayed { .. }), "{key:?}");
+    }
+}
+
+/// A session that lives for a month is refreshed thousands of times.
+#[tokio::test]
+async fn of_the_last_four_rotations_the_keys_are_known_and_of_no_others() {
+    let bench = Bench::of(1_013).await;
+    let mut token = bench.issue().await;
+    for round in 0..9 {
+        token = bench.opened(&rotated(bench.rotate(&token, Some(&format!("key {round}"))).await));
+    }
+    let kept = async || {
+        let fields = bench.family(&token, &["HKEYS"]).await.convert::<Vec<String>>().unwrap();
+        let mut keys: Vec<_> = fields.into_iter().filter(|field| field.starts_with("key:")).collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(kept().await, ["key:5", "key:6", "key:7", "key:8"]);
+    assert!(matches!(bench.rotate(&token.at_generation(5), Some("key 5")).await, Rotation::Superseded));
+
+    // Those of generations that Redis has lost are of no use.
+    let Rotation::RolledForward(_) = bench.rotate(&token.at_generation(11), Some("key 11")).await else { panic!() };
+    assert_eq!(kept().await, ["key:11", "key:8"]);
+    let Rotation::RolledForward(_) = bench.rotate(&token.at_generation(4_000_000_000), None).await else { panic!() };
+    assert_eq!(kept().await, [""; 0]);
+    assert!(matches!(bench.rotate(&token.at_generation(4), Some("key 4")).await, Rotation::Replayed { .. }));
+}
+
+#[tokio::test]
 async fn a_generation_that_redis_has_lost_is_rolled_forward() {
     let bench = Bench::of(1_003).await;
     let token = bench.issue().await.at_generation(6);

@@ -17,13 +17,14 @@ use crate::{
     state::{App, AppState},
 };
 
-/// `POST /api/refresh`: trades a refresh token for its successor; a replayed one ends its family. Every refusal clears the
-/// cookie, and an outage never does.
+/// `POST /api/refresh`: trades a refresh token for its successor; a replayed one ends its family. Every 401 clears the
+/// cookie; an outage never does, nor a request that comes too late to matter, whose client has a newer one.
 #[utoipa::path(post, path = "/api/refresh", tag = "sessions", params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key again gives the same answer again: a client that keeps it until an answer came is never taken for a thief", max_length = 255)), security(("refreshToken" = [])), responses(
     (status = 200, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
     (status = 400, description = "`invalid_request`"),
     (status = 401, description = "`missing_refresh_token`, `invalid_refresh_token`, `session_not_found`, `session_revoked`, `refresh_token_reused`"),
     (status = 403, description = "`forbidden_origin`"),
+    (status = 409, description = "`refresh_superseded`: this very request was answered before, and the client has refreshed again since; nothing was changed, the cookie neither"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),
 ))]
@@ -58,6 +59,10 @@ async fn rotate(
         Rotation::RolledForward(session) => {
             warn!(user.id = user_id, family.id = %family, "redis had lost a rotation; the session was rolled forward");
             session_response(app, &session, None)
+        }
+        Rotation::Superseded => {
+            info!(user.id = user_id, family.id = %family, "a refresh came again after its successor had been used");
+            Err(ApiError::RefreshSuperseded)
         }
         Rotation::Replayed { last_address } => {
             warn!(user.id = user_id, family.id = %family, client.address = %address, client.last_address = last_address,

@@ -11,6 +11,7 @@ mod grants;
 mod harness;
 mod health;
 mod keys;
+mod late_duplicates;
 mod limits;
 mod login;
 mod logout;

@@ -107,14 +107,34 @@ async fn a_key_after_a_rotation_without_one_is_a_replay() {
     assert_eq!(alice.clone().refresh_with_key("a-key").await.summary(), "401 refresh_token_reused");
 }
 
+/// A request that its client gave up, and repeated, may arrive when that has long gone on. It gets no token, ends nothing,
+/// and leaves the newer cookie alone.
 #[tokio::test]
-async fn once_the_successor_was_used_the_key_does_not_help_any_more() {
+async fn once_the_successor_was_used_the_key_gives_no_token_any_more_and_ends_nothing() {
     let app = shared().await;
     let alice = app.signed_in("replay.used-successor").await;
     let mut owner = alice.clone();
     owner.refresh_with_key("first-try").await;
     assert_eq!(owner.refresh().await.status, 200);
-    assert_eq!(alice.clone().refresh_with_key("first-try").await.summary(), "401 refresh_token_reused");
+    for door in [Door::Nginx, Door::Replica(0), Door::Replica(1)] {
+        let late = alice.at(door).refresh_with_key("first-try").await;
+        late.assert_problem(409, "refresh_superseded");
+        assert_eq!(late.json()["requireReauth"], false);
+        assert!(late.cookie().is_none() && !late.clears_cookie(), "{late:?}");
+    }
+    assert_eq!(owner.refresh().await.status, 200);
+}
+
+/// As a client goes on after that: the browser that is the owner's has the newest cookie by then, and a thief has not.
+#[tokio::test]
+async fn an_old_token_that_comes_with_a_new_key_after_all_is_a_replay() {
+    let app = shared().await;
+    let alice = app.signed_in("replay.late-thief").await;
+    let mut owner = alice.clone();
+    owner.refresh_with_key("first-try").await;
+    owner.refresh_with_key("second-try").await;
+    assert_eq!(alice.clone().refresh_with_key("first-try").await.summary(), "409 refresh_superseded");
+    assert_eq!(alice.clone().refresh_with_key("second-try").await.summary(), "401 refresh_token_reused");
     assert_eq!(owner.refresh().await.summary(), "401 session_revoked");
 }
 

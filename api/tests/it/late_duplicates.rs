@@ -1,0 +1,82 @@
+//! Requests that were given up, and repeated, and arrive all the same: at any moment, at any replica, any number of times.
+
+use tokio::task::JoinSet;
+
+use crate::harness::{Answer, Door, Requester, shared};
+
+const SESSIONS: usize = 20;
+/// Each with two rotations.
+const ROUNDS: usize = 25;
+
+fn door(number: usize) -> Door {
+    match number % 3 {
+        2 => Door::Nginx,
+        replica => Door::Replica(replica),
+    }
+}
+
+/// The duplicates of one request.
+#[derive(Default)]
+struct Duplicates(JoinSet<Answer>);
+
+impl Duplicates {
+    fn send(&mut self, from: &Requester, key: &str) {
+        for _ in 0..2 {
+            let (mut duplicate, key) = (from.at(door(self.0.len())), key.to_owned());
+            self.0.spawn(async move { duplicate.refresh_with_key(&key).await });
+        }
+    }
+
+    /// Each got the successor of its token, or was told that it came too late; how many of each.
+    async fn judge(self, successor: &str) -> (usize, usize) {
+        let (mut retried, mut superseded) = (0, 0);
+        for answer in self.0.join_all().await {
+            match answer.summary().as_str() {
+                "200" => {
+                    assert_eq!(answer.cookie().as_deref(), Some(successor));
+                    retried += 1;
+                }
+                "409 refresh_superseded" => {
+                    assert!(answer.cookie().is_none(), "the newer cookie stays: {answer:?}");
+                    superseded += 1;
+                }
+                _ => panic!("{answer:?}"),
+            }
+        }
+        (retried, superseded)
+    }
+}
+
+#[tokio::test]
+async fn a_duplicate_of_a_refresh_ends_no_session_whenever_and_wherever_it_arrives() {
+    let app = shared().await;
+    let mut sessions = JoinSet::new();
+    for index in 0..SESSIONS {
+        let mut client = app.signed_in(&format!("late.{index}")).await;
+        sessions.spawn(async move {
+            let (mut retried, mut superseded) = (0, 0);
+            for round in 0..ROUNDS {
+                let (given_up, key) = (client.clone(), format!("round-{round}"));
+                let mut duplicates = Duplicates::default();
+                duplicates.send(&given_up, &key);
+                client = client.at(door(index + round));
+                assert_eq!(client.refresh_with_key(&key).await.status, 200);
+                let successor = client.cookie().to_owned();
+                duplicates.send(&given_up, &key);
+                client = client.at(door(index + round + 1));
+                let answer = client.refresh_with_key(&format!("{key}-next")).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+                duplicates.send(&given_up, &key);
+                let counted = duplicates.judge(&successor).await;
+                (retried, superseded) = (retried + counted.0, superseded + counted.1);
+            }
+            assert_eq!(client.refresh().await.status, 200, "the session lives");
+            (retried, superseded)
+        });
+    }
+    let counts = sessions.join_all().await;
+    let (retried, superseded) = counts.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    println!("{retried} duplicates got the same successor, {superseded} came too late");
+    assert_eq!(retried + superseded, SESSIONS * ROUNDS * 6);
+    assert!(retried >= SESSIONS && superseded >= SESSIONS * ROUNDS * 2, "{counts:?}");
+}
