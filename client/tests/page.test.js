@@ -87,6 +87,41 @@ test('an account is opened, logged out of and logged in to, by keyboard alone', 
   await socketIs(page, 'open');
 });
 
+test('everything can be reached by keyboard, in order, and shows that it is', async t => {
+  const { page } = await visit(t);
+  const user = await addUser(cluster, 'keys');
+  await signIn(page, user.username);
+  await page.focus('#room');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#text:enabled');
+  await page.focus('.skip');
+  const stops = [];
+  for (;; await page.keyboard.press('Tab')) {
+    const [name, outline] = await page.evaluate(() => {
+      const { id, href, className } = document.activeElement;
+      return [id || className || href, getComputedStyle(document.activeElement).outlineStyle];
+    });
+    if (!name || stops.includes(name)) break;
+    assert.equal(outline, 'solid', name);
+    stops.push(name);
+  }
+  const wanted = await page.evaluate(() => [...document.querySelectorAll('a, button, input, [tabindex="0"]')]
+    .filter(element => element.checkVisibility() && !element.disabled).map(({ id, href, className }) => id || className || href));
+  assert.deepEqual(stops, wanted);
+
+  await page.focus('#text');
+  await page.keyboard.type('Hello');
+  await page.keyboard.press('Enter');
+  await says(page, '#messages', `${user.username}: Hello`);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'text', 'one can go on typing');
+  await (await logIn(cluster, user.username)).rest('POST', '/api/logout-all');
+  await page.waitForSelector('#over[open]');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'over-now');
+  await page.keyboard.press('Escape');
+  await page.waitForSelector('#out:not([hidden])');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'name');
+});
+
 test('every button does what it says, and the activity log tells it', async t => {
   const { page } = await visit(t);
   const user = await addUser(cluster, 'buttons');
