@@ -861,6 +861,7 @@ export class RealtimeClient extends Emitter {
       if (this.#state === 'open') this.#enter(name);
     }
     const { waiting } = entry;
+    entry.since ??= since;
     return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
   }
 

@@ -56,6 +56,9 @@ async function checkAccessibility(page, where) {
   for (const colorScheme of ['light', 'dark']) {
     await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
     await page.evaluate(AXE);
+    const unheard = await page.evaluate(() => [...document.querySelectorAll('[role=status], [role=alert], [role=log]')]
+      .filter(region => !region.closest('[hidden]') && getComputedStyle(region).display === 'none').map(({ id }) => id));
+    assert.deepEqual(unheard, [], 'what is said there is not heard when it was not there before');
     const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));
     const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(', ')}`);
     assert.deepEqual(found, [], `${where}, ${colorScheme}`);
