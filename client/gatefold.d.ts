@@ -76,9 +76,17 @@ export class AuthSession extends Emitter<{
     resume(): Promise<User | null>;
     /** @param {string} username @param {string} password @returns {Promise<User>} */
     login(username: string, password: string): Promise<User>;
-    /** Opens an account, and its first session. @param {string} username @param {string} password @returns {Promise<User>} */
+    /**
+     * Opens an account, and its first session.
+     * @param {string} username
+     * @param {string} password
+     * @returns {Promise<User>}
+     */
     register(username: string, password: string): Promise<User>;
-    /** Ends the session, or all of the user's. While that cannot be done it fails, and may be tried again. @param {{everywhere?: boolean}} [options] */
+    /**
+     * Ends the session, or all of the user's. While that cannot be done it fails, and may be tried again.
+     * @param {{everywhere?: boolean}} [options]
+     */
     logout({ everywhere }?: {
         everywhere?: boolean;
     }): Promise<void>;
@@ -104,6 +112,7 @@ export class AuthSession extends Emitter<{
  * What a room is to its client.
  * @typedef {{request: (message: object) => Promise<any>, send: (message: object) => boolean, leave: () => Promise<void>}} Link
  * @typedef {{room: string, id: string, user: User, data: any, timestamp: number}} Message
+ * @typedef {{count: number, users: User[], typing: User[], messages: Message[], recovered: boolean, last: string}} Joined
  */
 /**
  * A room that the client is in, or will be again as soon as it can. `users` and `typists` are always what the server
@@ -148,7 +157,11 @@ export class Room extends Emitter<{
     typists: Map<number, User>;
     /** The id of the last message, for `since`. */
     get last(): string | undefined;
-    /** Says something to everybody here. An error `disconnected` or `timeout` means that it may have been heard or not. @param {any} data @returns {Promise<{room: string, id: string}>} */
+    /**
+     * Says something to everybody here. An error `disconnected` or `timeout` means that it may have been heard or not.
+     * @param {any} data
+     * @returns {Promise<{room: string, id: string}>}
+     */
     publish(data: any): Promise<{
         room: string;
         id: string;
@@ -157,15 +170,8 @@ export class Room extends Emitter<{
     startTyping(): void;
     stopTyping(): void;
     leave(): Promise<void>;
-    /** @internal @param {{count: number, users: User[], typing: User[], messages: Message[], recovered: boolean, last: string}} state */
-    _join({ count, users, typing, messages, recovered, last }: {
-        count: number;
-        users: User[];
-        typing: User[];
-        messages: Message[];
-        recovered: boolean;
-        last: string;
-    }): void;
+    /** @internal @param {Joined} state */
+    _join({ count, users, typing, messages, recovered, last }: Joined): void;
     /** The connection is gone; the server keeps our place for a moment. @internal */
     _away(): void;
     /** @internal @param {string} reason */
@@ -195,6 +201,7 @@ export class Room extends Emitter<{
  *   error: GatefoldError,
  * }>}
  * @typedef {'closed' | 'connecting' | 'open' | 'waiting'} State
+ * @typedef {{resolve: (room: Room) => void, reject: (error: Error) => void}} Waiting
  */
 export class RealtimeClient extends Emitter<{
     state: {
@@ -218,7 +225,10 @@ export class RealtimeClient extends Emitter<{
     };
     error: GatefoldError;
 }> {
-    /** @param {AuthSession} session @param {{url?: string | URL}} [options] where the socket is, if not at `/ws` beside the API */
+    /**
+     * @param {AuthSession} session
+     * @param {{url?: string | URL}} [options] where the socket is, if not at `/ws` beside the API
+     */
     constructor(session: AuthSession, { url }?: {
         url?: string | URL;
     });
@@ -232,25 +242,35 @@ export class RealtimeClient extends Emitter<{
     disconnect(): void;
     /** As `disconnect`, for good. */
     close(): void;
-    /** @returns {Promise<{timestamp: number, latency: number}>} the server's clock, and how long the answer took, in ms */
+    /**
+     * @returns {Promise<{timestamp: number, latency: number}>} the server's clock, and how long the answer took, in ms
+     */
     ping(): Promise<{
         timestamp: number;
         latency: number;
     }>;
-    /** Gives the socket the session's present token, which happens by itself whenever there is a new one. @returns {Promise<{expiresAt: number}>} */
+    /**
+     * Gives the socket the session's present token, which happens by itself whenever there is a new one.
+     * @returns {Promise<{expiresAt: number}>}
+     */
     reauth(): Promise<{
         expiresAt: number;
     }>;
     /**
      * Enters a room, now or as soon as the socket is open, and stays in it over reconnects. Fails if the server will not
-     * have us there.
+     * have us there. The room says what it has to say, first of all what was missed after `since`, in the turn after the
+     * promise has resolved: whoever then listens at once misses nothing.
      * @param {string} name @param {{since?: string}} [options] the id of the last message seen there, if any
      * @returns {Promise<Room>}
      */
     join(name: string, { since }?: {
         since?: string;
     }): Promise<Room>;
-    /** Who is in a room, without entering it. @param {string} room @returns {Promise<{room: string, count: number, users: User[]}>} */
+    /**
+     * Who is in a room, without entering it.
+     * @param {string} room
+     * @returns {Promise<{room: string, count: number, users: User[]}>}
+     */
     presence(room: string): Promise<{
         room: string;
         count: number;
@@ -297,9 +317,27 @@ export type Message = {
     timestamp: number;
 };
 /**
+ * What a room is to its client.
+ */
+export type Joined = {
+    count: number;
+    users: User[];
+    typing: User[];
+    messages: Message[];
+    recovered: boolean;
+    last: string;
+};
+/**
  * A socket that comes back by itself, with its rooms, for as long as the session lasts and `disconnect` is not called.
  */
 export type State = "closed" | "connecting" | "open" | "waiting";
+/**
+ * A socket that comes back by itself, with its rooms, for as long as the session lasts and `disconnect` is not called.
+ */
+export type Waiting = {
+    resolve: (room: Room) => void;
+    reject: (error: Error) => void;
+};
 /** Says things to whoever listens. @template {Record<string, any>} Events */
 declare class Emitter<Events extends Record<string, any>> {
     /**
@@ -310,6 +348,12 @@ declare class Emitter<Events extends Record<string, any>> {
      * @returns {() => void}
      */
     on<Name extends keyof Events>(name: Name, listener: (detail: Events[Name]) => void): () => void;
+    /**
+     * Says what there is to say from now on in the next turn, in its order: whoever is just being given this listens
+     * first.
+     * @internal
+     */
+    _hold(): void;
     /** @protected @template {keyof Events} Name @param {Name} name @param {Events[Name]} detail */
     protected emit<Name extends keyof Events>(name: Name, detail: Events[Name]): void;
     #private;

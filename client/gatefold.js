@@ -10,7 +10,9 @@
  */
 
 /** @typedef {{id: number, username: string}} User */
-/** @typedef {{user: User, sid: string, value: string, life: number, wall: number, steady: number, lead: number}} Token */
+/**
+ * @typedef {{user: User, sid: string, value: string, life: number, wall: number, steady: number, lead: number}} Token
+ */
 /** @typedef {{key: string, pending: boolean, turn: number, holder: string, until: number}} Turn */
 
 /** How long a tab waits for its disk. */
@@ -23,6 +25,8 @@ const LOOK_MS = 10_000;
 const BACK_OFF_MS = [500, 20_000];
 /** The server takes no larger message. */
 const MAX_MESSAGE = 16 * 1024;
+/** A refresh came to the server only when others had come after it: there is a newer cookie. */
+const SUPERSEDED = 'refresh_superseded';
 
 /** @param {number} attempt @param {number} [least] */
 const backOff = (attempt, least = 0) =>
@@ -64,6 +68,8 @@ export class GatefoldError extends Error {
 class Emitter {
   /** @type {Map<keyof Events, Set<(detail: any) => void>>} */
   #listeners = new Map();
+  /** What is said later, while it is held back. @type {[keyof Events, any][] | undefined} */
+  #held;
 
   /**
    * Listens. Call what is returned to stop.
@@ -78,8 +84,28 @@ class Emitter {
     return () => void listeners.delete(listener);
   }
 
+  /**
+   * Says what there is to say from now on in the next turn, in its order: whoever is just being given this listens
+   * first.
+   * @internal
+   */
+  _hold() {
+    if (this.#held) return;
+    const held = this.#held = /** @type {[keyof Events, any][]} */ ([]);
+    setTimeout(() => {
+      for (const [name, detail] of held) this.#say(name, detail);
+      this.#held = undefined;
+    });
+  }
+
   /** @protected @template {keyof Events} Name @param {Name} name @param {Events[Name]} detail */
   emit(name, detail) {
+    if (this.#held) this.#held.push([name, detail]);
+    else this.#say(name, detail);
+  }
+
+  /** @param {keyof Events} name @param {any} detail */
+  #say(name, detail) {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) {
       try {
         listener(detail);
@@ -103,7 +129,11 @@ class Notes {
     this.#name = name;
   }
 
-  /** Changes the note in one transaction, and returns it. @param {(note: Turn) => Partial<Turn>} edit @returns {Promise<Turn>} */
+  /**
+   * Changes the note in one transaction, and returns it.
+   * @param {(note: Turn) => Partial<Turn>} edit
+   * @returns {Promise<Turn>}
+   */
   async change(edit) {
     const note = await Promise.race([this.#onDisk(edit).catch(() => undefined), sleep(DISK_MS)]);
     if (!note) this.#open = undefined;
@@ -245,6 +275,8 @@ export class AuthSession extends Emitter {
     this.#token = undefined;
   }
 
+  // Coming and going.
+
   /**
    * Takes up the session that this browser has, if it has one, for as long as it takes to find out.
    * @returns {Promise<User | null>}
@@ -268,17 +300,27 @@ export class AuthSession extends Emitter {
     return this.#enter('login', { username, password });
   }
 
-  /** Opens an account, and its first session. @param {string} username @param {string} password @returns {Promise<User>} */
+  /**
+   * Opens an account, and its first session.
+   * @param {string} username
+   * @param {string} password
+   * @returns {Promise<User>}
+   */
   register(username, password) {
     return this.#enter('register', { username, password });
   }
 
-  /** Ends the session, or all of the user's. While that cannot be done it fails, and may be tried again. @param {{everywhere?: boolean}} [options] */
+  /**
+   * Ends the session, or all of the user's. While that cannot be done it fails, and may be tried again.
+   * @param {{everywhere?: boolean}} [options]
+   */
   async logout({ everywhere = false } = {}) {
     if (everywhere) await this.#answer(await this.fetch('/api/logout-all', { method: 'POST' }));
     await this.#alone(async () => this.#answer(await this.#send('/api/logout', { method: 'POST' })));
     this.expire(this.id, everywhere ? 'logout_all' : 'logout');
   }
+
+  // Being logged in.
 
   /** An access token that is good now, or null if nobody is logged in. @returns {Promise<string | null>} */
   async token() {
@@ -293,7 +335,12 @@ export class AuthSession extends Emitter {
    */
   refresh() {
     const unwanted = this.#token;
-    return (this.#refreshing ??= this.#alone(() => this.#trade(unwanted)).finally(() => (this.#refreshing = undefined)));
+    const trade = () => this.#alone(() => this.#trade(unwanted));
+    const overtaken = (/** @type {GatefoldError} */ error) => {
+      if (error.code !== SUPERSEDED) throw error;
+      return trade();
+    };
+    return (this.#refreshing ??= trade().catch(overtaken).finally(() => (this.#refreshing = undefined)));
   }
 
   /**
@@ -315,6 +362,8 @@ export class AuthSession extends Emitter {
     }
     return this.#token ? fetch(authorized(again, this.#token.value)) : response;
   }
+
+  // The end, in every tab.
 
   /** Says in every tab that a session is over. For what hears of it first. @param {string} id @param {string} reason */
   expire(id, reason) {
@@ -339,21 +388,33 @@ export class AuthSession extends Emitter {
     return /** @type {User} */ (this.user);
   }
 
-  /** Does something that no other tab does at the same time. A tab that hangs is not waited for for ever. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  // One tab at a time.
+
+  /**
+   * Does something that no other tab does at the same time. A tab that hangs is not waited for for ever.
+   * @template T
+   * @param {() => Promise<T>} work
+   * @returns {Promise<T>}
+   */
   async #alone(work) {
     if (!navigator.locks) return this.#leased(work);
-    let begun = false;
-    const begin = () => ((begun = true), work());
+    /** @type {Promise<T> | undefined} */
+    let working;
+    const begin = () => (working = work());
     const patience = AbortSignal.timeout(this.#lockTimeout);
-    try {
-      return await navigator.locks.request(this.#name, { signal: patience }, begin);
-    } catch (error) {
-      if (begun || !patience.aborted) throw error;
-      return navigator.locks.request(this.#name, { steal: true }, work);
-    }
+    // What has begun ends as it ends, also if another tab has taken the lock away meanwhile.
+    const whatCame = (/** @type {unknown} */ error) => working ?? Promise.reject(error);
+    return navigator.locks.request(this.#name, { signal: patience }, begin).catch(error =>
+      working || !patience.aborted ? whatCame(error)
+        : navigator.locks.request(this.#name, { steal: true }, begin).catch(whatCame));
   }
 
-  /** Only secure pages have locks: the others have a lease in their notes, which ends by itself. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  /**
+   * Only secure pages have locks: the others have a lease in their notes, which ends by itself.
+   * @template T
+   * @param {() => Promise<T>} work
+   * @returns {Promise<T>}
+   */
   async #leased(work) {
     const me = randomKey();
     const take = (/** @type {Turn} */ { holder, until }) => {
@@ -367,6 +428,8 @@ export class AuthSession extends Emitter {
       await this.#notes.change(({ holder }) => (holder === me ? { holder: '' } : {}));
     }
   }
+
+  // Trading the token.
 
   /** @param {Token | undefined} unwanted what the caller had when it asked */
   async #trade(unwanted) {
@@ -391,17 +454,25 @@ export class AuthSession extends Emitter {
       return { key: again ? key : fresh, pending: true };
     });
     const response = await this.#send('/api/refresh', { method: 'POST', headers: { 'Idempotency-Key': key } });
-    if (response.status !== 401) return this.#take(await this.#answer(response));
+    if (response.ok) return this.#take(await this.#answer(response), key);
     const error = await GatefoldError.from(response);
-    await this.#notes.change(() => ({ pending: false }));
-    this.expire(this.id, error.code);
+    // Both are answers for good: this key has done its part. A tab that took over meanwhile has a key of its own.
+    if (response.status === 401 || error.code === SUPERSEDED) {
+      await this.#notes.change(note => (note.key === key ? { key: '', pending: false } : {}));
+    }
+    if (response.status === 401) this.expire(this.id, error.code);
     throw error;
   }
 
-  /** Takes a token from an answer, and passes it on. @param {{accessToken: string, expiresIn: number}} answer */
-  async #take({ accessToken, expiresIn }) {
+  /**
+   * Takes a token from an answer, and passes it on.
+   * @param {{accessToken: string, expiresIn: number}} answer
+   * @param {string} [key] of the refresh
+   */
+  async #take({ accessToken, expiresIn }, key) {
     const life = expiresIn * 1000;
-    const { turn } = await this.#notes.change(note => ({ pending: false, turn: note.turn + 1 }));
+    const { turn } = await this.#notes.change(note =>
+      ({ pending: note.pending && !!key && note.key !== key, turn: note.turn + 1 }));
     this.#hold({ value: accessToken, life, remaining: life, turn: Math.max(turn, this.#turn + 1) });
     this.#share();
   }
@@ -422,6 +493,8 @@ export class AuthSession extends Emitter {
     this.emit('token', { expiresIn: remaining / 1000 });
   }
 
+  // What tabs tell each other.
+
   /** Gives the other tabs what this one has. */
   #share() {
     if (!this.#token || this.remaining <= 0) return;
@@ -439,6 +512,8 @@ export class AuthSession extends Emitter {
       if (ownerOf(message.value).sid !== this.#ended && remaining > 0) this.#hold({ ...message, remaining });
     }
   }
+
+  // Refreshing in time.
 
   /** Sees whether it is time to refresh, and when to look again. */
   #look() {
@@ -466,6 +541,8 @@ export class AuthSession extends Emitter {
     if (known.status !== 401) this.emit('retry', { error: known, delay });
     return delay;
   }
+
+  // Asking the server.
 
   /** @param {string} path @param {RequestInit} init @returns {Promise<Response>} */
   async #send(path, init) {
@@ -505,6 +582,7 @@ const isFinal = code => [1002, 1003, 1007, 1009].includes(code) || (code >= 4500
  * What a room is to its client.
  * @typedef {{request: (message: object) => Promise<any>, send: (message: object) => boolean, leave: () => Promise<void>}} Link
  * @typedef {{room: string, id: string, user: User, data: any, timestamp: number}} Message
+ * @typedef {{count: number, users: User[], typing: User[], messages: Message[], recovered: boolean, last: string}} Joined
  */
 
 /**
@@ -551,7 +629,11 @@ export class Room extends Emitter {
     return this.#last;
   }
 
-  /** Says something to everybody here. An error `disconnected` or `timeout` means that it may have been heard or not. @param {any} data @returns {Promise<{room: string, id: string}>} */
+  /**
+   * Says something to everybody here. An error `disconnected` or `timeout` means that it may have been heard or not.
+   * @param {any} data
+   * @returns {Promise<{room: string, id: string}>}
+   */
   publish(data) {
     // Who says something has stopped typing: the server knows.
     clearTimeout(this.#idle);
@@ -580,7 +662,7 @@ export class Room extends Emitter {
     return this.#link.leave();
   }
 
-  /** @internal @param {{count: number, users: User[], typing: User[], messages: Message[], recovered: boolean, last: string}} state */
+  /** @internal @param {Joined} state */
   _join({ count, users, typing, messages, recovered, last }) {
     const [before, isBack] = [this.users, this.#last !== undefined || this.count > 0];
     this.joined = true;
@@ -661,6 +743,7 @@ export class Room extends Emitter {
  *   error: GatefoldError,
  * }>}
  * @typedef {'closed' | 'connecting' | 'open' | 'waiting'} State
+ * @typedef {{resolve: (room: Room) => void, reject: (error: Error) => void}} Waiting
  */
 export class RealtimeClient extends Emitter {
   #session;
@@ -687,11 +770,14 @@ export class RealtimeClient extends Emitter {
   #ids = 0;
   /** @type {Map<number, {resolve: (payload: any) => void, reject: (error: GatefoldError) => void, timer: any}>} */
   #asked = new Map();
-  /** @type {Map<string, {room: Room, since?: string, waiting: {resolve: (room: Room) => void, reject: (error: Error) => void}[]}>} */
+  /** @type {Map<string, {room: Room, since?: string, waiting: Waiting[]}>} */
   #rooms = new Map();
   #closed = new AbortController();
 
-  /** @param {AuthSession} session @param {{url?: string | URL}} [options] where the socket is, if not at `/ws` beside the API */
+  /**
+   * @param {AuthSession} session
+   * @param {{url?: string | URL}} [options] where the socket is, if not at `/ws` beside the API
+   */
   constructor(session, { url } = {}) {
     super();
     this.#session = session;
@@ -733,14 +819,19 @@ export class RealtimeClient extends Emitter {
     this.#closed.abort();
   }
 
-  /** @returns {Promise<{timestamp: number, latency: number}>} the server's clock, and how long the answer took, in ms */
+  /**
+   * @returns {Promise<{timestamp: number, latency: number}>} the server's clock, and how long the answer took, in ms
+   */
   async ping() {
     const began = performance.now();
     const { timestamp } = await this.#request({ type: 'ping' });
     return { timestamp, latency: performance.now() - began };
   }
 
-  /** Gives the socket the session's present token, which happens by itself whenever there is a new one. @returns {Promise<{expiresAt: number}>} */
+  /**
+   * Gives the socket the session's present token, which happens by itself whenever there is a new one.
+   * @returns {Promise<{expiresAt: number}>}
+   */
   async reauth() {
     const value = await this.#session.token();
     const answer = await this.#request({ type: 'reauth', access: value });
@@ -751,7 +842,8 @@ export class RealtimeClient extends Emitter {
 
   /**
    * Enters a room, now or as soon as the socket is open, and stays in it over reconnects. Fails if the server will not
-   * have us there.
+   * have us there. The room says what it has to say, first of all what was missed after `since`, in the turn after the
+   * promise has resolved: whoever then listens at once misses nothing.
    * @param {string} name @param {{since?: string}} [options] the id of the last message seen there, if any
    * @returns {Promise<Room>}
    */
@@ -759,19 +851,30 @@ export class RealtimeClient extends Emitter {
     let entry = this.#rooms.get(name);
     if (entry?.room.joined) return Promise.resolve(entry.room);
     if (!entry) {
-      const leave = () => this.#leave(name);
-      entry = { room: new Room(name, { request: message => this.#request(message), send: message => this.#send(message), leave }), since, waiting: [] };
+      const link = {
+        request: (/** @type {object} */ message) => this.#request(message),
+        send: (/** @type {object} */ message) => this.#send(message),
+        leave: () => this.#leave(name),
+      };
+      entry = { room: new Room(name, link), since, waiting: [] };
       this.#rooms.set(name, entry);
       if (this.#state === 'open') this.#enter(name);
     }
     const { waiting } = entry;
+    entry.since ??= since;
     return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
   }
 
-  /** Who is in a room, without entering it. @param {string} room @returns {Promise<{room: string, count: number, users: User[]}>} */
+  /**
+   * Who is in a room, without entering it.
+   * @param {string} room
+   * @returns {Promise<{room: string, count: number, users: User[]}>}
+   */
   presence(room) {
     return this.#request({ type: 'presence', room });
   }
+
+  // Opening, closing, coming back.
 
   /** @param {State} state @param {number} [delay] */
   #become(state, delay) {
@@ -811,7 +914,11 @@ export class RealtimeClient extends Emitter {
     if (this.#socket) this.#ended(1006, 'no_answer');
   }
 
-  /** The socket is of no use any more, whichever way; nothing is heard of it again. @param {number} code @param {string} reason */
+  /**
+   * The socket is of no use any more, whichever way; nothing is heard of it again.
+   * @param {number} code
+   * @param {string} reason
+   */
   #abandon(code, reason) {
     clearTimeout(this.#watch);
     clearTimeout(this.#timer);
@@ -871,6 +978,8 @@ export class RealtimeClient extends Emitter {
     this.emit('disconnected', { code, reason, final });
   }
 
+  // Seeing whether it lives.
+
   /** The network may be back, or the machine has slept. */
   #wake() {
     if (document.visibilityState === 'hidden') return;
@@ -891,6 +1000,8 @@ export class RealtimeClient extends Emitter {
       this.#listen();
     }, 12_500);
   }
+
+  // The socket's token.
 
   /** The session's token may be another one than the socket's. */
   #renew() {
@@ -919,6 +1030,8 @@ export class RealtimeClient extends Emitter {
     }
   }
 
+  // Saying and hearing.
+
   /** @param {object} message @returns {boolean} whether it went out */
   #send(message) {
     if (this.#state !== 'open') return false;
@@ -926,7 +1039,12 @@ export class RealtimeClient extends Emitter {
     return true;
   }
 
-  /** Sends a message and waits for its answer. @param {object} message @param {number} [patience] @returns {Promise<any>} */
+  /**
+   * Sends a message and waits for its answer.
+   * @param {object} message
+   * @param {number} [patience]
+   * @returns {Promise<any>}
+   */
   #request(message, patience = 10_000) {
     const id = ++this.#ids;
     const text = JSON.stringify({ ...message, id });
@@ -993,6 +1111,8 @@ export class RealtimeClient extends Emitter {
     if (now || this.#session.remaining < this.#session.lifetime / 2) this.#session.refresh().catch(() => {});
   }
 
+  // Rooms.
+
   /** @param {string} name */
   async #enter(name) {
     const entry = this.#rooms.get(name);
@@ -1001,6 +1121,7 @@ export class RealtimeClient extends Emitter {
     try {
       const state = await this.#request({ type: 'join', room: name, since: entry.room.last ?? entry.since });
       if (this.#rooms.get(name) !== entry) return;
+      if (entry.waiting.length) entry.room._hold();
       entry.room._join(state);
       for (const { resolve } of entry.waiting.splice(0)) resolve(entry.room);
     } catch (error) {

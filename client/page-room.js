@@ -67,6 +67,7 @@ export function rooms(client) {
     const isHere = Boolean(room?.joined);
     $('enter').disabled = false;
     $('leave').disabled = !room;
+    $('messages').dataset.empty = room ? 'Nothing was said since you came.' : 'Enter the room to see what is said.';
     $('text').disabled = $('send').disabled = !isHere;
     showUsers();
     showTyping();

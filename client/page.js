@@ -14,7 +14,9 @@ let isLeaving = false;
 
 /** A call of the API with the access token, for its answer. @param {string} path @param {RequestInit} [init] */
 async function call(path, init) {
-  const response = await session.fetch(path, init);
+  const response = await session.fetch(path, init).catch(cause => {
+    throw cause instanceof GatefoldError ? cause : new GatefoldError('network', 'The server cannot be reached', { cause });
+  });
   $('api-replica').textContent = response.headers.get('X-Replica') ?? 'unknown';
   if (!response.ok) throw await GatefoldError.from(response);
   return response.status === 204 ? null : response.json();
@@ -119,6 +121,8 @@ onClick('protected', 'Protected call', async () => JSON.stringify(await call('/a
 const STATES = { closed: 'closed', connecting: 'connecting…', open: 'open', waiting: 'waiting' };
 client.on('state', ({ state, delay = 0 }) => {
   $('socket-state').textContent = state === 'waiting' ? `trying again in ${span(delay)}` : STATES[state];
+  $('socket-state').dataset.state = state;
+  tick();
   $('connect').disabled = state !== 'closed';
   $('disconnect').disabled = state === 'closed';
   $('ping').disabled = $('reauth').disabled = state !== 'open';
@@ -128,6 +132,7 @@ client.on('connected', ({ connectionId, replica }) => {
   $('connection-id').textContent = connectionId;
   $('ws-replica').textContent = replica ?? 'unknown';
   socketUntil = performance.now() + session.remaining;
+  tick();
   note('Socket open');
 });
 client.on('reauthenticated', () => {

@@ -123,9 +123,8 @@ test('messages that come twice are said once', async t => {
   }));
   const said = await page.evaluate(async () => {
     const said = [];
-    const joining = client.join('r');
-    client.rooms[0].on('message', ({ data }) => said.push(data));
-    const room = await joining;
+    const room = await client.join('r');
+    room.on('message', ({ data }) => said.push(data));
     await new Promise(resolve => room.on('message', ({ id }) => id === '4-0' && resolve()));
     return said;
   });

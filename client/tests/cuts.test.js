@@ -1,4 +1,4 @@
-/** The network is cut at a random moment around a refresh, two hundred times, and nobody is logged out. */
+/** The network is cut at a random moment around a refresh, two hundred times, and nobody is logged out. Some requests come late. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -46,14 +46,21 @@ test(`${CYCLES} cuts around a refresh log nobody out`, async t => {
     took.push(performance.now() - began);
   }
   const around = 2 * took.sort((one, other) => one - other)[2];
-  const outcomes = { refreshed: 0, broken: 0, lost: 0 };
+  const outcomes = { refreshed: 0, broken: 0, lost: 0, retried: 0, superseded: 0 };
+  /** What brings requests to the server that are still on their way. */
+  const late = [];
 
   for (let cycle = 0; cycle < CYCLES; cycle++) {
     const tab = random() < 0.5 ? page : other;
     const before = (await cluster.requests('/api/refresh')).length;
+    const isLate = random() < 0.05;
+    if (isLate) cable.holdRequest('POST /api/refresh').then(deliver => late.push(deliver));
     const refreshing = refresh(tab);
-    await sleep(random() * around);
-    if (random() < 0.05) {
+    if (!isLate) await sleep(random() * around);
+    if (isLate) {
+      await refreshing;
+      cable.cut();
+    } else if (random() < 0.05) {
       // Nothing breaks, and nothing arrives, until the client has given up.
       cable.stall();
       await refreshing;
@@ -68,6 +75,9 @@ test(`${CYCLES} cuts around a refresh log nobody out`, async t => {
     if (outcome !== 'refreshed' && (await cluster.requests('/api/refresh')).length > before) outcomes.lost++;
     // Where it failed, somebody tries again: now, or in the next cycle.
     if (random() < 0.5) await succeeds(random() < 0.5 ? page : other);
+    // What comes late comes when the client has gone on, perhaps more than once.
+    if (late.length && random() < 0.7) await succeeds(page);
+    for (const deliver of late.splice(0)) outcomes[/^HTTP\/1.1 200 /.test(await deliver()) ? 'retried' : 'superseded']++;
     assert.equal(await userOf(page), user.username, `cycle ${cycle}`);
   }
   for (const tab of [page, other]) {

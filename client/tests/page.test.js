@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { eventually, launch } from './harness/browser.js';
+import { layCable } from './harness/cable.js';
 import { PASSWORD, addUser, logIn, startCluster } from './harness/cluster.js';
 
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -19,7 +20,7 @@ before(async () => {
 after(() => Promise.all([browser?.close(), cluster?.stop()]));
 
 /** The page, opened in a browser of its own. Whatever its policy forbids, or it does not catch, fails the test. */
-async function visit(t, options = {}) {
+async function visit(t, { url = cluster.url, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, ...options });
   const complaints = [];
   t.after(async () => {
@@ -30,7 +31,7 @@ async function visit(t, options = {}) {
     const page = await context.newPage();
     page.on('pageerror', error => complaints.push(error.message));
     page.on('console', message => /Content Security|TrustedHTML/i.test(message.text()) && complaints.push(message.text()));
-    await page.goto(cluster.url);
+    await page.goto(url);
     await page.waitForSelector('#out:not([hidden]), #in:not([hidden])');
     return page;
   };
@@ -48,12 +49,16 @@ const socketIs = (page, state) => page.waitForFunction(state => document.querySe
 const text = (page, selector) => page.textContent(selector);
 const says = (page, selector, what) =>
   page.waitForFunction(([selector, what]) => document.querySelector(selector).textContent.includes(what), [selector, what]);
-const shoot = (page, name) => page.screenshot({ path: `${SCREENSHOTS}${name}.png`, fullPage: true });
+// What is below a dialog's screen is not behind it.
+const shoot = async (page, name) => page.screenshot({ path: `${SCREENSHOTS}${name}.png`, fullPage: !await page.isVisible('dialog') });
 
 async function checkAccessibility(page, where) {
   for (const colorScheme of ['light', 'dark']) {
     await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
     await page.evaluate(AXE);
+    const unheard = await page.evaluate(() => [...document.querySelectorAll('[role=status], [role=alert], [role=log]')]
+      .filter(region => !region.closest('[hidden]') && getComputedStyle(region).display === 'none').map(({ id }) => id));
+    assert.deepEqual(unheard, [], 'what is said there is not heard when it was not there before');
     const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));
     const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(', ')}`);
     assert.deepEqual(found, [], `${where}, ${colorScheme}`);
@@ -83,6 +88,41 @@ test('an account is opened, logged out of and logged in to, by keyboard alone', 
   assert.equal(await page.evaluate(() => document.activeElement.id), 'name');
   await type(username, 'Tab', PASSWORD, 'Enter');
   await socketIs(page, 'open');
+});
+
+test('everything can be reached by keyboard, in order, and shows that it is', async t => {
+  const { page } = await visit(t);
+  const user = await addUser(cluster, 'keys');
+  await signIn(page, user.username);
+  await page.focus('#room');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#text:enabled');
+  await page.focus('.skip');
+  const stops = [];
+  for (;; await page.keyboard.press('Tab')) {
+    const [name, outline] = await page.evaluate(() => {
+      const { id, href, className } = document.activeElement;
+      return [id || className || href, getComputedStyle(document.activeElement).outlineStyle];
+    });
+    if (!name || stops.includes(name)) break;
+    assert.equal(outline, 'solid', name);
+    stops.push(name);
+  }
+  const wanted = await page.evaluate(() => [...document.querySelectorAll('a, button, input, [tabindex="0"]')]
+    .filter(element => element.checkVisibility() && !element.disabled).map(({ id, href, className }) => id || className || href));
+  assert.deepEqual(stops, wanted);
+
+  await page.focus('#text');
+  await page.keyboard.type('Hello');
+  await page.keyboard.press('Enter');
+  await says(page, '#messages', `${user.username}: Hello`);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'text', 'one can go on typing');
+  await (await logIn(cluster, user.username)).rest('POST', '/api/logout-all');
+  await page.waitForSelector('#over[open]');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'over-now');
+  await page.keyboard.press('Escape');
+  await page.waitForSelector('#out:not([hidden])');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'name');
 });
 
 test('every button does what it says, and the activity log tells it', async t => {
@@ -128,7 +168,7 @@ test('both REST replicas answer, and the page shows which', async t => {
 
 test('two people meet in a room', async t => {
   const [one, other] = [await visit(t), await visit(t)];
-  const [ada, grace] = [await addUser(cluster, 'ada'), await addUser(cluster, 'grace')];
+  const [ada, grace] = [await addUser(cluster, '', 'ada'), await addUser(cluster, '', 'grace')];
   await signIn(one.page, ada.username);
   await signIn(other.page, grace.username);
   for (const { page } of [one, other]) {
@@ -139,10 +179,13 @@ test('two people meet in a room', async t => {
   assert.equal(await text(one.page, '#count'), '2');
   await other.page.locator('#text').pressSequentially('Hel');
   await says(one.page, '#typing', `${grace.username} is typing…`);
-  await other.page.locator('#text').pressSequentially('lo <b>you</b>');
+  await other.page.locator('#text').pressSequentially('lo, <b>Ada</b>!');
   await other.page.keyboard.press('Enter');
-  for (const { page } of [one, other]) await says(page, '#messages', `${grace.username}: Hello <b>you</b>`);
+  for (const { page } of [one, other]) await says(page, '#messages', `${grace.username}: Hello, <b>Ada</b>!`);
   await one.page.waitForFunction(() => document.querySelector('#typing').textContent === '');
+  await one.page.fill('#text', 'Hello, Grace! Markup stays text here.');
+  await one.page.click('#send');
+  await says(other.page, '#messages', `${ada.username}: Hello, Grace!`);
   await checkAccessibility(one.page, 'room');
   await other.page.click('#leave');
   await one.page.waitForFunction(() => document.querySelector('#count').textContent === '1');
@@ -229,6 +272,38 @@ test('it fits a narrow screen', async t => {
   const width = () => page.evaluate(() => document.documentElement.scrollWidth);
   assert.equal(await width(), 320);
   await signIn(page, (await addUser(cluster)).username);
+  await page.click('#enter');
+  await page.waitForSelector('#text:enabled');
   assert.equal(await width(), 320);
-  await shoot(page, 'narrow');
+  await checkAccessibility(page, 'narrow');
+});
+
+test('while the server is away it says so, and is as it was when it is back', async t => {
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  const { page } = await visit(t, { url: cable.url });
+  await signIn(page, (await addUser(cluster)).username);
+  await page.click('#enter');
+  await page.waitForSelector('#text:enabled');
+  cable.cut();
+  await says(page, '#socket-state', 'trying again in');
+  assert.ok(await page.isDisabled('#text'));
+  await page.click('#protected');
+  await says(page, '#activity', 'Protected call failed: The server cannot be reached');
+  assert.equal(await text(page, '#socket-left'), '–');
+  await checkAccessibility(page, 'away');
+  cable.restore();
+  await socketIs(page, 'open');
+  await page.waitForSelector('#text:enabled');
+});
+
+test('nothing moves for those who would rather not see it', async t => {
+  for (const [reducedMotion, moves] of [['reduce', false], ['no-preference', true]]) {
+    const { page } = await visit(t, { reducedMotion });
+    const durations = await page.evaluate(() => [...document.querySelectorAll('*')].flatMap(element => {
+      const { transitionDuration, animationDuration } = getComputedStyle(element);
+      return [...transitionDuration.split(', '), ...animationDuration.split(', ')].map(parseFloat);
+    }));
+    assert.equal(durations.some(duration => duration > 0), moves, reducedMotion);
+  }
 });

@@ -137,24 +137,63 @@ test('what was missed while the network was away comes once and in order, and no
   assert.deepEqual(await texts(one.page), [1, 2, 3, 4, 5, 6, 7, 8]);
   assert.deepEqual(await presence(other.page), [`join ${one.user.username}`]);
   const joined = await one.page.evaluate(() => said.filter(([what]) => what === 'joined').map(([, { recovered }]) => recovered));
-  assert.deepEqual(joined, [true, true, true]);
+  assert.deepEqual(joined, [true, true, true, true]);
 });
 
-test('the first message of a silent room is not missed either', async t => {
+test('what was missed before a room was entered is said to who listens as soon as the promise resolves', async t => {
   const name = newRoom();
-  const cable = await layCable(cluster.port);
-  t.after(() => cable.close());
-  const [other, one] = [await member(t, name), await member(t, name, { url: cable.url })];
-  for (const data of ['first', 'second']) {
-    cable.cut();
-    await one.page.waitForFunction(() => !room.joined);
-    await publish(other.page, data);
-    cable.restore();
-    await one.page.waitForFunction(() => room.joined);
-  }
-  await has(one.page, 2);
-  assert.deepEqual(await texts(one.page), ['first', 'second']);
+  const other = await member(t, name);
+  const { id } = await publish(other.page, 'seen');
+  for (const data of ['missed', 'too']) await publish(other.page, data);
+  const { page } = await member(t);
+  const heardAtOnce = await page.evaluate(async ([name, since]) => {
+    const said = [];
+    // As an application that has a function of its own around it.
+    const enter = async () => client.join(name, { since });
+    const wrapped = async () => ({ room: await enter() });
+    const { room } = await wrapped();
+    globalThis.room = room;
+    const known = [...room.users.keys()].includes(session.user.id);
+    for (const what of ['joined', 'message', 'users']) room.on(what, detail => said.push([what, detail.data ?? detail.recovered ?? detail.size]));
+    await new Promise(resolve => room.on('message', ({ data }) => data === 'too' && resolve()));
+    await new Promise(resolve => setTimeout(resolve));
+    return { known, said };
+  }, [name, id]);
+  assert.deepEqual(heardAtOnce, { known: true, said: [['joined', true], ['message', 'missed'], ['message', 'too'], ['users', 2]] });
+  await page.evaluate(() => {
+    globalThis.said = [];
+    room.on('message', detail => said.push(['message', detail]));
+  });
+  await publish(other.page, 'live');
+  await has(page, 1);
+  assert.deepEqual(await texts(page), ['live']);
 });
+
+for (const kind of ['open', 'private']) {
+  test(`the first message of a silent ${kind} room is not missed, and nothing is when there was none`, async t => {
+    const name = `${kind === 'open' ? '' : 'private:'}${newRoom()}`;
+    const cable = await layCable(cluster.port);
+    t.after(() => cable.close());
+    const users = [await addUser(cluster, 'silent'), await addUser(cluster, 'silent')];
+    if (kind === 'private') for (const { username } of users) await cluster.admin('room', 'grant', username, name);
+    const one = await member(t, name, { url: cable.url, user: users[0] });
+    const comesBack = async meanwhile => {
+      cable.cut();
+      await one.page.waitForFunction(() => !room.joined);
+      await meanwhile();
+      cable.restore();
+      await one.page.waitForFunction(() => room.joined);
+    };
+    await comesBack(() => {});
+    const other = await member(t, name, { user: users[1] });
+    await comesBack(() => {});
+    for (const data of ['first', 'second']) await comesBack(() => publish(other.page, data));
+    await has(one.page, 2);
+    assert.deepEqual(await texts(one.page), ['first', 'second']);
+    const joined = await one.page.evaluate(() => said.filter(([what]) => what === 'joined').map(([, { recovered }]) => recovered));
+    assert.deepEqual(joined, [true, true, true, true, true]);
+  });
+}
 
 test('offline and online again: it comes back at once, whatever the back-off was', async t => {
   const cable = await layCable(cluster.port);

@@ -138,6 +138,80 @@ for (const [what, bytes] of [['whole', 0], ['from the middle of its headers', 15
   });
 }
 
+test('a refresh that was given up and comes to the server long after logs nobody out', async t => {
+  const { context, user } = await person(t);
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  const page = await signedIn(context, cable.url, user.username, { options: { timeout: 1_500 } });
+  const succeeds = () => eventually(() => page.evaluate(() => session.refresh().then(() => true, () => false)), 'a refresh');
+  const held = cable.holdRequest('POST /api/refresh');
+  assert.equal(await page.evaluate(() => session.refresh().catch(error => error.code)), 'network');
+  const deliver = await held;
+  for (let turn = 0; turn < 2; turn++) await succeeds();
+  const answer = await deliver();
+  assert.match(answer, /^HTTP\/1.1 409 .*"code":"refresh_superseded"/s);
+  assert.doesNotMatch(answer, /set-cookie/i);
+  await succeeds();
+  assert.equal(await userOf(page), user.username);
+  assert.deepEqual(await heard(page, 'sessionexpired'), []);
+});
+
+test('who is told that its refresh was overtaken asks once more, with a new key', async t => {
+  const { context, user } = await person(t);
+  const superseded = { status: 409, json: { code: 'refresh_superseded', detail: 'Answered before', requireReauth: false } };
+  const keys = [];
+  const overtake = (page, often) => page.route('**/api/refresh', route => {
+    keys.push(route.request().headers()['idempotency-key']);
+    return keys.length > often ? route.continue() : route.fulfill(superseded);
+  });
+  const page = await signedIn(context, cluster.url, user.username);
+  await refresh(page);
+  await overtake(page, 1);
+  await refresh(page);
+  assert.equal(new Set(keys).size, 2);
+  keys.length = 0;
+  await page.close();
+  // A browser that has just started begins with the last key that it knows.
+  const started = await openTab(context, cluster.url, { resume: false });
+  await overtake(started, 1);
+  await started.evaluate(() => session.resume());
+  assert.equal(await userOf(started), user.username);
+  assert.equal(new Set(keys).size, 2);
+  keys.length = 0;
+  await started.unroute('**/api/refresh');
+  await overtake(started, 2);
+  assert.equal(await started.evaluate(() => session.refresh().catch(error => error.code)), 'refresh_superseded', 'and not for ever');
+  assert.equal(await userOf(started), user.username);
+});
+
+test('a tab that was passed over does not forget the key of the one that went on', async t => {
+  const { context, user } = await person(t);
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  const slow = await signedIn(context, cable.url, user.username);
+  const other = await openTab(context, cable.url, { options: { lockTimeout: 300 } });
+  const keys = [];
+  other.on('request', request => request.url().endsWith('/api/refresh') && keys.push(request.headers()['idempotency-key']));
+  const held = cable.holdAnswer('POST /api/refresh');
+  const refreshing = slow.evaluate(() => session.refresh().then(() => 'refreshed', error => error.name));
+  const letThrough = await held;
+  await refresh(other);
+  const lost = cable.loseAnswer('POST /api/refresh', 150);
+  assert.equal(await other.evaluate(() => session.refresh().catch(error => error.code)), 'network');
+  await lost;
+  const { length } = await heard(other, 'token');
+  letThrough();
+  assert.equal(await refreshing, 'refreshed', 'although the lock was taken away');
+  await other.waitForFunction(length => events.filter(([name]) => name === 'token').length > length, length);
+  await refresh(other);
+  assert.equal(keys[1], keys[2], 'its answer is still unknown');
+  await refresh(other);
+  for (const page of [slow, other]) {
+    assert.equal(await userOf(page), user.username);
+    assert.deepEqual(await heard(page, 'sessionexpired'), []);
+  }
+});
+
 test('each refresh whose answer came has a key of its own', async t => {
   const { context, user } = await person(t);
   const page = await signedIn(context, cluster.url, user.username);

@@ -6,6 +6,18 @@ export async function layCable(port) {
   let isCut = false;
   let isStalled = false;
   let victim;
+  /** @type {{request: string, resolve: (deliver: () => Promise<string>) => void} | undefined} */
+  let late;
+
+  /** Brings a request that was held back to the server, whose answer is for nobody but the test. */
+  const deliver = request => new Promise((resolve, reject) => {
+    let answer = '';
+    const far = connect(port, '127.0.0.1').on('error', reject).on('close', () => resolve(answer)).on('data', data => {
+      answer += data;
+      if (/^0\r\n\r\n$|\}$/m.test(answer)) far.end();
+    });
+    far.write(request);
+  });
 
   const server = createServer(near => {
     near.on('error', () => {});
@@ -15,6 +27,11 @@ export async function layCable(port) {
     pairs.add(pair);
     const end = () => (pairs.delete(pair), near.destroy(), far.destroy());
     near.on('close', end).on('end', end).on('data', data => {
+      if (late && data.includes(late.request)) {
+        const { resolve } = late;
+        late = undefined;
+        return resolve(() => deliver(data));
+      }
       if (victim && data.includes(victim.request)) pair.condemned = true;
       far.write(data);
     });
@@ -53,6 +70,8 @@ export async function layCable(port) {
     },
     /** Loses the next answer to a request, after so many of its bytes. Resolves when that has happened. */
     loseAnswer: (request, after = 0) => new Promise(resolve => (victim = { request, after, resolve })),
+    /** Keeps the next request back. Resolves, when it is under way, to what brings it to the server and gives the answer. */
+    holdRequest: request => new Promise(resolve => (late = { request, resolve })),
     /** Keeps the next answer to a request back. Resolves, when it has come, to what lets it through. */
     holdAnswer: request => new Promise(resolve => (victim = { request, resolve })),
     async close() {

@@ -57,13 +57,19 @@ export async function startCluster({ env = {}, limits = false } = {}) {
   // Sweeps the cluster away when its standard input ends, however these tests do.
   const guard = spawn(`${PROGRAMS}/gatefold-cluster`, ['guard', '--dir', dir], { stdio: ['pipe', 'ignore', 'inherit'], detached: true });
   const status = async () => JSON.parse(await run(dir, 'status', '--json')).processes;
-  const { accessLog } = (await status()).find(({ kind }) => kind === 'nginx');
+  const processes = await status();
+  const { accessLog } = processes.find(({ kind }) => kind === 'nginx');
+  const store = name => processes.find(({ kind }) => kind === name).url;
+  const settings = { DATABASE_URL: store('postgres'), REDIS_URL: store('redis'), PRIVATE_KEY_PATH: `${home}/keys/private.pem`,
+    PUBLIC_KEY_PATH: `${home}/keys/public.pem`, REFRESH_KEY_PATH: `${home}/keys/refresh.key` };
   return {
     url: `http://localhost:${port}`,
     port,
     status,
     /** Signals a process, or several. */
     kill: (name, signal = 'KILL') => run(dir, 'kill', name, '--signal', signal),
+    /** Runs one of the administrator's commands. */
+    admin: (...command) => execute(`${PROGRAMS}/gatefold-api`, command, { env: { ...process.env, ...settings } }),
     restart: name => run(dir, 'restart', name),
     /** The requests that Nginx has answered, oldest first. */
     async requests(path) {
@@ -82,8 +88,7 @@ let accounts = 0;
 export const PASSWORD = 'correct horse battery';
 
 /** Opens an account by REST, outside of any browser. */
-export async function addUser(cluster, name = 'user') {
-  const username = `${name}.${process.pid}.${++accounts}`;
+export async function addUser(cluster, name = 'user', username = `${name}.${process.pid}.${++accounts}`) {
   const caller = await enter(cluster, 'register', username);
   return { ...caller, username, password: PASSWORD };
 }

@@ -15,15 +15,19 @@ end
 
 local function integer(number) return string.format('%.0f', number) end
 
--- Tell everybody who follows the room. A clock that begins, begins at the time of day: it is then ahead of every earlier
--- clock of this room, which may have expired or been lost. So may messages have been: whatever was before is gone.
+-- A clock that begins, begins at the time of day: it is then ahead of every earlier clock of this room, which may have
+-- expired or been lost. So may messages have been: whatever was before is gone.
+local function begin_clock()
+  local now = redis_now()
+  redis.call('HSET', CLOCK, 'seq', integer(now * 1000), 'gone', integer(now) .. '-0')
+  redis.call('PEXPIRE', CLOCK, CLOCK_KEPT_FOR)
+  return now * 1000
+end
+
+-- Tell everybody who follows the room.
 local function tell(fields)
   local seq = redis.call('HINCRBY', CLOCK, 'seq', 1)
-  if seq == 1 then
-    local now = redis_now()
-    seq = now * 1000
-    redis.call('HSET', CLOCK, 'seq', integer(seq), 'gone', integer(now) .. '-0')
-  end
+  if seq == 1 then seq = begin_clock() end
   redis.call('PEXPIRE', CLOCK, CLOCK_KEPT_FOR)
   redis.call('SPUBLISH', CHANNEL, '{"seq":' .. integer(seq) .. ',' .. fields .. '}')
   return seq

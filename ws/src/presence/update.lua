@@ -30,8 +30,10 @@ end
 local seq = tell_of_presence(joined, left)
 
 if not tell_state then return { 1, seq, {} } end
+-- Whoever reads a room in which nothing has happened yet has missed nothing, and comes back with this moment.
+if redis.call('EXISTS', CLOCK) == 0 then seq = begin_clock() end
 return { 1, seq, {
-  redis.call('HGET', CLOCK, 'last') or redis.call('HGET', CLOCK, 'gone') or '0-0',
+  redis.call('HGET', CLOCK, 'last') or redis.call('HGET', CLOCK, 'gone'),
   redis.call('HGETALL', USERS),
   redis.call('ZRANGE', TYPING, '(' .. integer(now), '+inf', 'BYSCORE', 'WITHSCORES'),
 } }

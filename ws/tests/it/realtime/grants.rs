@@ -55,6 +55,28 @@ async fn a_private_room_opens_with_the_grant_in_the_next_token() {
     assert_eq!(other.error(json!({"type": "presence", "room": room})).await, "forbidden_room");
 }
 
+/// Nobody is counted in a private room before their grant was found: so it is read before anything has happened there.
+#[tokio::test]
+async fn who_comes_back_into_a_private_room_where_nothing_was_said_has_missed_nothing() {
+    let gatefold = shared().await;
+    let name = gatefold.new_user().await;
+    let room = format!("private:{}", new_room());
+    gatefold.admin(&["room", "grant", &name, &room]).await;
+    let login = gatefold.log_in(&name).await;
+    let mut first = visit(gatefold, &name, &login, "ws-1").await;
+    let last = first.join(&room).await["last"].as_str().expect("an id").to_owned();
+    for replica in ["ws-1", "ws-2"] {
+        let mut again = visit(gatefold, &name, &login, replica).await;
+        let joined = again.join_since(&room, &last).await;
+        assert_eq!((&joined["recovered"], &joined["messages"]), (&json!(true), &json!([])), "{last} at {replica}");
+    }
+    first.publish(&room, "now").await;
+    for replica in ["ws-1", "ws-2"] {
+        let joined = visit(gatefold, &name, &login, replica).await.join_since(&room, &last).await;
+        assert_eq!((&joined["recovered"], &joined["messages"][0]["data"]), (&json!(true), &json!("now")), "{joined}");
+    }
+}
+
 #[tokio::test]
 async fn when_a_grant_is_taken_away_its_user_is_put_out_of_the_room_everywhere_and_nobody_else_is() {
     let gatefold = shared().await;
