@@ -27,8 +27,9 @@ async fn nginx_spreads_the_requests_over_all_of_them() {
         assert_eq!(alice.get("/api/protected").await.status, 200);
     }
     for replica in app.cluster.replicas(gatefold_cluster::Kind::Api) {
-        let log = std::fs::read_to_string(&replica.log).unwrap();
-        assert!(log.contains("\"http.route\":\"/api/protected\""), "{} got nothing", replica.name);
+        let metrics = reqwest::get(replica.metrics_url.unwrap()).await.unwrap().text().await.unwrap();
+        let counted = |line: &str| line.starts_with("http_requests_total") && line.contains("route=\"/api/protected\"");
+        assert!(metrics.lines().any(counted), "{} got nothing", replica.name);
     }
 }
 

@@ -34,8 +34,9 @@ fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
 
 async fn cluster(collector: &Collector) -> TestApp {
     let builder = Cluster::builder().api(1).ws(2).env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
-    TestApp::start(builder.env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20key").env("OTEL_RESOURCE_ATTRIBUTES", "a=b"))
-        .await
+    let builder = builder.env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20key").env("OTEL_RESOURCE_ATTRIBUTES", "a=b");
+    // With a line for each request, also for those that went well.
+    TestApp::start(builder.env("LOG_LEVEL", "info,gatefold_shared=debug")).await
 }
 
 /// A socket in a room on one ws replica.
