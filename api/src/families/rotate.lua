@@ -35,9 +35,9 @@ if presented >= gen then
   -- Only we can have issued a generation beyond ours: Redis lost a write in a fail-over, and the client did not.
   local outcome = presented == gen and 1 or 3
   local expires = math.min(now + lifetime, limit)
+  local key = retry_digest ~= '' and { 'key:' .. presented, retry_digest } or {}
   redis.call('HSET', family, 'gen', presented + 1, 'attempt', attempt, 'rotated_at', now, 'reopened_until', 0,
-    'last_used_at', now, 'ip', address, 'access_until', math.max(now + keep_for, tonumber(was[11]) or 0))
-  if retry_digest ~= '' then redis.call('HSET', family, 'key:' .. presented, retry_digest) end
+    'last_used_at', now, 'ip', address, 'access_until', math.max(now + keep_for, tonumber(was[11]) or 0), unpack(key))
   for old = gen - KEYS_KEPT, math.min(gen - 1, presented - KEYS_KEPT) do redis.call('HDEL', family, 'key:' .. old) end
   redis.call('PEXPIREAT', family, expires)
   list_family(index, family_id, expires)
