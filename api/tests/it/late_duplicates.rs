@@ -1,8 +1,11 @@
 //! Requests that were given up, and repeated, and arrive all the same: at any moment, at any replica, any number of times.
 
-use tokio::task::JoinSet;
+use std::time::Duration;
 
-use crate::harness::{Answer, Door, Requester, shared};
+use gatefold_cluster::Signal;
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::harness::{Answer, Door, Requester, TestApp, shared, two_replicas};
 
 const SESSIONS: usize = 20;
 /// Each with two rotations.
@@ -79,4 +82,35 @@ async fn a_duplicate_of_a_refresh_ends_no_session_whenever_and_wherever_it_arriv
     println!("{retried} duplicates got the same successor, {superseded} came too late");
     assert_eq!(retried + superseded, SESSIONS * ROUNDS * 6);
     assert!(retried >= SESSIONS && superseded >= SESSIONS * ROUNDS * 2, "{counts:?}");
+}
+
+/// Nobody holds the requests back here but a replica that stood still, with each in its hands when its client gave up.
+#[tokio::test]
+async fn what_a_replica_that_stood_still_does_with_what_was_given_up_ends_no_session() {
+    let app = TestApp::start(two_replicas()).await;
+    app.add_user("late.still").await;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        clients.push(app.logged_in("late.still").await.at(Door::Replica(1)));
+    }
+    app.cluster.signal("api-1", Signal::SIGSTOP).unwrap();
+    let mut going_on = JoinSet::new();
+    for mut client in clients {
+        going_on.spawn(async move {
+            let mut given_up = client.at(Door::Replica(0));
+            let patience = Duration::from_millis(500);
+            assert!(timeout(patience, given_up.refresh_with_key("first")).await.is_err(), "nobody answers");
+            for key in ["first", "second", "third"] {
+                assert_eq!(client.refresh_with_key(key).await.status, 200);
+            }
+            client
+        });
+    }
+    let clients = going_on.join_all().await;
+    app.cluster.signal("api-1", Signal::SIGCONT).unwrap();
+    app.is_ready().await;
+    for mut client in clients {
+        assert_eq!(client.at(Door::Replica(0)).get("/api/protected").await.status, 200);
+        assert_eq!(client.refresh().await.summary(), "200");
+    }
 }
