@@ -72,16 +72,14 @@ async fn use_a_little(app: &TestApp) {
     assert_eq!(app.anonymous().at(Door::Nginx).login(&name, "wrong").await.status, 401);
     let url = format!("{}?token={}", app.cluster.ws_url(), user.access_token());
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-    for message in [
-        json!({ "type": "join", "room": "metrics" }),
-        json!({ "type": "publish", "room": "metrics", "data": 1 }),
-        json!({ "type": "ping" }),
+    for (message, answer) in [
+        (json!({ "type": "join", "room": "metrics" }), "joined"),
+        (json!({ "type": "publish", "room": "metrics", "data": 1 }), "published"),
+        (json!({ "type": "ping" }), "pong"),
     ] {
         socket.send(message.to_string().into()).await.unwrap();
-    }
-    let mut published = false;
-    while !published {
-        published = socket.next().await.unwrap().unwrap().to_string().contains(r#""type":"published""#);
+        let answer = format!(r#""type":"{answer}""#);
+        while !socket.next().await.unwrap().unwrap().to_string().contains(&answer) {}
     }
     socket.close(None).await.unwrap();
     while socket.next().await.is_some_and(|heard| heard.is_ok()) {}

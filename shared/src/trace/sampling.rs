@@ -2,7 +2,7 @@
 
 use opentelemetry::{
     Context, KeyValue,
-    trace::{Link, SpanKind, TraceContextExt, TraceId, TraceState},
+    trace::{Link, SpanContext, SpanKind, TraceContextExt, TraceId, TraceState},
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 
@@ -41,7 +41,7 @@ impl ShouldSample for Roots {
         attributes: &[KeyValue],
         links: &[Link],
     ) -> SamplingResult {
-        let parent = parent.map(|context| context.span().span_context().clone()).filter(|span| span.is_valid());
+        let parent = parent.map(|context| context.span().span_context().clone()).filter(SpanContext::is_valid);
         // Nothing becomes a parent here that is not recorded. From elsewhere, "not sampled" only says that whoever was
         // there before, which is a proxy, has recorded nothing itself.
         let is_decided = parent.is_some_and(|span| !span.is_remote() || (self.follows_remote && span.is_sampled()));

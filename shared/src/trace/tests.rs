@@ -120,8 +120,8 @@ fn decisions(sampler: &str, ratio: &str, trace: TraceId) -> [bool; 3] {
         opentelemetry::Context::new().with_remote_span_context(parent.into())
     };
     [None, Some(parent("00")), Some(parent("01"))].map(|parent| {
-        let sampled = roots.should_sample(parent.as_ref(), trace, "a", &SpanKind::Server, &[], &[]);
-        sampled.decision == SamplingDecision::RecordAndSample
+        let result = roots.should_sample(parent.as_ref(), trace, "a", &SpanKind::Server, &[], &[]);
+        result.decision == SamplingDecision::RecordAndSample
     })
 }
 

@@ -126,12 +126,11 @@ impl Shard {
             }
             What::Presence { .. } => {
                 let name = request.room.clone();
-                match self.rooms.get_mut(&request.room).and_then(|room| room.present(name)) {
-                    Some(state) => answer(request, &state),
-                    None => {
-                        let trace = request.pending.trace();
-                        self.calls.push(Box::pin(Parent::around(trace, calls::present(context, request))));
-                    }
+                if let Some(state) = self.rooms.get_mut(&request.room).and_then(|room| room.present(name)) {
+                    answer(request, &state);
+                } else {
+                    let trace = request.pending.trace();
+                    self.calls.push(Box::pin(Parent::around(trace, calls::present(context, request))));
                 }
             }
             What::Leave => {
