@@ -111,10 +111,8 @@ async fn passwd(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()>
 async fn delete(admin: &Admin, user: &User, erase_events: bool, output: Output) -> anyhow::Result<()> {
     let mut transaction = admin.postgres.begin().await?;
     users::delete(&mut transaction, user.id, Admin::PATIENCE).await?;
-    let erased = match erase_events {
-        true => audit::erase(&mut transaction, Erase::OfUser(user.id), Admin::PATIENCE).await?,
-        false => 0,
-    };
+    let erased =
+        if erase_events { audit::erase(&mut transaction, Erase::OfUser(user.id), Admin::PATIENCE).await? } else { 0 };
     let ended = admin.revoke_all(user.id, Why::Disabled).await?;
     transaction.commit().await?;
     let done = json!({ "sessionsEnded": ended, "eventsErased": erased });

@@ -1,7 +1,11 @@
 //! Nginx and the replicas: what it tells them, and what it does when one dies.
 
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use gatefold_cluster::{Cluster, Kind};
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::harness::{Manner, Stub, get, nobody, request};
 
@@ -125,6 +129,47 @@ async fn a_dead_replica_is_not_noticed() -> Result<()> {
     for number in 0..200 {
         let answer = request(&cluster.url(), "POST", "/api/password", "")?;
         ensure!(answer.status == 200, "number {number}: {answer:?}");
+    }
+    Ok(())
+}
+
+/// Somebody at whose address no connection is refused and none is made, as that of a container that has just gone: a listener
+/// whose queue is full.
+struct Silence {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Silence {
+    fn start() -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let listener = socket.listen(1)?;
+        let address = listener.local_addr()?;
+        let mut waiting = Vec::new();
+        while let Ok(connection) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            waiting.push(connection);
+        }
+        Ok(Self { address, _listener: listener, _waiting: waiting })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_does_not_even_refuse_a_connection_is_passed_over_by_every_call() -> Result<()> {
+    let (silent, living) = (Silence::start()?, Stub::start(OK)?);
+    let cluster = Cluster::builder().without_stores().upstream(Kind::Api, silent.address);
+    let cluster = cluster.upstream(Kind::Api, living.address).start().await?;
+    for path in
+        ["login", "refresh", "logout", "logout-all", "ws-ticket", "register", "password", "rooms/lobby/messages"]
+    {
+        let mut met = false;
+        while !met {
+            let began = Instant::now();
+            let answer = request(&cluster.url(), "POST", &format!("/api/{path}"), "")?;
+            ensure!(answer.status == 200, "{path}: {answer:?}");
+            met = began.elapsed() > Duration::from_millis(900);
+        }
     }
     Ok(())
 }

@@ -189,7 +189,7 @@ async fn a_rolling_update_of_both_kinds_fails_no_request_and_drops_no_presence()
         println!("every {} was replaced after {:?}", kind.as_str(), began.elapsed());
         load.goes_on().await;
     }
-    within(Duration::from_secs(60), "everybody is there again", settled).await;
+    within(Duration::from_mins(1), "everybody is there again", settled).await;
     tokio::time::sleep(NOTICED).await;
     load.goes_on().await;
     let served = load.stop().await;

@@ -65,14 +65,14 @@ impl Account {
     }
 
     pub async fn log_out(&mut self) {
-        let response = self.request(Method::POST, "/api/logout", Value::Null).send().await.expect("an answer");
+        let response = self.request(Method::POST, "/api/logout", &Value::Null).send().await.expect("an answer");
         assert_eq!(response.status(), 200);
         self.cookie.clear();
         self.access.clear();
     }
 
     async fn take_session(&mut self, method: Method, path: &str, body: Value, status: u16) -> Result<Value, String> {
-        let response = self.request(method, path, body).send().await.map_err(|error| format!("{error:?}"))?;
+        let response = self.request(method, path, &body).send().await.map_err(|error| format!("{error:?}"))?;
         let answered = response.status().as_u16();
         let cookie = response.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok()?.split(';').next());
         let cookie = cookie.map(str::to_owned);
@@ -81,22 +81,22 @@ impl Account {
             return Err(format!("{answered} {}", answer["code"].as_str().unwrap_or("without a code")));
         }
         self.cookie = cookie.expect("a cookie");
-        self.access = answer["accessToken"].as_str().expect("a token").to_owned();
+        answer["accessToken"].as_str().expect("a token").clone_into(&mut self.access);
         Ok(answer)
     }
 
     /// Calls as the bearer of the session: status and body, which is null where it is no JSON.
     pub async fn ask(&self, method: Method, path: &str, body: Value) -> reqwest::Result<(u16, Value)> {
-        let response = self.request(method, path, body).bearer_auth(&self.access).send().await?;
+        let response = self.request(method, path, &body).bearer_auth(&self.access).send().await?;
         let status = response.status().as_u16();
         let body = response.bytes().await?;
         Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
     }
 
-    fn request(&self, method: Method, path: &str, body: Value) -> reqwest::RequestBuilder {
+    fn request(&self, method: Method, path: &str, body: &Value) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.url));
         let request = if self.cookie.is_empty() { request } else { request.header("cookie", &self.cookie) };
-        if body.is_null() { request } else { request.json(&body) }
+        if body.is_null() { request } else { request.json(body) }
     }
 
     fn claims(&self) -> Value {
