@@ -210,10 +210,13 @@ impl Redis {
         let result = within(until, script.evaluate(client, keys, arguments)).await;
         histogram!("redis_script_duration_seconds", "script" => script.name()).record(started.elapsed());
         span.end(&result);
-        if result.is_err() {
+        if let Err(error) = &result {
             counter!("redis_script_errors_total", "script" => script.name()).increment(1);
-            // Most often the first to know: a silent network breaks no connection for a while.
-            note(&self.last_away);
+            // Most often the first to know: a silent network breaks no connection for a while. Whoever has less patience
+            // than a call may have, as limits do, knows nothing: a moment's slowness is no absence.
+            if !matches!(error, RedisError::Timeout(_)) || started.elapsed() * 2 >= self.call_timeout {
+                note(&self.last_away);
+            }
         }
         result
     }
