@@ -14,9 +14,9 @@ use crate::layout::Layout;
 use crate::state::{Kind, Settings, State};
 use crate::{ports, programs};
 
-/// Connections that wait for the next request. They are closed before a replica would (after 10 s): a request that
-/// crosses with the replica's closing is lost, and not every request may be sent twice.
-const KEPT_OPEN: &str = "    keepalive 64;\n    keepalive_timeout 5s;\n";
+/// Connections that wait for the next request. They are closed before a replica would, which when it drains is after 1.5 s:
+/// a request that crosses with the replica's closing is lost, and not every request may be sent twice.
+const KEPT_OPEN: &str = "    keepalive 64;\n    keepalive_timeout 1s;\n";
 
 /// The access log, beside the log of the processes.
 pub(crate) fn access_log(layout: &Layout) -> PathBuf {

@@ -3,7 +3,7 @@
 //! Not `axum::serve`, which has neither a limit on the time that a client may take for its headers nor a deadline when it
 //! drains.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
 use http::{HeaderValue, header};
@@ -11,7 +11,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,17 +33,18 @@ pub async fn serve(listener: TcpListener, router: Router, max_connections: usize
     let permits = Arc::new(Semaphore::new(max_connections));
     let closing = CancellationToken::new();
     let open = TaskTracker::new();
+    let take = |stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit| {
+        let connection = connection(stream, Peer(peer), router.clone(), life.clone(), closing.clone());
+        life.spawn(open.track_future(async move {
+            connection.await;
+            drop(permit);
+        }));
+    };
     let accepting = async {
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let connection = connection(stream, Peer(peer), router.clone(), life.clone(), closing.clone());
-                    life.spawn(open.track_future(async move {
-                        connection.await;
-                        drop(permit);
-                    }));
-                }
+                Ok((stream, peer)) => take(stream, peer, permit),
                 Err(error) => {
                     // Out of descriptors, or a connection that was gone already: neither is a reason to end.
                     warn!(error = %error, "could not accept a connection");
@@ -57,10 +58,34 @@ pub async fn serve(listener: TcpListener, router: Router, max_connections: usize
         sleep(LAME_DUCK).await;
     };
     tokio::select! { () = accepting => (), () = lame_duck => () }
-    drop(listener);
+    // Who has connected and was not accepted yet may have sent a request already, which nobody else must be asked.
+    for (stream, peer) in last_ones(listener) {
+        match Arc::clone(&permits).try_acquire_owned() {
+            Ok(permit) => take(stream, peer, permit),
+            Err(_) => break,
+        }
+    }
     closing.cancel();
     open.close();
     open.wait().await;
+}
+
+/// Closes the listener; those who were waiting to be accepted.
+fn last_ones(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let mut last = Vec::new();
+    match listener.into_std() {
+        Ok(listener) => {
+            // It does not block: the first error is that there is nobody more.
+            while let Ok((stream, peer)) = listener.accept() {
+                match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                    Ok(stream) => last.push((stream, peer)),
+                    Err(error) => warn!(error = %error, "could not accept a connection"),
+                }
+            }
+        }
+        Err(error) => warn!(error = %error, "could not accept the last connections"),
+    }
+    last
 }
 
 /// Serves one connection until its client leaves, or, once `closing`, until the request in flight is answered.
