@@ -152,6 +152,9 @@ pub(crate) struct Sizes {
     /// Sockets in each room of `fanout`, `typing` and `presence`
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) members: u16,
+    /// Rooms that the sockets of `connect` join, one each
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) joined_rooms: u16,
     /// How long a day takes in `mixed`, over which the rate rises and falls; 0 for an even rate
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     pub(crate) day: Duration,

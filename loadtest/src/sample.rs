@@ -22,6 +22,8 @@ pub(crate) struct Usage {
     pub(crate) cpu_seconds: Option<f64>,
     /// Resident, now.
     pub(crate) memory_bytes: Option<u64>,
+    /// Files and sockets, now.
+    pub(crate) open_files: Option<u64>,
 }
 
 /// Where usage is read.
@@ -155,7 +157,7 @@ mod tests {
                 at: start + Duration::from_secs(second),
                 usages: BTreeMap::from([(
                     "api-1".to_owned(),
-                    Usage { cpu_seconds: Some(cpu), memory_bytes: Some(second) },
+                    Usage { cpu_seconds: Some(cpu), memory_bytes: Some(second), open_files: None },
                 )]),
             })
             .collect();

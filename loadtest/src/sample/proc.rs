@@ -29,6 +29,7 @@ pub(super) fn groups() -> HashMap<i32, Usage> {
         let group = groups.entry(counted.group).or_default();
         *group.cpu_seconds.get_or_insert(0.0) += ratio(ticks) / ratio(tick);
         *group.memory_bytes.get_or_insert(0) += counted.pages * page;
+        *group.open_files.get_or_insert(0) += open_files(pid).unwrap_or(0);
     }
     groups
 }
@@ -39,7 +40,12 @@ pub(crate) fn of(pid: i32) -> Usage {
     counted(pid).map_or_else(Usage::default, |counted| Usage {
         cpu_seconds: Some(ratio(counted.ticks) / ratio(tick)),
         memory_bytes: Some(counted.pages * page),
+        open_files: open_files(pid),
     })
+}
+
+fn open_files(pid: i32) -> Option<u64> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64)
 }
 
 /// How long the machine's cores were busy and how long they were idle, in ticks.
@@ -80,7 +86,7 @@ mod tests {
     fn this_process_has_used_memory_and_belongs_to_a_group_that_used_no_less() {
         let pid = std::process::id().try_into().unwrap();
         let usage = of(pid);
-        assert!(usage.memory_bytes.unwrap() > 100_000);
+        assert!(usage.memory_bytes.unwrap() > 100_000 && usage.open_files.unwrap() > 2);
         let group = &groups()[&counted(pid).unwrap().group];
         assert!(group.memory_bytes >= usage.memory_bytes && group.cpu_seconds >= usage.cpu_seconds);
     }

@@ -34,12 +34,13 @@ impl Source {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes in memory")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes and files")]
 fn parse(text: &str) -> Usage {
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
     Usage {
         cpu_seconds: value("process_cpu_seconds_total "),
         memory_bytes: value("process_resident_memory_bytes ").map(|bytes| bytes as u64),
+        open_files: value("process_open_fds ").map(|files| files as u64),
     }
 }
 
@@ -50,8 +51,9 @@ mod tests {
     #[test]
     fn usage_is_found_among_other_metrics() {
         let text = "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 12.5\nws_connections 3\n\
-                    process_resident_memory_bytes 1.5e7\n";
-        assert_eq!(parse(text), Usage { cpu_seconds: Some(12.5), memory_bytes: Some(15_000_000) });
+                    process_resident_memory_bytes 1.5e7\nprocess_open_fds 17\n";
+        let usage = Usage { cpu_seconds: Some(12.5), memory_bytes: Some(15_000_000), open_files: Some(17) };
+        assert_eq!(parse(text), usage);
         assert_eq!(parse("ws_connections 3\n"), Usage::default());
     }
 }

@@ -1,4 +1,5 @@
-//! Idle sockets in large numbers: how fast they are opened, what they weigh, whether they stay.
+//! Idle sockets in large numbers, in rooms if so wished: how fast they are opened, what they weigh, whether they stay and
+//! the servers do not grow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::bench::Bench;
 use crate::failure::Failure;
-use crate::hall::{close_all, deaf};
+use crate::hall::{close_all, deaf, join, room_names};
 use crate::pace::{Load, Pace};
 use crate::record::{Meter, ratio};
-use crate::sample::Sample;
+use crate::sample::{Sample, Usage};
 use crate::socket::Socket;
 
 /// In a closed loop: it ends when all sockets are open, and not before.
@@ -42,7 +43,7 @@ async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> 
         let sum = |of: &dyn Fn(&str) -> Option<f64>| processes.iter().map(|name| of(name).unwrap_or(0.0)).sum::<f64>();
         let seconds = (held.at - after.at).as_secs_f64().max(f64::EPSILON);
         let facts = [
-            ("memory for each socket", sum(&|name| grown(name, &before, &held)) * each, "bytes"),
+            ("memory for each socket", sum(&|name| gained(name, memory_of, &before, &held)) * each, "bytes"),
             ("CPU to open one", sum(&|name| spent(name, &before, &after)) * 1e6 * each, "us"),
             ("CPU to hold 100,000", sum(&|name| spent(name, &after, &held)) / seconds * 1e5 * each, "cores"),
         ];
@@ -50,6 +51,13 @@ async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> 
             if value > 0.0 {
                 bench.fact(format!("{kind}: {what}"), value, unit);
             }
+        }
+        let growth = [
+            ("memory gained while held", memory_of as Of, "bytes"),
+            ("open files gained while held", open_files_of, ""),
+        ];
+        for (what, of, unit) in growth {
+            bench.fact(format!("{kind}: {what}"), sum(&|name| gained(name, of, &after, &held)), unit);
         }
     }
     close_all(sockets).await;
@@ -63,15 +71,23 @@ async fn ramp(bench: &Bench<'_>, start: Instant, meter: &Arc<Meter>) -> Result<V
         Load::Closed { .. } => EVER,
     };
     let (pace, _) = Pace::start(bench.plan.load, start, start + length, count, &bench.stop)?;
+    let rooms = room_names(bench.sizes.joined_rooms);
     let mut opening = JoinSet::new();
     for number in 0..count {
+        let room = rooms.get(number % rooms.len().max(1)).cloned();
         let (opener, user) = (bench.target.socket_for(number), Arc::clone(bench.user(number)));
         let (pace, meter, patience) = (Arc::clone(&pace), Arc::clone(meter), bench.plan.timeout);
         opening.spawn(async move {
             let turn = pace.next().await?;
             let outcome = timeout(patience, opener.open(&user, deaf())).await.unwrap_or(Err(Failure::Timeout));
             meter.record(turn.intended, &outcome.as_ref().map(drop).map_err(Clone::clone));
-            outcome.ok()
+            let mut socket = outcome.ok()?;
+            if let Some(room) = room
+                && let Err(failure) = join(&mut socket, &room).await
+            {
+                meter.failed_times(turn.intended, &failure, 1);
+            }
+            Some(socket)
         });
     }
     let mut sockets = Vec::with_capacity(count);
@@ -100,9 +116,20 @@ fn by_kind(sample: &Sample) -> BTreeMap<&str, Vec<&str>> {
     kinds
 }
 
+/// What of a process is looked at.
+type Of = fn(&Usage) -> Option<u64>;
+
+fn memory_of(usage: &Usage) -> Option<u64> {
+    usage.memory_bytes
+}
+
+fn open_files_of(usage: &Usage) -> Option<u64> {
+    usage.open_files
+}
+
 #[expect(clippy::cast_precision_loss, reason = "2^52 bytes are enough")]
-fn grown(name: &str, before: &Sample, after: &Sample) -> Option<f64> {
-    let (before, after) = (before.usages.get(name)?.memory_bytes?, after.usages.get(name)?.memory_bytes?);
+fn gained(name: &str, of: Of, before: &Sample, after: &Sample) -> Option<f64> {
+    let (before, after) = (of(before.usages.get(name)?)?, of(after.usages.get(name)?)?);
     Some(after as f64 - before as f64)
 }
 
