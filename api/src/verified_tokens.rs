@@ -33,8 +33,8 @@ impl VerifiedTokens {
         if let Some(known) = self.0.get(&key).filter(|known| known.expires_at > clock::unix_seconds()) {
             return Ok(known);
         }
-        let verified = verifier.verify(token)?;
-        self.0.insert(key, verified.clone());
-        Ok(verified)
+        let fresh = verifier.verify(token)?;
+        self.0.insert(key, fresh.clone());
+        Ok(fresh)
     }
 }
