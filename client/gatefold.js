@@ -437,13 +437,15 @@ export class AuthSession extends Emitter {
     if (isNew()) return;
     const { turn } = await this.#notes.change(note => note);
     if (turn > this.#turn) {
-      // Another tab has refreshed, and its word is on the way; or it is gone.
+      // Another tab has refreshed, and its word is on the way; or it is gone. Who still has a good token can wait longer.
+      const patience = Math.max(ASK_MS, Math.min(this.remaining / 2, 10 * ASK_MS));
       let stop = () => {};
       this.#channel.postMessage({ wanted: turn });
-      await Promise.race([sleep(ASK_MS), new Promise(heard => (stop = this.on('token', heard)))]);
+      await Promise.race([sleep(patience), new Promise(heard => (stop = this.on('token', heard)))]);
       stop();
-      if (isNew()) return;
     }
+    // Its word may also have come while the note was read.
+    if (isNew()) return;
     // The key of a refresh whose answer is unknown is used again. So is the last one by a browser that just started,
     // which may have lost the last cookie in a crash.
     const starting = !this.#token;
