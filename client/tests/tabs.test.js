@@ -34,9 +34,9 @@ test('20 tabs refresh once a lifetime, and keep their sockets', async () => {
   const connections = await Promise.all(tabs.map(page => heard(page, 'connected')));
 
   await eventually(() => Date.now() / 1000 > began + 3 * LIFETIME, 'three lifetimes', 4 * LIFETIME * 1000);
-  const made = await trades();
-  assert.ok(made.length >= 2, `${made.length} refreshes in three lifetimes`);
-  // Never more than one for a token, however long all of this takes.
+  // Those that came later, while a slow machine got here, are of the fourth.
+  const made = (await trades()).filter(at => at <= began + 3 * LIFETIME);
+  assert.ok(made.length >= 2 && made.length <= 3, `${made.length} refreshes in three lifetimes`);
   for (let turn = 1; turn < made.length; turn++) {
     // Nginx notes whole seconds. A token is refreshed in the last fifth of its life.
     assert.ok(made[turn] - made[turn - 1] >= LIFETIME * 0.8 - 1, `refreshes at ${made.map(at => at - began)}`);

@@ -46,19 +46,25 @@ async fn what_is_in_flight_is_finished() {
     assert!(replica.try_get("/api/health").await.is_err(), "and then it is gone");
 }
 
-#[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
-    let app = TestApp::start(two_replicas().postgres_through_proxy()).await;
-    app.add_user("shutdown.twice").await;
+/// Log-ins at the first replica, one of which waits for a Postgres that says nothing any more.
+async fn log_ins_that_wait(app: &TestApp, name: &'static str) -> JoinSet<reqwest::Result<Answer>> {
     let faults = app.cluster.postgres_faults().unwrap();
     faults.stall();
     let before = faults.connections();
     let mut log_ins = JoinSet::new();
     for _ in 0..2 {
         let mut client = app.anonymous().at(Door::Replica(0));
-        log_ins.spawn(async move { client.try_login("shutdown.twice", PASSWORD).await });
+        log_ins.spawn(async move { client.try_login(name, PASSWORD).await });
     }
     eventually("one of them waits for postgres", async || faults.connections() > before).await;
+    log_ins
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let app = TestApp::start(two_replicas().postgres_through_proxy()).await;
+    app.add_user("shutdown.twice").await;
+    let _log_ins = log_ins_that_wait(&app, "shutdown.twice").await;
     app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
     is_draining(&app.anonymous().at(Door::Replica(0))).await;
     app.cluster.signal("api-1", Signal::SIGINT).unwrap();
@@ -70,15 +76,7 @@ async fn draining_lasts_no_longer_than_it_was_told() {
     let builder = two_replicas().postgres_through_proxy().env("DRAIN_SECONDS", "3s").env("BACKEND_TIMEOUT", "40s");
     let app = TestApp::start(builder).await;
     app.add_user("shutdown.deadline").await;
-    let faults = app.cluster.postgres_faults().unwrap();
-    faults.stall();
-    let before = faults.connections();
-    let mut log_ins = JoinSet::new();
-    for _ in 0..2 {
-        let mut client = app.anonymous().at(Door::Replica(0));
-        log_ins.spawn(async move { client.try_login("shutdown.deadline", PASSWORD).await });
-    }
-    eventually("one of them waits for postgres", async || faults.connections() > before).await;
+    let log_ins = log_ins_that_wait(&app, "shutdown.deadline").await;
     let told = Instant::now();
     app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
     app.cluster.await_exit("api-1", Duration::from_secs(10)).await.unwrap();
