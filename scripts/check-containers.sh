@@ -112,7 +112,7 @@ call_while_scaling 2 2
 
 say 'End-to-end tests'
 export GATEFOLD_URL=$URL GATEFOLD_ROLL=$PWD/scripts/roll-containers.sh
-cargo test --package gatefold-ws --locked --test it -- end_to_end:: --test-threads 1
+cargo test --workspace --locked --test it -- end_to_end:: --test-threads 1
 scripts/test-client.sh page.test.js
 unset GATEFOLD_URL
 

@@ -259,6 +259,32 @@ test('of two tabs that refresh at the same time one does, for both', async t => 
   assert.ok(made >= 10 && made < 20, `${made} refreshes`);
 });
 
+test('a tab that hears of a refresh while it reads its notes does not refresh once more', async t => {
+  const { context, user } = await person(t);
+  const first = await signedIn(context, cluster.url, user.username, { options: { lockTimeout: 200 } });
+  const reader = await openTab(context, cluster.url);
+  // It holds the lock, and reads for so long that the first tab goes on without it.
+  await reader.evaluate(() => {
+    const heard = new Promise(resolve => session.on('token', resolve));
+    const { transaction } = IDBDatabase.prototype;
+    IDBDatabase.prototype.transaction = function (...given) {
+      IDBDatabase.prototype.transaction = transaction;
+      globalThis.isReading = true;
+      const begun = transaction.apply(this, given);
+      const set = complete => begun.addEventListener('complete', event => heard.then(() => complete(event)));
+      return Object.defineProperty(begun, 'oncomplete', { set });
+    };
+  });
+  const before = await turns();
+  const reading = refresh(reader);
+  await reader.waitForFunction(() => globalThis.isReading);
+  await refresh(first);
+  await reading;
+  assert.equal(await turns() - before, 1, 'refreshes');
+  const [one, other] = await Promise.all([first, reader].map(page => page.evaluate(() => session.token())));
+  assert.equal(one, other);
+});
+
 test('where there are no locks, tabs that refresh at the same time take turns all the same', async t => {
   const { context, user } = await person(t);
   await context.addInitScript(() => Object.defineProperty(navigator, 'locks', { value: undefined }));

@@ -27,16 +27,16 @@ test('20 tabs refresh once a lifetime, and keep their sockets', async () => {
   const context = await browser.newContext();
   const clock = { shift: 5 * 3_600_000 }; // five hours fast
   const tabs = [await signedIn(context, cluster.url, user.username, clock)];
-  const began = Date.now() / 1000;
   while (tabs.length < TABS) tabs.push(await openTab(context, cluster.url, clock));
+  // From here on each has a token. One that has just been opened waits a moment only for the others to tell it theirs.
+  const began = Date.now() / 1000;
   await Promise.all(tabs.map(page => page.evaluate(() => client.connect())));
   await Promise.all(tabs.map(page => hasState(page, 'open')));
   const connections = await Promise.all(tabs.map(page => heard(page, 'connected')));
 
   await eventually(() => Date.now() / 1000 > began + 3 * LIFETIME, 'three lifetimes', 4 * LIFETIME * 1000);
-  // Those that came later, while a slow machine got here, are of the fourth.
-  const made = (await trades()).filter(at => at <= began + 3 * LIFETIME);
-  assert.ok(made.length >= 2 && made.length <= 3, `${made.length} refreshes in three lifetimes`);
+  const made = (await trades()).filter(at => at >= began);
+  assert.ok(made.length >= 3, `${made.length} refreshes in three lifetimes`);
   for (let turn = 1; turn < made.length; turn++) {
     // Nginx notes whole seconds. A token is refreshed in the last fifth of its life.
     assert.ok(made[turn] - made[turn - 1] >= LIFETIME * 0.8 - 1, `refreshes at ${made.map(at => at - began)}`);

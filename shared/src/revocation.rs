@@ -202,11 +202,11 @@ impl Revocations {
         Ok(())
     }
 
-    /// Notes how long a revocation was on its way, by Redis's clock, as far as that is known here.
+    /// Notes how long a revocation was on its way, by Redis's clock, if that is known here. The clock errs to the early side:
+    /// what seems to have come before it was sent was fast.
     fn measure_lag(&self, entry: &Entry) {
-        let lag = self.redis.time().at(Instant::now()).saturating_sub(i64::try_from(entry.id.0).unwrap_or(i64::MAX));
-        if let Ok(lag) = u64::try_from(lag) {
-            histogram!("revocation_lag_seconds").record(Duration::from_millis(lag));
+        if let Ok(now) = u64::try_from(self.redis.time().at(Instant::now())) {
+            histogram!("revocation_lag_seconds").record(Duration::from_millis(now.saturating_sub(entry.id.0)));
         }
     }
 
