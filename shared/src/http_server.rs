@@ -9,6 +9,7 @@ use axum::{Router, body::Body, extract::Request};
 use http::{HeaderValue, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -30,6 +31,7 @@ const LAME_DUCK: Duration = Duration::from_millis(1500);
 
 /// Serves `router` until the replica drains, and returns when the last request in flight has been answered.
 pub async fn serve(listener: TcpListener, router: Router, max_connections: usize, life: Lifecycle) {
+    raise_descriptor_limit();
     let permits = Arc::new(Semaphore::new(max_connections));
     let closing = CancellationToken::new();
     let open = TaskTracker::new();
@@ -68,6 +70,14 @@ pub async fn serve(listener: TcpListener, router: Router, max_connections: usize
     closing.cancel();
     open.close();
     open.wait().await;
+}
+
+/// Every connection is a descriptor, and shells and containers give a process 1,024 of them unless it asks for more.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, at_most = limit.current, "could not raise the limit of descriptors");
+    }
 }
 
 /// Closes the listener; those who were waiting to be accepted.

@@ -34,7 +34,7 @@ use gatefold_shared::{
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::{config::Config, state::AppState};
+use crate::{config::Config, presence::eviction::announce_end, state::AppState};
 
 /// Serves until the replica is told to end, and returns when its sockets are closed.
 pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, life: Lifecycle) -> anyhow::Result<()> {
@@ -48,9 +48,13 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, li
     let router = router::router(Arc::clone(&app), Front::new(config.proxy));
     let http = http_server::serve(listener, router, config.listen.max_connections, life.clone());
     let serving = async {
-        http.await;
+        let announced = async {
+            life.draining().cancelled().await;
+            announce_end(&app.redis, app.hub.replica()).await;
+        };
+        tokio::join!(http, announced);
         app.seats.all_free().await;
         trace::flush().await;
     };
-    Ok(life.run(config.listen.drain_seconds, serving).await?)
+    Ok(life.clone().run(config.listen.drain_seconds, Box::pin(serving)).await?)
 }

@@ -38,7 +38,7 @@ export async function startCluster({ env = {}, limits = false } = {}) {
   const elsewhere = process.env.GATEFOLD_URL?.replace(/\/$/, '');
   if (elsewhere) {
     if (limits || Object.keys(env).length) throw new Error('this test needs a cluster of its own: unset GATEFOLD_URL');
-    return { url: elsewhere, stop: async () => {} };
+    return { url: elsewhere, port: Number(new URL(elsewhere).port || 80), stop: async () => {} };
   }
   const home = await mkdtemp('/var/tmp/gatefold-client-');
   await chmod(home, 0o711); // Postgres and Nginx are other users

@@ -125,7 +125,7 @@ pub fn replica_probe(replica: Uuid) -> String {
     format!("{{replicas}}:probe:{replica}")
 }
 
-/// The rooms where a ws replica has users.
+/// The rooms where a ws replica has users, and an empty name once it drains.
 pub fn replica_rooms(replica: Uuid) -> String {
     format!("replica:{replica}:rooms")
 }

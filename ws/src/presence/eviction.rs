@@ -13,7 +13,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
@@ -25,10 +25,20 @@ static CLAIM: Script = Script::new("claim", &[include_str!("claim.lua")]);
 
 /// How long whoever evicts a replica may take before another one may join in.
 const EVICTION: Duration = Duration::from_secs(15);
+/// Among a replica's rooms: it has said that it goes away. No room is called so.
+const GOING: &str = "";
 /// Rooms from which users are removed at once.
 const ROOMS_AT_ONCE: usize = 16;
 /// The least time between two looks.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Notes that a replica goes: its eviction is no reason for alarm then. If Redis does not hear it, only the alarm is false.
+pub(crate) async fn announce_end(redis: &Redis, replica: Uuid) {
+    let set = keys::replica_rooms(replica);
+    if let Err(error) = redis.command::<i64>("SADD", set, &[GOING], redis.deadline()).await {
+        debug!(%error, "could not note that this replica goes away");
+    }
+}
 
 /// Evicts whoever is due, for ever.
 pub(crate) async fn run(redis: Redis, lease: Lease, mut due: watch::Receiver<Option<Instant>>) {
@@ -56,9 +66,9 @@ async fn evict_the_dead(redis: &Redis, lease: &Lease) {
         match claim(redis, lease).await {
             Ok(None) => return,
             Ok(Some(dead)) => match evict_from_all(redis, dead).await {
-                Ok(rooms) => {
-                    counter!("ws_presence_evictions_total").increment(1);
-                    info!(replica = %dead, rooms, "evicted a replica that has lost its lease");
+                Ok(Evicted { rooms, why }) => {
+                    counter!("ws_presence_evictions_total", "why" => why).increment(1);
+                    info!(replica = %dead, rooms, why, "evicted a replica that has lost its lease");
                 }
                 // Somebody will claim it again.
                 Err(error) => return warn!(%error, replica = %dead, "could not evict a replica"),
@@ -75,16 +85,23 @@ async fn claim(redis: &Redis, lease: &Lease) -> Result<Option<Uuid>, RedisError>
     reply.first().map(|dead| dead.parse().map_err(|_| CLAIM.unexpected_reply())).transpose()
 }
 
-/// Removes all users of a replica from their rooms; returns how many rooms that were.
-async fn evict_from_all(redis: &Redis, dead: Uuid) -> Result<usize, RedisError> {
+struct Evicted {
+    rooms: usize,
+    /// `stopped`, of its own accord, or `vanished`.
+    why: &'static str,
+}
+
+/// Removes all users of a replica from their rooms.
+async fn evict_from_all(redis: &Redis, dead: Uuid) -> Result<Evicted, RedisError> {
     let set = keys::replica_rooms(dead);
     let rooms: Vec<String> = redis.command("SMEMBERS", set.clone(), &[], redis.deadline()).await?;
     let names: Vec<_> = rooms.iter().filter_map(|room| RoomName::parse(room)).collect();
-    let count = names.len();
+    let why = if rooms.iter().any(|room| room == GOING) { "stopped" } else { "vanished" };
+    let evicted = Evicted { rooms: names.len(), why };
     let evictions = stream::iter(names).map(|room| async move { evict(redis, &room, dead).await });
     evictions.buffer_unordered(ROOMS_AT_ONCE).try_collect::<()>().await?;
     let _removed: i64 = redis.command("DEL", set, &[], redis.deadline()).await?;
     let dead_replicas = keys::DEAD_REPLICAS.to_owned();
     let _removed: i64 = redis.command("ZREM", dead_replicas, &[&dead.to_string()], redis.deadline()).await?;
-    Ok(count)
+    Ok(evicted)
 }

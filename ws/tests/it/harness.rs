@@ -11,7 +11,7 @@ mod waiting;
 
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, future::join_all};
 use gatefold_cluster::{Builder, Cluster, Kind};
 use gatefold_shared::jwt::Signer;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -141,6 +141,17 @@ impl Gatefold {
     pub async fn metrics_of(&self, name: &str) -> String {
         let url = self.cluster.process(name).expect("a replica").metrics_url.expect("metrics");
         get(&url).await.1
+    }
+
+    /// That these replicas have evicted one together, for that reason.
+    pub async fn has_evicted<const N: usize>(&self, replicas: [&str; N], why: &str) {
+        let wanted = [format!(r#"ws_presence_evictions_total{{why="{why}"}} 1"#)];
+        within(PATIENCE, "the eviction is counted", async || {
+            let metrics = join_all(replicas.map(|replica| self.metrics_of(replica))).await.concat();
+            let told = metrics.lines().filter(|line| line.starts_with("ws_presence_evictions_total"));
+            told.eq(wanted.iter().map(String::as_str))
+        })
+        .await;
     }
 
     /// A client that has heard `connected`.

@@ -91,9 +91,12 @@ async fn sockets_are_told_at_once_and_closed_in_turn_and_members_who_come_back_a
     })
     .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let view = watcher.view();
-    assert_eq!(view.rooms[&room].gone().count(), 1, "only one was lost");
-    assert_eq!(view.rooms[&room].present.len(), 51);
+    {
+        let view = watcher.view();
+        assert_eq!(view.rooms[&room].gone().count(), 1, "only one was lost");
+        assert_eq!(view.rooms[&room].present.len(), 51);
+    }
+    gatefold.has_evicted(["ws-2"], "stopped").await;
 }
 
 #[tokio::test]

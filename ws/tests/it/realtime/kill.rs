@@ -72,4 +72,5 @@ async fn when_a_replica_with_a_thousand_members_is_killed_exactly_they_leave_onc
     let (members, leases) = gatefold.replicas_in_redis(&room).await;
     assert_eq!((members.len(), leases.len()), (2, 2), "{members:?} {leases:?}");
     assert_eq!(asker.presence(&room).await.0, 8);
+    gatefold.has_evicted(["ws-2", "ws-3"], "vanished").await;
 }
