@@ -99,7 +99,14 @@ fill() {
 site=$prefix/conf/site
 rm -rf "$prefix/conf"
 mkdir -p "$site/servers" "$prefix/run"
-cp -R "$source/nginx.conf" "$source/snippets" "$prefix/conf/"
+cp -R "$source/snippets" "$prefix/conf/"
+# As many workers as the container may use processors: `auto` would be as many as the machine has.
+workers=$(nproc)
+if read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max && [ "$quota" != max ]; then
+    allowed=$(((quota + period - 1) / period))
+    [ "$allowed" -ge "$workers" ] || workers=$allowed
+fi
+sed "s/^worker_processes auto;/worker_processes $workers;/" "$source/nginx.conf" >"$prefix/conf/nginx.conf"
 cp "$source/$limits" "$site/limits.conf"
 cp "$source/container/servers/status.conf" "$site/servers/"
 fill upstreams.conf upstreams.conf
@@ -108,6 +115,9 @@ case $edge in
     tls) fill listen.tls.conf listen.conf && fill edge.conf edge.conf && fill redirect.conf servers/redirect.conf ;;
     proxied) fill listen.conf listen.conf && fill edge.proxied.conf edge.conf ;;
 esac
+
+# Every connection is a descriptor, and engines give 1,024 of them to whom does not ask for more.
+ulimit -n "$(ulimit -H -n)"
 
 # Told to end or to read its files again, Nginx lets go of sockets after a while: it would wait for them for ever.
 exec nginx -e stderr -c conf/nginx.conf -g 'daemon off; worker_shutdown_timeout 20s;' -p "$prefix" "$@"
