@@ -10,6 +10,8 @@ import sys
 # As of the replicas where DRAIN_SECONDS is not set, and of Nginx when it is told to end.
 DEFAULT_DRAIN = "20s"
 ONE_SHOT = {"keys", "migrate"}
+# Those that docker-compose.dev.yml builds and runs from the working copy.
+DEVELOPED = {"api", "ws", "migrate"}
 SECRET = re.compile(r"://[^/@:]*:[^/@]*@|PASSWORD$|SECRET|PRIVATE KEY")
 
 
@@ -20,7 +22,7 @@ def seconds(text):
 
 
 def problems_of(name, service, mode):
-    developing = mode == "dev" and name in ("api", "ws")
+    developing = mode == "dev" and name in DEVELOPED
     if "container_name" in service:
         yield "a name of its own: it could not be scaled"
     if not developing:
@@ -28,6 +30,8 @@ def problems_of(name, service, mode):
             yield "writes to its image, or keeps capabilities"
         if set(service.get("deploy", {}).get("resources", {}).get("limits", {})) != {"cpus", "memory", "pids"}:
             yield "has no limit on processors, memory or processes"
+    if service.get("user") == "root" and "ALL" in (service.get("cap_drop") or []):
+        yield "is root without its capabilities: it could not read the secrets, which are another user's"
     if "no-new-privileges:true" not in service.get("security_opt", []):
         yield "may gain privileges"
     if "max-size" not in service["logging"]["options"]:
