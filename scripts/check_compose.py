@@ -6,12 +6,20 @@
 import json
 import re
 import sys
+from pathlib import Path
 
+README = Path(__file__).parent.parent / "README.md"
 # As of the replicas where DRAIN_SECONDS is not set, and of Nginx when it is told to end.
 DEFAULT_DRAIN = "20s"
 ONE_SHOT = {"keys", "migrate"}
 # Those that docker-compose.dev.yml builds and runs from the working copy.
 DEVELOPED = {"api", "ws", "migrate"}
+# The settings of the replicas that say where things are: the compose files and the images set them, or leave them alone.
+FIXED = {
+    *("HOST", "PORT", "METRICS_PORT", "TRUSTED_PROXIES", "COOKIE_SECURE", "REDIS_URL", "DATABASE_URL"),
+    *("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME"),
+    *("PUBLIC_KEY_PATH", "PRIVATE_KEY_PATH", "REFRESH_KEY_PATH"),
+}
 SECRET = re.compile(r"://[^/@:]*:[^/@]*@|PASSWORD$|SECRET|PRIVATE KEY")
 
 
@@ -19,6 +27,24 @@ def seconds(text):
     """Of a duration as Compose and the replicas write it; a bare number is seconds."""
     minutes, rest = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s?)?", text).groups()
     return int(minutes or 0) * 60 + int(rest or 0)
+
+
+def settings_of(kind):
+    """The names in the tables of README.md, of both kinds of replica and of one."""
+    text = README.read_text().split("\n## Configuration\n")[1].split("\n## ")[0]
+    both, api, ws = re.split(r"\nOnly the (?:REST|WebSocket) replica:\n", text)
+    table = both + {"api": api, "ws": ws}[kind]
+    return {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+
+
+def unlike_the_settings(kind, service):
+    """Without a value in the environment, what is passed on from there has none."""
+    passed_on = {name for name, value in service["environment"].items() if value is None}
+    wanted = settings_of(kind) - FIXED
+    for name in sorted(wanted - passed_on):
+        yield f"{kind}: does not pass on {name}, which is a setting in README.md"
+    for name in sorted(passed_on - wanted):
+        yield f"{kind}: passes on {name}, which is no setting in README.md, or is one that containers have fixed"
 
 
 def problems_of(name, service, mode):
@@ -63,6 +89,8 @@ def main():
     for network in ("front", "stores"):
         if not config["networks"][network].get("internal"):
             problems.append(f"the network {network} leads outside")
+    if mode == "production":
+        problems += [problem for kind in ("api", "ws") for problem in unlike_the_settings(kind, services[kind])]
     if mode != "dev":
         if set(services["nginx"]["networks"]) & {"stores"}:
             problems.append("nginx reaches the stores")
