@@ -8,7 +8,6 @@ source scripts/lib.sh
 # shellcheck source=scripts/compose.sh
 source scripts/compose.sh
 name_project
-load_env_file
 
 # The test account of this quick start; nothing else creates it.
 readonly TEST_USER=testuser TEST_PASSWORD=password123
@@ -31,7 +30,8 @@ everything runs as processes of this machine.
 
 Environment, or lines NAME=VALUE in the file .env, which the environment overrides:
   WITHOUT_DOCKER=1      do without Docker, although there is an engine
-  HTTP_PORT             port of the web interface (80, or 8080 where 80 cannot be had)
+  HTTP_PORT             port of the web interface (80, or 8080 where 80 cannot be had;
+                        of containers, any but 80 is then noted in .env)
   API_REPLICAS          REST replicas (2)
   WS_REPLICAS           WebSocket replicas (2)
   COMPOSE_PROJECT_NAME  of the containers and their data; every clone has one of its

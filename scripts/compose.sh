@@ -8,27 +8,31 @@ have_docker_engine() {
         docker compose version >/dev/null 2>&1
 }
 
-# Gives this clone a Compose project of its own, from its path, or else two clones in folders of one name would share
-# containers and data. Once it was started .env holds the name, so that it means the same to `docker compose` and survives a
-# move; a copy of the folder, which has a copy of .env, gets another.
+# Takes over .env, and gives this clone a Compose project of its own, from its path, or else two clones in folders of one
+# name would share containers and data. Once it was started .env holds the name, so that it means the same to
+# `docker compose` and survives a move; a copy of the folder, which has a copy of .env, gets another.
 readonly NOTED_IN='# made by start.sh in '
 name_project() {
     local noted
-    [[ -z ${COMPOSE_PROJECT_NAME-} ]] || return 0
-    if [[ -e .env ]]; then
-        noted=$(sed -n "s|^$NOTED_IN||p" .env)
+    if [[ -e $ENV_FILE ]]; then
+        noted=$(sed -n "s|^$NOTED_IN||p" "$ENV_FILE" | tail -n 1)
         if [[ -n $noted && $noted != "$PWD" && -e $noted/.env ]]; then
-            sed -i "\|^$NOTED_IN|,+1d" .env
+            sed -i "\|^$NOTED_IN|,+1d" "$ENV_FILE"
         fi
-        COMPOSE_PROJECT_NAME=$(sed -n 's/^COMPOSE_PROJECT_NAME=//p' .env | tail -n 1)
     fi
-    [[ -n ${COMPOSE_PROJECT_NAME-} ]] || COMPOSE_PROJECT_NAME=gatefold-$(printf '%s' "$PWD" | sha256sum | cut -c 1-8)
+    load_env_file
+    # A name that refers to others is left to Compose.
+    [[ -n ${COMPOSE_PROJECT_NAME-} ]] || in_env_file COMPOSE_PROJECT_NAME ||
+        COMPOSE_PROJECT_NAME=gatefold-$(printf '%s' "$PWD" | sha256sum | cut -c 1-8)
     export COMPOSE_PROJECT_NAME
 }
 
-note_project() {
-    grep -qs '^COMPOSE_PROJECT_NAME=' .env ||
-        printf '%s%s\nCOMPOSE_PROJECT_NAME=%s\n' "$NOTED_IN" "$PWD" "$COMPOSE_PROJECT_NAME" >>.env
+# note NAME VALUE: in .env, unless it has a value of that name.
+note() {
+    ! in_env_file "$1" || return 0
+    # The last line may have no end.
+    [[ ! -s $ENV_FILE || -z $(tail -c 1 "$ENV_FILE") ]] || echo >>"$ENV_FILE"
+    printf '%s%s\n%s=%s\n' "$NOTED_IN" "$PWD" "$1" "$2" >>"$ENV_FILE"
 }
 
 # Whether containers of this clone are there.
@@ -43,23 +47,26 @@ compose_port() {
         printf '%s' "$HTTP_PORT"
     elif published=$(docker compose port nginx 8080 2>/dev/null) && [[ ${published##*:} -gt 0 ]]; then
         printf '%s' "${published##*:}"
-    elif (exec 3<>/dev/tcp/127.0.0.1/80) 2>/dev/null; then
-        printf 8080
-    else
+    elif ! taken 80; then
         printf 80
+    else
+        printf 8080
     fi
 }
 
 # Builds the images, starts what is not running, and prints the public url on standard output.
 compose_up() {
     local port
-    note_project
     port=$(compose_port)
     REVISION=$(git rev-parse HEAD 2>/dev/null || printf unknown)
-    export HTTP_PORT=$port REVISION
+    export REVISION
     say 'Building the images (the first time takes several minutes)' >&2
     docker compose build >&2 || fail 'the images could not be built; the reason is above.' \
         'To do without Docker: WITHOUT_DOCKER=1 ./start.sh'
+    note COMPOSE_PROJECT_NAME "${COMPOSE_PROJECT_NAME-}"
+    # 80 is what `docker compose` takes by itself. Told of another, it leaves Nginx where it is.
+    [[ -n ${HTTP_PORT-} ]] || ((port == 80)) || note HTTP_PORT "$port"
+    export HTTP_PORT=$port
     say 'Starting the containers' >&2
     docker compose up --detach --wait --wait-timeout 300 >&2 ||
         fail 'the containers did not all start: see ./start.sh status and ./start.sh logs.' \

@@ -25,15 +25,20 @@ fail() {
     exit 1
 }
 
-# Takes over what .env sets and the environment does not, so that it counts whether or not there are containers. Values that
-# refer to others ($) are left to Compose.
+# As with Compose, there may be none.
+ENV_FILE=.env
+[[ -z ${COMPOSE_DISABLE_ENV_FILE-} ]] || ENV_FILE=/dev/null
+
+# Takes over what .env sets and the environment does not, so that it counts whether or not there are containers. As with
+# Compose the last line of a name counts. Values that refer to others ($) are left to Compose.
 load_env_file() {
     local line name value
-    [[ -r .env ]] || return 0
+    local -A taken_over=()
+    [[ -r $ENV_FILE ]] || return 0
     while IFS= read -r line || [[ -n $line ]]; do
         [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] || continue
         name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]%$'\r'}
-        [[ -z ${!name+set} ]] || continue
+        [[ -z ${!name+set} || -n ${taken_over[$name]-} ]] || continue
         case $value in
             \'*\'*) value=${value#\'} value=${value%%\'*} ;;
             *'$'*) continue ;;
@@ -41,10 +46,17 @@ load_env_file() {
             *) value=${value%%[[:space:]]#*} value=${value%"${value##*[![:space:]]}"} ;;
         esac
         export "$name=$value"
-    done <.env
+        taken_over[$name]=yes
+    done <"$ENV_FILE"
 }
 
+# Whether .env gives a name a value.
+in_env_file() { grep -qsE "^[[:space:]]*(export[[:space:]]+)?$1=[^[:space:]]" "$ENV_FILE"; }
+
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# Whether a program of this machine listens on a port.
+taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 have_postgres() {
     have postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests what start.sh decides before anything is started: which Compose project and which port. `docker`, `cargo` and
-# gatefold-cluster are programs here that only note how they were called. Part of test.sh.
+# Tests what start.sh decides before anything is started: with Docker or without, which Compose project and which port.
+# `docker`, `cargo` and gatefold-cluster are programs here that only note how they were called. Part of test.sh.
 set -Eeuo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib.sh
@@ -11,13 +11,19 @@ trap 'rm -rf -- "$work"' EXIT
 mkdir -p "$work/bin" "$work/target/release"
 export CALLS=$work/calls CARGO_TARGET_DIR=$work/target
 PATH=$work/bin:$PATH
-unset COMPOSE_PROJECT_NAME HTTP_PORT API_REPLICAS WITHOUT_DOCKER
+unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE HTTP_PORT API_REPLICAS WITHOUT_DOCKER
 
+# ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
 cat >"$work/bin/docker" <<'SH'
 #!/bin/sh
 echo "${COMPOSE_PROJECT_NAME-} ${HTTP_PORT-} ${API_REPLICAS-} $*" >>"$CALLS"
-[ "$2" != exec ] || cat >/dev/null
-[ "$2" != port ]
+case "$*" in
+    version*) [ -z "${NO_ENGINE-}" ] && echo "${ENGINE-1.44}" || { echo; echo "$NO_ENGINE" >&2; exit 1; } ;;
+    'compose version'*) echo "${COMPOSE-2.24.0}" ;;
+    info*) echo "[name=seccomp,profile=builtin${SECURITY-}]" ;;
+    'compose exec'*) cat >/dev/null ;;
+    'compose port'*) [ -n "${PUBLISHED-}" ] && echo "0.0.0.0:$PUBLISHED" ;;
+esac
 SH
 cat >"$work/target/release/gatefold-cluster" <<'SH'
 #!/bin/sh
@@ -84,3 +90,20 @@ grep -q 'cluster up --api 3 --ws 2 --port 82$' "$CALLS" || fail "without contain
 start "$work/one/gatefold" WITHOUT_DOCKER=1
 grep -q 'cluster up --api 2 --ws 2 --port 80 --or-port 8080$' "$CALLS" || fail "without containers: $(<"$CALLS")"
 echo 'start.sh: a project for each clone, and the port that was asked for'
+
+clone "$work/env"
+echo 'export COMPOSE_PROJECT_NAME="quoted" # ours' >"$work/env/.env"
+is 'a project in quotes' "$(start "$work/env" HTTP_PORT=1)" 'quoted 1 '
+printf 'HTTP_PORT=81\nHTTP_PORT=82\nAPI_REPLICAS=3' >"$work/env/.env"
+[[ $(start "$work/env") == *' 82 3' ]] || fail "the last line of a name does not count: $(<"$CALLS")"
+grep -qx 'API_REPLICAS=3' "$work/env/.env" || fail "a line was written to: $(<"$work/env/.env")"
+
+clone "$work/port"
+[[ $(start "$work/port" PUBLISHED=4711) == *' 4711 ' ]] || fail "not the port that is in use: $(<"$CALLS")"
+[[ $(start "$work/port") == *' 4711 ' ]] || fail "the port is forgotten: $(<"$work/port/.env")"
+[[ $(start "$work/port" HTTP_PORT=1) == *' 1 ' ]] || fail 'a port that was noted is stronger than one that is asked for'
+is 'the port for docker compose' "$(grep '^HTTP_PORT' "$work/port/.env")" 'HTTP_PORT=4711'
+cp -r "$work/port" "$work/port-copy"
+start "$work/port-copy" HTTP_PORT=1 >/dev/null
+! grep -q '^HTTP_PORT' "$work/port-copy/.env" || fail 'a copy has the port of its original'
+echo 'start.sh: the port that was chosen is remembered'
