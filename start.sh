@@ -24,9 +24,9 @@ Usage: ./start.sh [COMMAND]
   stop             stop the cluster; accounts and sessions are kept
   --help           this text
 
-Where a Docker engine with Compose answers, everything runs in its containers
-(docker-compose.yml). Where none does, what is missing is installed with apt, and
-everything runs as processes of this machine.
+Where a Docker engine of version 25 or newer answers, with Compose 2.24 or newer,
+everything runs in its containers (docker-compose.yml). Where none does, what is
+missing is installed with apt, and everything runs as processes of this machine.
 
 Environment, or lines NAME=VALUE in the file .env, which the environment overrides:
   WITHOUT_DOCKER=1      do without Docker, although there is an engine
@@ -138,7 +138,7 @@ start() {
         say 'It was running already.'
         add_local_test_user "$state"
         explain "$(url_of "$state" '')"
-    elif have_docker_engine; then
+    elif with_docker; then
         start_containers
     else
         start_processes

@@ -1,11 +1,43 @@
 # shellcheck shell=bash
 # The part of start.sh that runs Gatefold with Docker Compose. To be sourced after lib.sh, from the root of the repository.
 
+# What the compose files need: `start_interval` is of engine 25, whose API is 1.44, and `!reset` of Compose 2.24.
+readonly OLDEST_ENGINE_API=1.44 OLDEST_COMPOSE=2.24
+
+# Why the `docker` of this machine cannot run docker-compose.yml; nothing where it can.
+docker_problem() {
+    local answer
+    if ! answer=$(timeout 10 docker version --format '{{.Server.APIVersion}}' 2>&1 | grep . | tail -n 1); then
+        printf 'Docker does not answer: %s' "${answer:-nothing within 10 s}"
+    elif ! at_least "$answer" "$OLDEST_ENGINE_API"; then
+        printf 'the Docker engine is too old: 25 is needed, with API %s; this has %s' "$OLDEST_ENGINE_API" "$answer"
+    elif ! answer=$(docker compose version --short 2>/dev/null); then
+        printf 'Docker is without Compose: %s is needed' "$OLDEST_COMPOSE"
+    elif ! at_least "${answer#v}" "$OLDEST_COMPOSE"; then
+        printf 'Docker Compose is too old: %s is needed; this is %s' "$OLDEST_COMPOSE" "${answer#v}"
+    fi
+}
+
+# at_least VERSION OLDEST
+at_least() { printf '%s\n' "$2" "$1" | sort --check=quiet --version-sort; }
+
 # Whether an engine answers that can run docker-compose.yml. WITHOUT_DOCKER=1 says no.
 have_docker_engine() {
-    [[ -z ${WITHOUT_DOCKER-} ]] && have docker &&
-        timeout 10 docker info >/dev/null 2>&1 &&
-        docker compose version >/dev/null 2>&1
+    [[ -z ${WITHOUT_DOCKER-} ]] && have docker && [[ -z $(docker_problem) ]]
+}
+
+# The same, but says why a `docker` is of no use, and goes on without it only where nothing was started in containers before:
+# they might run on unseen, beside a second cluster that knows none of their accounts.
+with_docker() {
+    local problem
+    [[ -z ${WITHOUT_DOCKER-} ]] && have docker || return 1
+    problem=$(docker_problem)
+    [[ -n $problem ]] || return 0
+    ! in_env_file COMPOSE_PROJECT_NAME ||
+        fail "$problem" 'The cluster of this folder is in containers (.env names their project): mend Docker, and run again.' \
+            'To do without it, and without the accounts that are there: WITHOUT_DOCKER=1 ./start.sh'
+    say "Without Docker, because $problem" >&2
+    return 1
 }
 
 # Takes over .env, and gives this clone a Compose project of its own, from its path, or else two clones in folders of one
@@ -37,7 +69,13 @@ note() {
 
 # Whether containers of this clone are there.
 composed() {
-    have_docker_engine && [[ -n $(docker compose ps --quiet 2>/dev/null) ]]
+    with_docker && [[ -n $(docker compose ps --quiet 2>/dev/null) ]]
+}
+
+# A rootless engine may do what its user may, to whom most systems do not give port 80.
+may_publish_80() {
+    [[ $(docker info --format '{{.SecurityOptions}}') != *name=rootless* ]] ||
+        (($(</proc/sys/net/ipv4/ip_unprivileged_port_start) <= 80))
 }
 
 # The port of the web interface: the one asked for, the one in use by a cluster that runs already, 80, or else 8080.
@@ -47,9 +85,10 @@ compose_port() {
         printf '%s' "$HTTP_PORT"
     elif published=$(docker compose port nginx 8080 2>/dev/null) && [[ ${published##*:} -gt 0 ]]; then
         printf '%s' "${published##*:}"
-    elif ! taken 80; then
+    elif may_publish_80 && ! taken 80; then
         printf 80
     else
+        need_a_port 8080
         printf 8080
     fi
 }
@@ -57,7 +96,7 @@ compose_port() {
 # Builds the images, starts what is not running, and prints the public url on standard output.
 compose_up() {
     local port
-    port=$(compose_port)
+    port=$(compose_port) || exit
     REVISION=$(git rev-parse HEAD 2>/dev/null || printf unknown)
     export REVISION
     say 'Building the images (the first time takes several minutes)' >&2

@@ -58,6 +58,15 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # Whether a program of this machine listens on a port.
 taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
+# need_a_port PORT…: ends the script if all of these are taken.
+need_a_port() {
+    local port ports=$*
+    for port in "$@"; do
+        taken "$port" || return 0
+    done
+    fail "taken by another program: port ${ports// / and port }. HTTP_PORT, in the environment or in .env, chooses another."
+}
+
 have_postgres() {
     have postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
 }

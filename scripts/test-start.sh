@@ -52,6 +52,17 @@ start() {
     sed -n 's/ compose up .*//p' "$CALLS"
 }
 
+# refused FOLDER MESSAGE COMMAND [NAME=VALUE…]: start.sh fails with that message, and starts nothing.
+refused() {
+    local folder=$1 message=$2 command=$3
+    shift 3
+    : >"$CALLS"
+    rm -f "$CALLS.running"
+    ! env HOME="$work" "$@" "$folder/start.sh" ${command:+"$command"} >"$work/output" 2>&1 || fail "not refused: $message"
+    grep -qF -- "$message" "$work/output" || fail "'$message' is not said: $(<"$work/output")"
+    ! grep -q ' up ' "$CALLS" || fail "started, although: $message"
+}
+
 # is WHAT ACTUAL EXPECTED
 is() {
     [[ $2 == "$3" ]] || fail "$1: '$2' and not '$3'"
@@ -106,4 +117,28 @@ is 'the port for docker compose' "$(grep '^HTTP_PORT' "$work/port/.env")" 'HTTP_
 cp -r "$work/port" "$work/port-copy"
 start "$work/port-copy" HTTP_PORT=1 >/dev/null
 ! grep -q '^HTTP_PORT' "$work/port-copy/.env" || fail 'a copy has the port of its original'
+clone "$work/rootless"
+if (($(</proc/sys/net/ipv4/ip_unprivileged_port_start) > 80)) && ! taken 8080; then
+    [[ $(start "$work/rootless" SECURITY=,name=rootless) == *' 8080 ' ]] || fail "port 80 without root: $(<"$CALLS")"
+fi
 echo 'start.sh: the port that was chosen is remembered'
+
+# Where nothing was started before, what cannot be used is said and done without; where something was, it is an error.
+clone "$work/no-docker"
+without_docker() {
+    local unusable=$1
+    shift
+    start "$work/no-docker" HTTP_PORT=1 "$@"
+    grep -q 'cluster up' "$CALLS" || fail "not without Docker: $(<"$CALLS")"
+    grep -qF "$unusable" "$work/output" || fail "'$unusable' is not said: $(<"$work/output")"
+    refused "$work/one/gatefold" "$unusable" '' HTTP_PORT=1 "$@"
+}
+without_docker 'permission denied' NO_ENGINE='permission denied'
+without_docker '25 is needed' ENGINE=1.43
+without_docker '2.24 is needed' COMPOSE=2.23.3
+without_docker '2.24 is needed' COMPOSE=v2.9.0
+for command in start stop status logs; do
+    refused "$work/one/gatefold" 'WITHOUT_DOCKER=1 ./start.sh' "$command" NO_ENGINE='Is the docker daemon running?'
+done
+[[ $(start "$work/one/gatefold" HTTP_PORT=1 ENGINE=1.51 COMPOSE=v5.0.1) ]] || fail "newer versions: $(<"$work/output")"
+echo 'start.sh: an engine that cannot be used is not taken for none'
