@@ -159,6 +159,9 @@ add_local_test_user() {
 
 start_processes() {
     local state started=$SECONDS
+    # What still runs of a cluster may be what has its port.
+    # shellcheck disable=SC2086 # 80 8080 are two
+    "$CLUSTER" status >/dev/null 2>&1 || need_a_port ${HTTP_PORT:-80 8080}
     # shellcheck disable=SC2119 # none of this script's own arguments
     need_programs
     need_redis_7
@@ -173,7 +176,8 @@ start_processes() {
     [[ -n ${HTTP_PORT-} ]] || port+=(--or-port 8080)
     say 'Starting the cluster'
     "$CLUSTER" up --api "${API_REPLICAS:-2}" --ws "${WS_REPLICAS:-2}" "${port[@]}" </dev/null ||
-        fail 'the cluster did not start; the reason is above, and more is in ./start.sh logs'
+        fail 'the cluster did not start; the reason is above, and more is in ./start.sh logs.' \
+            'If it is the port, what chooses another is HTTP_PORT, in the environment or in .env, and not --port.'
     state=$(running) || fail 'the cluster has started but not all of it is running: see ./start.sh status'
 
     add_local_test_user "$state"

@@ -142,3 +142,14 @@ for command in start stop status logs; do
 done
 [[ $(start "$work/one/gatefold" HTTP_PORT=1 ENGINE=1.51 COMPOSE=v5.0.1) ]] || fail "newer versions: $(<"$work/output")"
 echo 'start.sh: an engine that cannot be used is not taken for none'
+
+openssl s_server -www -nocert -accept 127.0.0.1:0 </dev/null >"$work/listener" 2>&1 &
+listener=$!
+trap 'kill "$listener"; rm -rf -- "$work"' EXIT
+for _ in {1..50}; do
+    port=$(sed -n 's/^ACCEPT.*://p' "$work/listener")
+    [[ -z $port ]] || break
+    sleep 0.1
+done
+refused "$work/no-docker" "port $port. HTTP_PORT" '' WITHOUT_DOCKER=1 HTTP_PORT="$port"
+echo 'start.sh: a port that is taken is known before anything is built'
