@@ -134,5 +134,6 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY scripts/container-dev.sh /opt/gatefold/
 WORKDIR /src
-ENV CARGO_TARGET_DIR=/target SQLX_OFFLINE=true
+# Both are volumes, which the containers share, with the locks in them.
+ENV CARGO_HOME=/cargo CARGO_TARGET_DIR=/target SQLX_OFFLINE=true
 ENTRYPOINT ["/opt/gatefold/container-dev.sh"]
