@@ -32,6 +32,7 @@ mod same_origin;
 mod secrets;
 mod sessions;
 mod shutdown;
+mod slow_redis;
 mod startup;
 mod storm;
 mod traces;
