@@ -81,6 +81,20 @@ async fn the_schema_goes_up_and_down_and_up_again() {
     assert!(database.users().await.is_empty());
 }
 
+/// Going back to an older version begins with its `migrate`.
+#[tokio::test]
+async fn an_older_program_leaves_a_newer_schema_as_it_is_and_says_so() {
+    let database = Database::migrated("migrate_newer").await;
+    let mut postgres = PgConnection::connect(&database.url).await.unwrap();
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (99990101000001, 'from the future', true, '', 0)";
+    sqlx::query(newer).execute(&mut postgres).await.unwrap();
+    let said = succeeded(&database.run(&["migrate"], "").await);
+    assert!(said.contains("The schema is at 99990101000001") && said.contains("newer than this program"), "{said}");
+    let said = failed(&database.run(&["migrate", "--revert"], "").await);
+    assert!(said.contains("99990101000001"), "it does not know how: {said}");
+}
+
 #[tokio::test]
 async fn several_machines_may_migrate_at_once() {
     let database = Database::empty("migrate_at_once").await;
