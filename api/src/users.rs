@@ -198,7 +198,8 @@ pub async fn delete(postgres: &mut PgConnection, id: i64, limit: Duration) -> Re
 
 /// Whether Postgres answers, and has the schema that we need.
 pub async fn ready(postgres: &PgPool, limit: Duration) -> Result<(), UserError> {
-    let query = sqlx::query_scalar!("SELECT EXISTS (SELECT grants_version FROM users)");
+    let query =
+        sqlx::query_scalar!("SELECT EXISTS (SELECT grants_version, (SELECT key FROM events LIMIT 1) FROM users)");
     within(limit, "ready", query.fetch_one(postgres)).await.map(drop)
 }
 

@@ -5,6 +5,7 @@
 
 mod account;
 mod acknowledged;
+mod audit;
 mod commands;
 mod erasure;
 mod garbage;
