@@ -40,6 +40,7 @@ async fn what_cannot_be_recorded_is_not_done() {
         &["user", "add", "audit.added"][..],
         &["user", "disable", "audit.refused"],
         &["user", "passwd", "audit.refused"],
+        &["user", "export", "audit.refused"],
         &["user", "delete", "audit.refused", "--yes"],
         &["room", "grant", "audit.refused", "private:board"],
         &["audit", "erase", "--user-id", &user.to_string()],

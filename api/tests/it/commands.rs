@@ -15,8 +15,12 @@ struct Database {
 
 impl Database {
     async fn empty(name: &'static str) -> Self {
+        Self::create(name, "").await
+    }
+
+    async fn create(name: &'static str, how: &str) -> Self {
         let app = shared().await;
-        let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} {how}"));
         sqlx::raw_sql(statement).execute(&mut app.postgres().await).await.unwrap();
         let (server, _) =
             app.cluster.database_url().rsplit_once('/').map(|(s, d)| (s.to_owned(), d.to_owned())).unwrap();
@@ -142,6 +146,19 @@ async fn a_name_is_taken_in_any_case_of_letters() {
         let said = failed(&database.run(&["user", "add", name], "a good password").await);
         assert!(said.contains("is taken"), "{said}");
     }
+    assert_eq!(database.users().await.len(), 1);
+}
+
+/// Where lower('I') is not i.
+#[tokio::test]
+async fn a_name_is_taken_in_any_case_of_letters_in_turkish_too() {
+    let turkish = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'tr' LOCALE 'C.UTF-8'";
+    let database = Database::create("user_turkish", turkish).await;
+    succeeded(&database.run(&["migrate"], "").await);
+    succeeded(&database.run(&["user", "add", "INFO"], "a good password").await);
+    let said = failed(&database.run(&["user", "add", "info"], "a good password").await);
+    assert!(said.contains("is taken"), "{said}");
+    succeeded(&database.run(&["room", "list", "info"], "").await);
     assert_eq!(database.users().await.len(), 1);
 }
 
