@@ -11,6 +11,7 @@ const KINDS = {
   session_ended: 'Session ended',
   refresh_token_reused: 'A refresh token was used twice: the session was ended',
   password_changed: 'Password changed',
+  user_exported: 'An administrator exported what is kept of you',
   room_granted: 'Let into a room',
   room_revoked: 'Not let into a room any more',
 };

@@ -1,8 +1,9 @@
 //! The audit: what happened to accounts and sessions, in a table that only grows.
 //!
 //! A request never waits for it. Events go into a bounded queue, one task writes them in batches, and while Postgres is away
-//! they wait. What is in the queue when a replica ends is written before it goes; what is in it when a replica is killed is
-//! lost, and so is what does not fit: both would otherwise stop log-ins for the sake of their record.
+//! they wait. What may have been written is written again and stays one row, since each event has a key. What is in the
+//! queue when a replica ends is written before it goes; what is in it when a replica is killed is lost, and so is what does
+//! not fit: both would otherwise stop log-ins for the sake of their record.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -43,6 +44,7 @@ pub enum Kind {
     UserDisabled,
     UserEnabled,
     UserDeleted,
+    UserExported,
     RoomGranted,
     RoomRevoked,
     KeysChanged,
@@ -64,6 +66,7 @@ impl Kind {
             Self::UserDisabled => "user_disabled",
             Self::UserEnabled => "user_enabled",
             Self::UserDeleted => "user_deleted",
+            Self::UserExported => "user_exported",
             Self::RoomGranted => "room_granted",
             Self::RoomRevoked => "room_revoked",
             Self::KeysChanged => "keys_changed",
@@ -75,6 +78,8 @@ impl Kind {
 /// One event. Never holds a secret.
 #[derive(Clone, Debug)]
 pub struct Event {
+    /// Which one it is, however often it is written.
+    key: Uuid,
     at: OffsetDateTime,
     kind: Kind,
     user_id: Option<i64>,
@@ -88,7 +93,8 @@ impl Event {
     /// An event that happens now.
     pub fn now(kind: Kind) -> Self {
         let at = OffsetDateTime::UNIX_EPOCH + clock::since_epoch();
-        Self { at, kind, user_id: None, family: None, address: None, user_agent: None, details: json!({}) }
+        let key = Uuid::now_v7();
+        Self { key, at, kind, user_id: None, family: None, address: None, user_agent: None, details: json!({}) }
     }
 
     /// Whose account it concerns.
@@ -178,11 +184,12 @@ async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<
     }
 }
 
-/// Appends events, all or none.
+/// Appends events, all or none; those that are there already stay as they are.
 pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Duration) -> Result<(), UserError> {
     if events.is_empty() {
         return Ok(());
     }
+    let keys: Vec<_> = events.iter().map(|event| event.key).collect();
     let at: Vec<_> = events.iter().map(|event| event.at).collect();
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str().to_owned()).collect();
     let users: Vec<_> = events.iter().map(|event| event.user_id).collect();
@@ -191,8 +198,10 @@ pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Dura
     let agents: Vec<_> = events.iter().map(|event| event.user_agent.clone()).collect();
     let details: Vec<_> = events.iter().map(|event| event.details.clone()).collect();
     let query = sqlx::query!(
-        "INSERT INTO events (at, kind, user_id, family, address, user_agent, details)
-         SELECT * FROM UNNEST($1::timestamptz[], $2::text[], $3::bigint[], $4::uuid[], $5::inet[], $6::text[], $7::jsonb[])",
+        "INSERT INTO events (key, at, kind, user_id, family, address, user_agent, details)
+         SELECT * FROM UNNEST($1::uuid[], $2::timestamptz[], $3::text[], $4::bigint[], $5::uuid[], $6::inet[], $7::text[], $8::jsonb[])
+         ON CONFLICT DO NOTHING",
+        &keys,
         &at,
         &kinds,
         &users as &[Option<i64>],

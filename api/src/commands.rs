@@ -60,7 +60,7 @@ pub enum Command {
     Administer(AdminCommand),
 }
 
-/// What administrators do; all of it is recorded in the audit.
+/// What administrators do. What they change is recorded in the audit, and that they exported what is kept of a user.
 #[derive(Subcommand)]
 pub enum AdminCommand {
     /// Look after users
@@ -103,7 +103,7 @@ pub enum UserCommand {
         /// The username, in any case
         name: String,
     },
-    /// Print all that is kept of a user, as JSON: account, private rooms, sessions and events
+    /// Print all that is kept of a user, as JSON: account, private rooms, sessions and events; recorded in the audit
     Export {
         /// The username, in any case
         name: String,

@@ -66,7 +66,7 @@ struct Inner {
 impl Limits {
     /// Limits counted in `redis`, for which no request waits longer than `wait`.
     pub fn start(config: LimitConfig, redis: Redis, wait: Duration, life: &Lifecycle) -> Self {
-        let counter = Arc::new(Counter::new(redis, wait));
+        let counter = Arc::new(Counter::new(redis, wait, life));
         let tally = Tally::start(Arc::clone(&counter), life);
         let fence = |policy: Policy| Some((policy, Fence::new(policy.rule(&config))?));
         let fences = Policy::BY_ADDRESS.into_iter().filter_map(fence).collect();

@@ -14,7 +14,9 @@ use tokio::time::interval;
 use crate::config::DatabaseConfig;
 
 /// The schema, compiled in, so that `gatefold-api migrate` needs no files.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+pub fn migrator() -> Migrator {
+    sqlx::migrate!("../migrations")
+}
 
 /// A pool that connects when it is first used: Postgres may come later than we do. No query, nor the wait for a
 /// connection, takes longer than `call_timeout`.

@@ -72,13 +72,13 @@ pub fn is_username(name: &str) -> bool {
     (3..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// The user of this name, without regard to case.
+/// The user of this name, without regard to the case of ASCII letters, of which names are made.
 pub async fn by_name(postgres: &PgPool, name: &str, limit: Duration) -> Result<Option<User>, UserError> {
     let query = sqlx::query_as!(
         User,
         r#"SELECT id, username, password_hash, disabled_at, security_version, grants_version,
                   ARRAY(SELECT room FROM grants WHERE user_id = users.id ORDER BY room) AS "rooms!"
-           FROM users WHERE lower(username) = lower($1)"#,
+           FROM users WHERE lower(username COLLATE "C") = lower($1 COLLATE "C")"#,
         name
     );
     within(limit, "user_by_name", query.fetch_optional(postgres)).await
@@ -126,7 +126,9 @@ pub async fn add(
         password_hash
     );
     match within(limit, "user_add", query.fetch_one(postgres)).await {
-        Err(UserError::Postgres(sqlx::Error::Database(error))) if error.constraint() == Some("users_username_key") => {
+        Err(UserError::Postgres(sqlx::Error::Database(error)))
+            if matches!(error.constraint(), Some("users_username_key" | "users_username_c_key")) =>
+        {
             Err(UserError::Taken)
         }
         result => result,
@@ -198,7 +200,8 @@ pub async fn delete(postgres: &mut PgConnection, id: i64, limit: Duration) -> Re
 
 /// Whether Postgres answers, and has the schema that we need.
 pub async fn ready(postgres: &PgPool, limit: Duration) -> Result<(), UserError> {
-    let query = sqlx::query_scalar!("SELECT EXISTS (SELECT grants_version FROM users)");
+    let query =
+        sqlx::query_scalar!("SELECT EXISTS (SELECT grants_version, (SELECT key FROM events LIMIT 1) FROM users)");
     within(limit, "ready", query.fetch_one(postgres)).await.map(drop)
 }
 

@@ -2,10 +2,17 @@
 //!
 //! First signal (SIGTERM, SIGINT): *draining*. Not ready any more, what is in flight is finished, and then everything is
 //! *stopped*. A second signal or the deadline stops at once. A task that was meant to run for ever and ends is a failure
-//! of the process: half a replica is worse than none, since another one can take its place.
+//! of the process, whether it returned or panicked: half a replica is worse than none, since another one can take its place.
 
-use std::{future::Future, io, sync::Arc, sync::Mutex, time::Duration};
+use std::{
+    future::Future,
+    io,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use futures_util::FutureExt;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{sleep, timeout},
@@ -24,7 +31,7 @@ pub struct Lifecycle {
 
 /// A task that was meant to run for ever ended.
 #[derive(Debug, thiserror::Error)]
-#[error("the task `{0}` ended although the replica was not shutting down")]
+#[error("the task `{0}` ended by itself")]
 pub struct TaskEnded(&'static str);
 
 impl Lifecycle {
@@ -66,15 +73,17 @@ impl Lifecycle {
         &self.stopped
     }
 
-    /// Starts a task that runs as long as the replica; if it ends by itself the replica goes down with an error. It is
-    /// dropped at its next await when the replica stops.
+    /// Starts a task that runs as long as the replica; if it ends by itself or panics, the replica goes down with an error.
+    /// It is dropped at its next await when the replica stops. A draining replica needs it no more: if it returns then, that
+    /// is no failure.
     pub fn spawn_forever(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let life = self.clone();
         self.spawn(async move {
-            task.await;
-            if !life.draining.is_cancelled() {
-                error!(task.name = name, "a task that should run for ever ended");
-                life.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(name);
+            // Nothing of the task is used after a panic.
+            let panicked = AssertUnwindSafe(task).catch_unwind().await.is_err();
+            if panicked || !life.draining.is_cancelled() {
+                error!(task.name = name, panicked, "a task that should run for ever ended");
+                life.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(name);
                 life.draining.cancel();
                 life.stopped.cancel();
             }
@@ -110,7 +119,47 @@ impl Lifecycle {
             warn!(tasks = self.tasks.len(), "tasks did not end in time");
         }
         info!("stopped");
-        let failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         failure.map_or(Ok(()), |name| Err(TaskEnded(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// As long as no machine needs: what is waited for comes or does not.
+    const DEADLINE: Duration = Duration::from_mins(1);
+
+    async fn end_with(task: impl Future<Output = ()> + Send + 'static) -> Result<(), TaskEnded> {
+        let life = Lifecycle::without_signals();
+        life.spawn_forever("the task", task);
+        timeout(DEADLINE, life.run(DEADLINE, pending())).await.expect("the replica ends")
+    }
+
+    #[tokio::test]
+    async fn a_task_that_returns_takes_the_replica_with_it() {
+        assert!(end_with(ready(())).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_takes_the_replica_with_it() {
+        let panicking = async {
+            tokio::task::yield_now().await;
+            panic!("as the test wants it");
+        };
+        assert_eq!(end_with(panicking).await.unwrap_err().0, "the task");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_dropped_at_the_end_or_returns_while_draining_is_no_failure() {
+        let life = Lifecycle::without_signals();
+        life.spawn_forever("runs on", pending());
+        let draining = life.draining.clone();
+        life.spawn_forever("drains", async move { draining.cancelled().await });
+        life.draining.cancel();
+        assert!(life.run(DEADLINE, ready(())).await.is_ok());
     }
 }

@@ -11,7 +11,7 @@ use gatefold_shared::{
     revocation::{Ended, Revocations, Why},
     rooms::{self, RoomName},
 };
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{
@@ -75,9 +75,9 @@ impl Admin {
     pub async fn expel(&self, room: &RoomName, user_id: i64) -> anyhow::Result<()> {
         Ok(rooms::expel(&self.redis, room, user_id, self.redis.deadline()).await?)
     }
+}
 
-    /// Writes an event, and waits until it is written.
-    pub async fn record(&self, event: Event) -> anyhow::Result<()> {
-        Ok(audit::append(&self.postgres, &[event], Self::PATIENCE).await?)
-    }
+/// Writes an event, in the transaction of what it tells of where there is one: both are kept, or neither.
+pub async fn record(postgres: &mut PgConnection, event: Event) -> anyhow::Result<()> {
+    Ok(audit::append(postgres, &[event], Admin::PATIENCE).await?)
 }

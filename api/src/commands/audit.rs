@@ -5,7 +5,11 @@ use gatefold_shared::clock;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{AuditArguments, AuditCommand, admin::Admin, output::Output};
+use super::{
+    AuditArguments, AuditCommand,
+    admin::{Admin, record},
+    output::Output,
+};
 use crate::audit::{self, Erase, Event, Kind};
 
 /// Prints the newest events, of one user or of all, or erases some.
@@ -31,12 +35,12 @@ pub async fn audit(admin: &Admin, arguments: AuditArguments, output: Output) -> 
 async fn erase(admin: &Admin, which: Erase, output: Output) -> anyhow::Result<()> {
     let mut transaction = admin.postgres.begin().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
     let erased = audit::erase(&mut transaction, which, Admin::PATIENCE).await?;
-    transaction.commit().await?;
     let event = match which {
         Erase::OfUser(id) => Event::now(Kind::EventsErased).of_user(id),
         Erase::Before(_) => Event::now(Kind::EventsErased),
     };
-    admin.record(event.with(json!({ "events": erased }))).await?;
+    record(&mut transaction, event.with(json!({ "events": erased }))).await?;
+    transaction.commit().await?;
     output.done(&format!("Erased {erased} events."), &json!({ "erased": erased }));
     Ok(())
 }

@@ -3,13 +3,21 @@
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{admin::Admin, session, user::state};
-use crate::{audit, grants, users};
+use super::{
+    admin::{Admin, record},
+    session,
+    user::state,
+};
+use crate::{
+    audit::{self, Event, Kind},
+    grants, users,
+};
 
 /// Prints one JSON object. It holds no secret: the password is kept as a hash only, and of a session's token there is a
-/// digest.
+/// digest. But it holds all else, so that it was printed is recorded first, and is in it.
 pub async fn export(admin: &Admin, name: &str) -> anyhow::Result<()> {
     let user = admin.user(name).await?;
+    record(&mut *admin.postgres.acquire().await?, Event::now(Kind::UserExported).of_user(user.id)).await?;
     let created_at = users::created_at(&admin.postgres, user.id, Admin::PATIENCE).await?;
     let rooms = grants::of_user(&admin.postgres, user.id, Admin::PATIENCE).await?;
     let sessions = admin.sessions(user.id).await?;

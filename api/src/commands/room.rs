@@ -8,9 +8,13 @@ use gatefold_shared::{
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
-use super::{RoomCommand, admin::Admin, output::Output};
+use super::{
+    RoomCommand,
+    admin::{Admin, record},
+    output::Output,
+};
 use crate::{
-    audit::{self, Event, Kind},
+    audit::{Event, Kind},
     grants::{self, Change},
 };
 
@@ -44,7 +48,7 @@ async fn change(admin: &Admin, name: &str, room: &str, grants: bool, output: Out
     };
     if changed {
         let event = Event::now(kind).of_user(user.id).with(json!({ "room": room }));
-        audit::append(&mut *transaction, &[event], Admin::PATIENCE).await?;
+        record(&mut transaction, event).await?;
     }
     transaction.commit().await?;
     admin.write_grants(user.id, &now).await.context(NOT_YET)?;

@@ -1,12 +1,16 @@
 //! `gatefold-api session`.
 
-use anyhow::ensure;
+use anyhow::bail;
 use gatefold_shared::revocation::{Ended, Why};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{SessionCommand, admin::Admin, output::Output};
+use super::{
+    SessionCommand,
+    admin::{Admin, record},
+    output::Output,
+};
 use crate::{
     audit::{Event, Kind},
     families::Listed,
@@ -46,22 +50,30 @@ fn timestamp(milliseconds: i64) -> Option<String> {
     seconds.format(&Rfc3339).ok()
 }
 
+/// A session that has ended before is recorded, too: whoever was not told that it worked says it again, and it may be that
+/// nothing was recorded the first time.
 async fn revoke(admin: &Admin, name: &str, id: Uuid, output: Output) -> anyhow::Result<()> {
     let user = admin.user(name).await?;
-    let ended = admin.revoke(user.id, id, Why::EndedByAdmin).await?;
-    ensure!(ended == Ended::Now, "{name} has no living session {id}");
+    let (revoked, words) = match admin.revoke(user.id, id, Why::EndedByAdmin).await? {
+        Ended::Now => (1, "Ended session"),
+        Ended::Before => (0, "It has ended before: session"),
+        Ended::Unknown => bail!("{name} has no session {id}"),
+    };
     let event = Event::now(Kind::SessionEnded).of_user(user.id).of_session(id);
-    admin.record(event.with(json!({ "why": Why::EndedByAdmin.as_str(), "by": "administrator" }))).await?;
-    output.done(&format!("Ended session {id} of {}.", user.username), &json!({ "revoked": 1 }));
+    record(&mut *admin.postgres.acquire().await?, event.with(by_administrator(revoked))).await?;
+    output.done(&format!("{words} {id} of {}.", user.username), &json!({ "revoked": revoked }));
     Ok(())
+}
+
+fn by_administrator(ended: u64) -> Value {
+    json!({ "why": Why::EndedByAdmin.as_str(), "by": "administrator", "sessionsEnded": ended })
 }
 
 async fn revoke_all(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
     let user = admin.user(name).await?;
     let ended = admin.revoke_all(user.id, Why::EndedByAdmin).await?;
     let event = Event::now(Kind::SessionEnded).of_user(user.id);
-    let by = json!({ "why": Why::EndedByAdmin.as_str(), "by": "administrator", "sessionsEnded": ended });
-    admin.record(event.with(by)).await?;
+    record(&mut *admin.postgres.acquire().await?, event.with(by_administrator(ended))).await?;
     output.done(&format!("Ended {ended} sessions of {}.", user.username), &json!({ "revoked": ended }));
     Ok(())
 }

@@ -8,7 +8,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use unicode_normalization::UnicodeNormalization;
 
-use super::{UserCommand, admin::Admin, export, output::Output};
+use super::{
+    UserCommand,
+    admin::{Admin, record},
+    export,
+    output::Output,
+};
 use crate::{
     audit::{self, Erase, Event, Kind},
     password_rules,
@@ -39,11 +44,12 @@ pub async fn user(admin: &Admin, command: UserCommand, output: Output) -> anyhow
 async fn add(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
     ensure!(users::is_username(name), "a username has 3 to 64 letters, digits, `_`, `.` or `-`");
     let hash = hash_of_new_password(admin).await?;
-    let mut postgres = admin.postgres.acquire().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
-    let id = users::add(&mut postgres, name, &hash, Admin::PATIENCE)
+    let mut transaction = admin.postgres.begin().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
+    let id = users::add(&mut transaction, name, &hash, Admin::PATIENCE)
         .await
         .with_context(|| format!("could not add {name} (was `gatefold-api migrate` run?)"))?;
-    admin.record(Event::now(Kind::UserAdded).of_user(id)).await?;
+    record(&mut transaction, Event::now(Kind::UserAdded).of_user(id)).await?;
+    transaction.commit().await?;
     output.done(&format!("Added {name} (user {id})."), &json!({ "id": id, "username": name }));
     Ok(())
 }
@@ -73,15 +79,17 @@ pub(super) fn state(user: &User) -> &'static str {
     if user.disabled_at.is_some() { "disabled" } else { "active" }
 }
 
-/// Both or neither, as in a change of the password: the sessions end while Postgres holds the change back.
+/// Both or neither, as in a change of the password: the sessions end while Postgres holds the change back. The record of it
+/// is part of the change.
 async fn set_disabled(admin: &Admin, name: &str, disabled: bool, output: Output) -> anyhow::Result<()> {
     let user = admin.user(name).await?;
     let mut transaction = admin.postgres.begin().await?;
     users::set_disabled(&mut transaction, user.id, disabled, Admin::PATIENCE).await?;
     let ended = if disabled { admin.revoke_all(user.id, Why::Disabled).await? } else { 0 };
-    transaction.commit().await?;
     let kind = if disabled { Kind::UserDisabled } else { Kind::UserEnabled };
-    admin.record(Event::now(kind).of_user(user.id).with(json!({ "sessionsEnded": ended }))).await?;
+    let event = Event::now(kind).of_user(user.id).with(json!({ "sessionsEnded": ended }));
+    record(&mut transaction, event).await?;
+    transaction.commit().await?;
     let words = if disabled { "is disabled" } else { "may log in again" };
     output.done(
         &format!("{} {words}; sessions ended: {ended}.", user.username),
@@ -99,9 +107,9 @@ async fn passwd(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()>
         "somebody else changed {name} meanwhile; nothing was done"
     );
     let ended = admin.revoke_all(user.id, Why::PasswordChanged).await?;
-    transaction.commit().await?;
     let by = json!({ "by": "administrator", "sessionsEnded": ended });
-    admin.record(Event::now(Kind::PasswordChanged).of_user(user.id).with(by)).await?;
+    record(&mut transaction, Event::now(Kind::PasswordChanged).of_user(user.id).with(by)).await?;
+    transaction.commit().await?;
     let words = format!("{} has a new password; sessions ended: {ended}.", user.username);
     output.done(&words, &json!({ "id": user.id, "sessionsEnded": ended }));
     Ok(())
@@ -114,9 +122,9 @@ async fn delete(admin: &Admin, user: &User, erase_events: bool, output: Output) 
     let erased =
         if erase_events { audit::erase(&mut transaction, Erase::OfUser(user.id), Admin::PATIENCE).await? } else { 0 };
     let ended = admin.revoke_all(user.id, Why::Disabled).await?;
-    transaction.commit().await?;
     let done = json!({ "sessionsEnded": ended, "eventsErased": erased });
-    admin.record(Event::now(Kind::UserDeleted).of_user(user.id).with(done)).await?;
+    record(&mut transaction, Event::now(Kind::UserDeleted).of_user(user.id).with(done)).await?;
+    transaction.commit().await?;
     if user.grants_version > 0 {
         // An empty copy goes by itself.
         let none = Grants { version: user.grants_version + 1, ..Grants::default() };

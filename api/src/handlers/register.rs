@@ -29,6 +29,9 @@ pub struct RegisterRequest {
 }
 
 /// `POST /api/register`: adds a user and opens their first session.
+///
+/// There is no user without the session that the answer brings: after a 503 the name is still free, and the same request
+/// can be sent again. Only when Postgres goes just as it is told to keep the user does nobody know whether it did.
 #[utoipa::path(post, path = "/api/register", tag = "account", request_body = RegisterRequest, responses(
     (status = 201, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
     (status = 400, description = "`invalid_request`, `weak_password`"),
@@ -52,7 +55,6 @@ pub async fn register(
     password_rules::check(&request.password, &request.username)?;
     let hash = app.passwords.hash(request.password).await?;
     let limit = app.redis.call_timeout();
-    // There is no user without the session that the answer brings: after a 503 the name is still free.
     let mut transaction = users::within(limit, "begin", app.postgres.begin()).await?;
     let id = users::add(&mut transaction, &request.username, &hash, limit).await?;
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };

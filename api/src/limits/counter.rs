@@ -5,13 +5,19 @@
 
 use std::{
     fmt::Display,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use gatefold_shared::redis::{Redis, Script, Value, keys};
+use gatefold_shared::{
+    lifecycle::Lifecycle,
+    redis::{Redis, Script, Value, keys},
+};
 use metrics::counter;
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{Refused, Rule, Standing};
 
@@ -27,11 +33,12 @@ pub struct Counter {
     /// The longest that a request waits, a part of `BACKEND_TIMEOUT` that the stores do not get.
     wait: Duration,
     paused_until: Mutex<Option<Instant>>,
+    life: Lifecycle,
 }
 
 impl Counter {
-    pub fn new(redis: Redis, wait: Duration) -> Self {
-        Self { redis, wait, paused_until: Mutex::default() }
+    pub fn new(redis: Redis, wait: Duration, life: &Lifecycle) -> Self {
+        Self { redis, wait, paused_until: Mutex::default(), life: life.clone() }
     }
 
     /// Counts one, unless it is too many; nothing if that cannot be known.
@@ -58,13 +65,36 @@ impl Counter {
     }
 
     /// Takes back what one [`Self::take`] counted.
-    pub async fn give_back(&self, rule: Rule, key: impl Display) -> Option<Standing> {
-        self.ask(rule, &key, -1, true).await.map(|(_, standing)| standing)
+    pub async fn give_back(self: &Arc<Self>, rule: Rule, key: &str) -> Option<Standing> {
+        self.settle(rule, key, -1).await
     }
 
     /// Forgets all that was taken.
-    pub async fn clear(&self, rule: Rule, key: impl Display) -> Option<Standing> {
-        self.ask(rule, &key, -i64::from(rule.limit.burst()), true).await.map(|(_, standing)| standing)
+    pub async fn clear(self: &Arc<Self>, rule: Rule, key: &str) -> Option<Standing> {
+        self.settle(rule, key, -i64::from(rule.limit.burst())).await
+    }
+
+    /// Says of what was counted that it should not have been, and waits for that as for any count. But it happens however
+    /// slow Redis is, and if nobody waits any more: what stays counted locks somebody out. Nothing overtakes it: commands
+    /// about one key keep their order.
+    async fn settle(self: &Arc<Self>, rule: Rule, key: &str, units: i64) -> Option<Standing> {
+        let (tell, told) = oneshot::channel();
+        let (counter, key) = (Arc::clone(self), key.to_owned());
+        self.life.spawn(async move {
+            let answer = counter.run(rule, &key, units, true, counter.redis.deadline()).await;
+            if answer.is_none() {
+                count(rule, "skipped");
+            }
+            let _ = tell.send(answer);
+        });
+        if self.is_paused(Instant::now()) {
+            return None;
+        }
+        let Ok(answer) = timeout(self.wait, told).await else {
+            self.pause();
+            return None;
+        };
+        answer.ok().flatten().map(|(_, standing)| standing)
     }
 
     async fn ask(&self, rule: Rule, key: &impl Display, units: i64, always: bool) -> Option<(bool, Standing)> {
@@ -92,9 +122,13 @@ impl Counter {
         if let Ok(&[counted, micros]) = reply.as_deref() {
             return Some((counted == 1, Standing::new(rule, Duration::from_micros(micros))));
         }
+        self.pause();
+        None
+    }
+
+    fn pause(&self) {
         let pause = Instant::now() + PAUSE;
         *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(pause);
-        None
     }
 
     fn is_paused(&self, now: Instant) -> bool {

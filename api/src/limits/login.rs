@@ -1,5 +1,7 @@
 //! Failed log-ins, counted by account.
 
+use std::sync::Arc;
+
 use super::{Counter, Refused, Rule, Standing, counter::count};
 use crate::families::sha256_hex;
 
@@ -22,7 +24,7 @@ impl Verdict {
 /// A log-in that is under way. It counts as failed until it has ended otherwise, so that many at once are no more guesses
 /// than one after the other, and hanging up early saves none.
 pub struct LoginAttempt<'a> {
-    counter: &'a Counter,
+    counter: &'a Arc<Counter>,
     rule: Rule,
     account: String,
     standing: Standing,
@@ -38,12 +40,17 @@ pub enum NotBegun {
 
 impl<'a> LoginAttempt<'a> {
     /// Unless too many have failed for this name, in any letters, whether there is such a user or not.
-    pub(super) async fn begin(counter: &'a Counter, rule: Rule, username: &str) -> Result<Self, NotBegun> {
+    pub(super) async fn begin(counter: &'a Arc<Counter>, rule: Rule, username: &str) -> Result<Self, NotBegun> {
         // A digest, so that nothing that a client made up is a key; it hides nothing.
         let account = sha256_hex(username.to_lowercase().as_bytes());
         match counter.take_for_sure(rule, &account).await {
             Ok(Some(standing)) => Ok(Self { counter, rule, account, standing }),
-            Ok(None) => Err(NotBegun::Unknown),
+            Ok(None) => {
+                // It may have been counted, or may be when Redis gets to it: a client that is told 503 ten times must not
+                // be locked out. If it was not, a failure is forgotten, which is no more than an outage's worth of guesses.
+                counter.give_back(rule, &account).await;
+                Err(NotBegun::Unknown)
+            }
             Err(refused) => {
                 count(rule, "refused");
                 Err(NotBegun::Refused(refused))

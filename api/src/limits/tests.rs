@@ -31,7 +31,7 @@ fn counter(redis_url: &str, wait: Duration) -> (Arc<Counter>, Lifecycle) {
         revocation_staleness_limit: Duration::ZERO,
         backend_timeout: Duration::from_secs(2),
     };
-    (Arc::new(Counter::new(Redis::connect(&config, &life).unwrap(), wait)), life)
+    (Arc::new(Counter::new(Redis::connect(&config, &life).unwrap(), wait, &life)), life)
 }
 
 fn remaining(result: Result<Option<Standing>, Refused>) -> Option<u32> {

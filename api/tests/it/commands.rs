@@ -15,8 +15,12 @@ struct Database {
 
 impl Database {
     async fn empty(name: &'static str) -> Self {
+        Self::create(name, "").await
+    }
+
+    async fn create(name: &'static str, how: &str) -> Self {
         let app = shared().await;
-        let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} {how}"));
         sqlx::raw_sql(statement).execute(&mut app.postgres().await).await.unwrap();
         let (server, _) =
             app.cluster.database_url().rsplit_once('/').map(|(s, d)| (s.to_owned(), d.to_owned())).unwrap();
@@ -81,6 +85,20 @@ async fn the_schema_goes_up_and_down_and_up_again() {
     assert!(database.users().await.is_empty());
 }
 
+/// Going back to an older version begins with its `migrate`.
+#[tokio::test]
+async fn an_older_program_leaves_a_newer_schema_as_it_is_and_says_so() {
+    let database = Database::migrated("migrate_newer").await;
+    let mut postgres = PgConnection::connect(&database.url).await.unwrap();
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (99990101000001, 'from the future', true, '', 0)";
+    sqlx::query(newer).execute(&mut postgres).await.unwrap();
+    let said = succeeded(&database.run(&["migrate"], "").await);
+    assert!(said.contains("The schema is at 99990101000001") && said.contains("newer than this program"), "{said}");
+    let said = failed(&database.run(&["migrate", "--revert"], "").await);
+    assert!(said.contains("99990101000001"), "it does not know how: {said}");
+}
+
 #[tokio::test]
 async fn several_machines_may_migrate_at_once() {
     let database = Database::empty("migrate_at_once").await;
@@ -128,6 +146,19 @@ async fn a_name_is_taken_in_any_case_of_letters() {
         let said = failed(&database.run(&["user", "add", name], "a good password").await);
         assert!(said.contains("is taken"), "{said}");
     }
+    assert_eq!(database.users().await.len(), 1);
+}
+
+/// Where lower('I') is not i.
+#[tokio::test]
+async fn a_name_is_taken_in_any_case_of_letters_in_turkish_too() {
+    let turkish = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'tr' LOCALE 'C.UTF-8'";
+    let database = Database::create("user_turkish", turkish).await;
+    succeeded(&database.run(&["migrate"], "").await);
+    succeeded(&database.run(&["user", "add", "INFO"], "a good password").await);
+    let said = failed(&database.run(&["user", "add", "info"], "a good password").await);
+    assert!(said.contains("is taken"), "{said}");
+    succeeded(&database.run(&["room", "list", "info"], "").await);
     assert_eq!(database.users().await.len(), 1);
 }
 

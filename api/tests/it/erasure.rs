@@ -44,7 +44,7 @@ async fn all_that_is_kept_of_a_user_can_be_shown_to_them_and_no_secret_is_in_it(
     assert!(all["account"]["createdAt"].as_str().unwrap().starts_with("20"), "{all}");
     assert_eq!(all["rooms"][0]["room"], "private:board");
     assert_eq!(all["sessions"][0]["id"], json!(family));
-    for kind in ["logged_in", "login_failed", "room_granted"] {
+    for kind in ["logged_in", "login_failed", "room_granted", "user_exported"] {
         assert!(kinds(&all["events"]).contains(&kind), "{kind} in {all}");
     }
     let text = all.to_string();

@@ -5,6 +5,7 @@
 
 mod account;
 mod acknowledged;
+mod audit;
 mod commands;
 mod erasure;
 mod garbage;
@@ -32,6 +33,7 @@ mod same_origin;
 mod secrets;
 mod sessions;
 mod shutdown;
+mod slow_redis;
 mod startup;
 mod storm;
 mod traces;

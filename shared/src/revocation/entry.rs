@@ -61,13 +61,6 @@ impl Why {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct StreamId(pub(super) u64, pub(super) u64);
 
-impl StreamId {
-    /// The first id behind this one.
-    pub(super) const fn next(self) -> Self {
-        Self(self.0, self.1 + 1)
-    }
-}
-
 impl FromStr for StreamId {
     type Err = ();
 

@@ -129,6 +129,8 @@ impl Reader {
                 Err(_) => return warn!("could not subscribe to revocations: no answer"),
             }
         }
+        // Far from Redis that takes seconds, in which no echo could come.
+        self.heard_at = Instant::now();
     }
 
     /// Reads everything, judges the echoes that came before, and sends new probes.
@@ -147,7 +149,8 @@ impl Reader {
                     info!("revocations are heard");
                 }
             }
-            _ if self.heard_at.elapsed() >= PATIENCE => self.connect_anew().await,
+            // Reading may have taken long; the echoes of this round are judged in the next one.
+            _ if began.duration_since(self.heard_at) >= PATIENCE => self.connect_anew().await,
             _ => {}
         }
         if let Err(error) = self.reassert(read).await {
@@ -182,24 +185,33 @@ impl Reader {
         let _ = redis.pipeline::<Value>("probe_revocations", probes, redis.deadline()).await;
     }
 
-    /// Reads what is new in every partition, and returns those where Redis has lost something that is known here.
+    /// Reads what is new in every partition, and returns those where Redis has lost something that is known here. Each page
+    /// is learned as it comes, and a read that fails goes on where it ended the next time.
     async fn read(&self) -> Result<Vec<usize>, RedisError> {
-        let (redis, state) = (&self.revocations.redis, &self.revocations.state);
-        let until = redis.deadline();
-        redis.read_time(until).await?;
-        let now = redis.time().at(Instant::now());
-        let expected = state.held.read().unwrap_or_else(PoisonError::into_inner).expected();
-        let read = read::all(redis, &expected, until).await?;
-        for entry in read.iter().flatten().filter(|entry| entry.until > now) {
-            self.revocations.learn(*entry);
+        let (redis, held) = (&self.revocations.redis, &self.revocations.state.held);
+        redis.read_time(redis.deadline()).await?;
+        let mut rolled_back = Vec::new();
+        let mut unread: Vec<usize> = (0..keys::all_revocations().len()).collect();
+        while !unread.is_empty() {
+            let expected = held.read().unwrap_or_else(PoisonError::into_inner).expected(&unread);
+            let pages = read::pages(redis, &expected).await?;
+            let now = redis.time().at(Instant::now());
+            unread.clear();
+            for ((partition, expected), page) in expected.into_iter().zip(pages) {
+                for entry in page.entries.iter().filter(|entry| entry.until > now) {
+                    self.revocations.learn(*entry);
+                }
+                let is_rolled_back =
+                    held.write().unwrap_or_else(PoisonError::into_inner).has_read(partition, expected, &page, now);
+                if !page.is_end {
+                    unread.push(partition);
+                } else if is_rolled_back {
+                    rolled_back.push(partition);
+                }
+            }
         }
-        let mut held = state.held.write().unwrap_or_else(PoisonError::into_inner);
-        let partitions = expected.into_iter().zip(&read).enumerate();
-        let rolled_back = partitions
-            .filter(|(partition, (expected, read))| held.has_read(*partition, *expected, read, now))
-            .map(|(partition, _)| partition)
-            .collect();
-        held.forget_before(now);
+        let now = redis.time().at(Instant::now());
+        held.write().unwrap_or_else(PoisonError::into_inner).forget_before(now);
         Ok(rolled_back)
     }
 

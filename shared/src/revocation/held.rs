@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::entry::{Entry, StreamId, Why};
+use super::{
+    entry::{Entry, StreamId, Why},
+    read::Page,
+};
 use crate::redis::keys::{self, PARTITIONS};
 
 /// How far a partition's stream has been read, and what is known to stand behind that.
 #[derive(Clone, Default)]
 struct Partition {
-    /// The newest entry that was read, which the next read begins with: if it is gone, so may be others.
+    /// The newest entry that was read, which the next page begins with: if it is gone, so may be others.
     last: StreamId,
     /// Until when Redis keeps that entry, at least.
     kept_until: i64,
@@ -60,30 +63,34 @@ impl Held {
         self.by_family.insert(entry.family, entry).is_none()
     }
 
-    /// What a read that is about to be sent must find, partition by partition.
-    pub(super) fn expected(&self) -> Vec<Expected> {
+    /// What reads of these partitions that are about to be sent must find.
+    pub(super) fn expected(&self, partitions: &[usize]) -> Vec<(usize, Expected)> {
         let expected = |partition: &Partition| Expected { from: partition.last, heard: partition.heard.len() };
-        self.partitions.iter().map(expected).collect()
+        partitions.iter().map(|index| (*index, expected(&self.partitions[*index]))).collect()
     }
 
     /// Takes note of what a read returned, after each of its entries was [added](Self::add). Tells whether Redis has rolled
     /// back: something that it must still have is gone.
-    pub(super) fn has_read(&mut self, partition: usize, expected: Expected, read: &[Entry], now: i64) -> bool {
+    pub(super) fn has_read(&mut self, partition: usize, expected: Expected, page: &Page, now: i64) -> bool {
         let Self { by_family, partitions } = self;
         let partition = &mut partitions[partition];
-        let has = |id: StreamId| read.binary_search_by_key(&id, |entry| entry.id).is_ok();
-        let lost_its_last = partition.last != StreamId::default() && !has(partition.last) && partition.kept_until > now;
-        // An entry under another id by now was re-asserted, by us or by another replica.
+        let lost_its_last =
+            expected.from != StreamId::default() && page.first != Some(expected.from) && partition.kept_until > now;
+        let has = |id: StreamId| page.entries.binary_search_by_key(&id, |entry| entry.id).is_ok();
+        // Behind the end of a page that is not the last, anything may still come. An entry under another id by now was
+        // re-asserted, by us or by another replica.
         let is_missing = |(id, family): &(StreamId, Uuid)| {
-            !has(*id) && by_family.get(family).is_some_and(|entry| entry.id == *id && entry.until > now)
+            (page.is_end || Some(*id) <= page.last)
+                && !has(*id)
+                && by_family.get(family).is_some_and(|entry| entry.id == *id && entry.until > now)
         };
         if lost_its_last || partition.heard.iter().take(expected.heard).any(is_missing) {
             *partition = Partition { rolled_back: true, ..Partition::default() };
         }
-        if let Some(newest) = read.last() {
-            partition.last = newest.id;
+        if let Some(last) = page.last {
+            partition.last = last;
             // Streams are trimmed at their beginning, so an entry stays as long as any before it.
-            partition.kept_until = read.iter().map(|entry| entry.until).fold(partition.kept_until, i64::max);
+            partition.kept_until = page.entries.iter().map(|entry| entry.until).fold(partition.kept_until, i64::max);
         }
         partition.heard.retain(|(id, _)| *id > partition.last);
         partition.rolled_back
@@ -116,19 +123,25 @@ mod tests {
 
     /// A read that was sent just now returns this.
     fn read(held: &mut Held, entries: &[Entry], now: i64) -> bool {
-        let expected = held.expected()[0];
+        let expected = held.expected(&[0])[0].1;
         answer(held, expected, entries, now)
     }
 
     fn answer(held: &mut Held, expected: Expected, entries: &[Entry], now: i64) -> bool {
+        answer_page(held, expected, entries, true, now)
+    }
+
+    fn answer_page(held: &mut Held, expected: Expected, entries: &[Entry], is_end: bool, now: i64) -> bool {
         for entry in entries.iter().filter(|entry| entry.until > now) {
             held.add(*entry);
         }
-        held.has_read(0, expected, entries, now)
+        let id_of = |entry: Option<&Entry>| entry.map(|entry| entry.id);
+        let (first, last) = (id_of(entries.first()), id_of(entries.last()));
+        held.has_read(0, expected, &Page { entries: entries.to_vec(), first, last, is_end }, now)
     }
 
     fn read_from(held: &Held) -> StreamId {
-        held.expected()[0].from
+        held.expected(&[0])[0].1.from
     }
 
     #[test]
@@ -177,10 +190,37 @@ mod tests {
     fn an_entry_that_is_heard_of_while_a_read_is_on_its_way_need_not_be_in_its_answer() {
         let mut held = Held::default();
         read(&mut held, &[entry(7, 100)], 10);
-        let expected = held.expected()[0];
+        let expected = held.expected(&[0])[0].1;
         held.add(entry(9, 100));
         assert!(!answer(&mut held, expected, &[entry(7, 100)], 20));
         assert!(read(&mut held, &[entry(7, 100)], 20), "but it must be in the next one's");
+    }
+
+    #[test]
+    fn a_page_is_known_before_the_next_and_what_was_heard_may_be_in_a_later_one() {
+        let mut held = Held::default();
+        held.add(entry(9, 100));
+        let expected = held.expected(&[0])[0].1;
+        assert!(!answer_page(&mut held, expected, &[entry(5, 100), entry(7, 100)], false, 20));
+        assert_eq!((held.len(), read_from(&held)), (3, StreamId(7, 0)));
+        let expected = held.expected(&[0])[0].1;
+        assert!(
+            answer_page(&mut held, expected, &[entry(7, 100), entry(11, 100)], false, 20),
+            "9 is not where it must be"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_moves_the_place_all_the_same() {
+        let mut held = Held::default();
+        let unreadable =
+            |first, last| Page { first: Some(StreamId(first, 0)), last: Some(StreamId(last, 0)), ..Page::default() };
+        let expected = held.expected(&[0])[0].1;
+        assert!(!held.has_read(0, expected, &unreadable(3, 5), 20));
+        assert_eq!(read_from(&held), StreamId(5, 0));
+        let expected = held.expected(&[0])[0].1;
+        assert!(!held.has_read(0, expected, &unreadable(5, 8), 20));
+        assert_eq!(read_from(&held), StreamId(8, 0));
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Reading the streams of the log: all that was ever revoked and still matters.
+//! Reading the streams of the log: all that was ever revoked and still matters, page by page.
 
 use std::collections::HashMap;
 
 use fred::types::{CustomCommand, Value};
-use tokio::time::Instant;
 
 use super::{
     entry::{Entry, StreamId},
@@ -11,53 +10,45 @@ use super::{
 };
 use crate::redis::{Redis, RedisError, keys};
 
-/// Entries read from a partition at once.
-const PAGE: usize = 1000;
+/// Entries asked for with one call, about 1 MB: the partitions that are not read to their end share them.
+const AT_ONCE: usize = 6400;
 
-/// The entries of a partition, from where reading it began.
-pub(super) type Read = Vec<Entry>;
+/// What one command read of a partition.
+#[derive(Default)]
+pub(super) struct Page {
+    /// Those that can be read.
+    pub(super) entries: Vec<Entry>,
+    /// The first id, of whatever that is.
+    pub(super) first: Option<StreamId>,
+    /// The last one, behind which there may be more.
+    pub(super) last: Option<StreamId>,
+    /// There is no more.
+    pub(super) is_end: bool,
+}
 
-/// Reads every partition from where its last read ended.
-pub(super) async fn all(redis: &Redis, expected: &[Expected], until: Instant) -> Result<Vec<Read>, RedisError> {
+/// Reads the next page of some partitions. The call has a deadline of its own: a log may be too long for one.
+pub(super) async fn pages(redis: &Redis, expected: &[(usize, Expected)]) -> Result<Vec<Page>, RedisError> {
     let streams = keys::all_revocations();
-    let reads = streams.iter().zip(expected).map(|(stream, expected)| command(stream, expected.from)).collect();
-    let pages: Vec<Value> = redis.pipeline("read_revocations", reads, until).await?;
-    let mut all = Vec::with_capacity(streams.len());
-    for (stream, page) in streams.iter().zip(pages) {
-        all.push(to_the_end(redis, stream, Page::parse(page)?, until).await?);
-    }
-    Ok(all)
+    // A page begins with an entry that is known: there must be room for another one.
+    let size = (AT_ONCE / expected.len().max(1)).max(2);
+    let reads =
+        expected.iter().map(|(partition, expected)| command(&streams[*partition], expected.from, size)).collect();
+    let replies: Vec<Value> = redis.pipeline("read_revocations", reads, redis.deadline()).await?;
+    replies.into_iter().map(|reply| Page::parse(reply, size)).collect()
 }
 
-async fn to_the_end(redis: &Redis, stream: &str, mut page: Page, until: Instant) -> Result<Read, RedisError> {
-    let mut read = page.entries;
-    while let Some(next) = page.next {
-        let mut replies: Vec<Value> = redis.pipeline("read_revocations", vec![command(stream, next)], until).await?;
-        page = Page::parse(replies.pop().unwrap_or(Value::Null))?;
-        read.append(&mut page.entries);
-    }
-    Ok(read)
-}
-
-fn command(stream: &str, from: StreamId) -> (CustomCommand, Vec<Value>) {
+fn command(stream: &str, from: StreamId, size: usize) -> (CustomCommand, Vec<Value>) {
     const XRANGE: CustomCommand = super::command("XRANGE");
-    let count = i64::try_from(PAGE).unwrap_or(i64::MAX);
+    let count = i64::try_from(size).unwrap_or(i64::MAX);
     (XRANGE, vec![stream.into(), from.to_string().into(), "+".into(), "COUNT".into(), count.into()])
 }
 
-/// What one command read.
-struct Page {
-    entries: Vec<Entry>,
-    /// Where there may be more.
-    next: Option<StreamId>,
-}
-
 impl Page {
-    fn parse(reply: Value) -> Result<Self, RedisError> {
+    fn parse(reply: Value, size: usize) -> Result<Self, RedisError> {
         let lines: Vec<(String, HashMap<String, String>)> = reply.convert()?;
-        let last = lines.last().filter(|_| lines.len() == PAGE).and_then(|(id, _)| id.parse::<StreamId>().ok());
+        let id_of = |line: Option<&(String, HashMap<String, String>)>| line.and_then(|(id, _)| id.parse().ok());
         // What cannot be read was written by a version that knows more; there is nothing that this one could do with it.
         let entries = lines.iter().filter_map(|(id, fields)| Entry::from_stream(id, fields)).collect();
-        Ok(Self { entries, next: last.map(StreamId::next) })
+        Ok(Self { entries, first: id_of(lines.first()), last: id_of(lines.last()), is_end: lines.len() < size })
     }
 }
