@@ -1,13 +1,12 @@
 /** How a socket ends decides whether and when it comes back. The server's part is played here, the REST part is real. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { hasState, heard, launch, signedIn, userOf } from './harness/browser.js';
-import { addUser, startCluster } from './harness/cluster.js';
+import { hasState, heard, signedIn, userOf } from './harness/browser.js';
+import { addUser } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
-let cluster, browser;
-before(async () => ([cluster, browser] = await Promise.all([startCluster(), launch()])));
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp();
 
 const CONNECTED = JSON.stringify({ type: 'connected', payload: { userId: 1, username: 'a', expiresAt: 0, connectionId: '', replica: '' } });
 

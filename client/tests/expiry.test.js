@@ -1,16 +1,12 @@
 /** A socket whose token expires because nobody can refresh it: it is mended in place, or after its end. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { hasState, heard, launch, signedIn } from './harness/browser.js';
-import { addUser, startCluster } from './harness/cluster.js';
+import { hasState, heard, signedIn } from './harness/browser.js';
+import { addUser } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
-let cluster, browser;
-before(async () => {
-  const env = { ACCESS_TOKEN_EXPIRY: '6s', TOKEN_WARNING: '1s', REAUTH_GRACE: '4s' };
-  [cluster, browser] = await Promise.all([startCluster({ env }), launch()]);
-});
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp({ env: { ACCESS_TOKEN_EXPIRY: '6s', TOKEN_WARNING: '1s', REAUTH_GRACE: '4s' } });
 
 /** Somebody in a room whose refreshes fail from now on. */
 async function stuck(t) {

@@ -2,22 +2,19 @@
 import assert from 'node:assert/strict';
 import { mkdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { eventually, launch } from './harness/browser.js';
+import { eventually } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
-import { PASSWORD, addUser, logIn, startCluster } from './harness/cluster.js';
+import { PASSWORD, addUser, logIn } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const SCREENSHOTS = fileURLToPath(new URL('../../target/client-tests/', import.meta.url));
 
-let cluster, browser;
-before(async () => {
-  await mkdir(SCREENSHOTS, { recursive: true });
-  [cluster, browser] = await Promise.all([startCluster(), launch()]);
-});
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp();
+before(() => mkdir(SCREENSHOTS, { recursive: true }));
 
 /** The page, opened in a browser of its own. Whatever its policy forbids, or it does not catch, fails the test. */
 async function visit(t, { url = cluster.url, ...options } = {}) {

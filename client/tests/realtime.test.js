@@ -1,14 +1,13 @@
 /** The socket: rooms, presence and typing, which are right again after whatever breaks. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { eventually, hasState, heard, launch, openTab, signedIn, userOf } from './harness/browser.js';
+import { eventually, hasState, heard, openTab, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
-import { PASSWORD, addUser, logIn, startCluster } from './harness/cluster.js';
+import { PASSWORD, addUser, logIn } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
-let cluster, browser;
-before(async () => ([cluster, browser] = await Promise.all([startCluster(), launch()])));
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp();
 
 let rooms = 0;
 

@@ -1,14 +1,13 @@
 /** The session: staying logged in whatever breaks, one refresh for all tabs, one end for all tabs. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { CHROMIUM, eventually, heard, launch, openTab, signedIn, userOf } from './harness/browser.js';
+import { CHROMIUM, eventually, heard, openTab, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
-import { PASSWORD, addUser, logIn, startCluster } from './harness/cluster.js';
+import { PASSWORD, addUser, logIn } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
-let cluster, browser;
-before(async () => ([cluster, browser] = await Promise.all([startCluster(), launch()])));
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp();
 
 /** A browser of its own for each test. */
 async function person(t, name) {
