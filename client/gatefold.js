@@ -673,7 +673,8 @@ export class Room extends Emitter {
     this.typists = new Map(typing.map(user => [user.id, user]));
     this.emit('joined', { recovered });
     for (const message of messages) this._message(message);
-    this.#last ??= last;
+    // Of what is missed for good it is not told again: from here on it asks for what comes after.
+    this.#last = recovered ? this.#last ?? last : last;
     if (isBack && count <= users.length) {
       for (const user of before.values()) if (!this.users.has(user.id)) this.emit('presence', { event: 'leave', user });
       for (const user of users) if (!before.has(user.id)) this.emit('presence', { event: 'join', user });

@@ -130,3 +130,26 @@ test('messages that come twice are said once', async t => {
   });
   assert.deepEqual(said, ['1-0', '2-0', '3-0', '4-0']);
 });
+
+test('what was missed for good is said once, not at every return', async t => {
+  const asked = [];
+  const { page, sockets } = await tab(t, (socket, number) => socket.onMessage(data => {
+    const { type, id, since } = JSON.parse(data);
+    if (type !== 'join') return;
+    asked.push(since);
+    // The room was forgotten while they were away for the first time, and there is nothing new in it.
+    const [last, recovered] = number === 1 ? ['9-0', true] : ['5-0', since === '5-0'];
+    const payload = { room: 'r', count: 1, users: [], typing: [], messages: [], recovered, last };
+    socket.send(JSON.stringify({ type: 'joined', payload, id }));
+  }));
+  await page.evaluate(async () => {
+    globalThis.joined = [];
+    (await client.join('r')).on('joined', ({ recovered }) => joined.push(recovered));
+  });
+  for (let times = 1; times <= 3; times++) {
+    await page.waitForFunction(times => joined.length === times, times);
+    if (times < 3) sockets.at(-1).close({ code: 1000, reason: '' });
+  }
+  assert.deepEqual(asked, [undefined, '9-0', '5-0']);
+  assert.deepEqual(await page.evaluate(() => joined), [true, false, true]);
+});
