@@ -70,6 +70,10 @@ export class GatefoldError extends Error {
   }
 }
 
+/** What has no name is the network's. @param {unknown} error */
+const named = error =>
+  error instanceof GatefoldError ? error : new GatefoldError('network', 'The server cannot be reached', { cause: error });
+
 /** Says things to whoever listens. @template {Record<string, any>} Events */
 class Emitter {
   /** @type {Map<keyof Events, Set<(detail: any) => void>>} */
@@ -319,8 +323,12 @@ export class AuthSession extends Emitter {
    * @param {{everywhere?: boolean}} [options]
    */
   async logout({ everywhere = false } = {}) {
-    if (everywhere) await this.#answer(await this.fetch('/api/logout-all', { method: 'POST' }));
-    await this.#alone(async () => this.#answer(await this.#send('/api/logout', { method: 'POST' })));
+    if (everywhere) {
+      // That takes the cookie away, too. Not as `#alone`, for it may have to refresh first.
+      const init = /** @type {RequestInit} */ ({ method: 'POST', credentials: 'include' });
+      const response = await this.fetch('/api/logout-all', init).catch(error => Promise.reject(named(error)));
+      if (!response.ok) throw await GatefoldError.from(response);
+    } else await this.#alone(async () => this.#answer(await this.#send('/api/logout', { method: 'POST' })));
     this.expire(this.id, everywhere ? 'logout_all' : 'logout');
   }
 
@@ -350,7 +358,8 @@ export class AuthSession extends Emitter {
 
   /**
    * As the global `fetch`, and sends the access token along, to the API's own origin only. If it is refused, it is
-   * refreshed and the request sent once more.
+   * refreshed and the request sent once more. Where there is no network it fails as that does (`TypeError`), or, if the
+   * token has to be refreshed first, as `refresh` does.
    * @param {RequestInfo | URL} input @param {RequestInit} [init] @returns {Promise<Response>}
    */
   async fetch(input, init) {
@@ -556,7 +565,7 @@ export class AuthSession extends Emitter {
 
   /** After how many milliseconds to try again. @param {unknown} error @param {number} failures */
   #later(error, failures) {
-    const known = error instanceof GatefoldError ? error : new GatefoldError('network', String(error), { cause: error });
+    const known = named(error);
     const delay = backOff(failures, known.retryAfter * 1000);
     if (known.status !== 401) this.emit('retry', { error: known, delay });
     return delay;

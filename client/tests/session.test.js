@@ -374,6 +374,33 @@ test('logging out in one tab ends the session in all of them, once', async t => 
   await tabs[0].waitForFunction(() => session.user, undefined, { timeout: 5_000 });
 });
 
+test('logging out everywhere is one call, which can be repeated until it has been heard', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  const other = await logIn(cluster, user.username);
+  await page.route('**/api/logout*', route => route.abort());
+  const leave = () => page.evaluate(() => session.logout({ everywhere: true }).then(() => 'done', error => error.code));
+  assert.equal(await leave(), 'network');
+  assert.equal(await userOf(page), user.username);
+  await page.unroute('**/api/logout*');
+  await page.route('**/api/logout', route => route.abort());
+  assert.equal(await leave(), 'done');
+  assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'logout_all' }]);
+  assert.equal((await other.rest('GET', '/api/protected')).status, 401);
+  assert.deepEqual(await context.cookies(), []);
+});
+
+test('without a network `fetch` fails as the global one does, or as a refresh if that comes first', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  await page.route('**/api/**', route => route.abort());
+  const fails = () => page.evaluate(() => session.fetch('/api/protected').catch(({ name, code }) => [name, code]));
+  assert.deepEqual(await fails(), ['TypeError', undefined]);
+  await page.evaluate(() => (globalThis.shift += 20 * 60_000));
+  assert.deepEqual(await fails(), ['GatefoldError', 'network']);
+  assert.equal(await userOf(page), user.username);
+});
+
 test('a session that is ended from another browser ends in every tab, once, with the reason', async t => {
   const { context, user } = await person(t);
   const tabs = [await signedIn(context, cluster.url, user.username), await openTab(context, cluster.url)];
