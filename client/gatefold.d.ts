@@ -100,7 +100,8 @@ export class AuthSession extends Emitter<{
     refresh(): Promise<void>;
     /**
      * As the global `fetch`, and sends the access token along, to the API's own origin only. If it is refused, it is
-     * refreshed and the request sent once more.
+     * refreshed and the request sent once more. Where there is no network it fails as that does (`TypeError`), or, if the
+     * token has to be refreshed first, as `refresh` does.
      * @param {RequestInfo | URL} input @param {RequestInit} [init] @returns {Promise<Response>}
      */
     fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;

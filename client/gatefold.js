@@ -32,6 +32,12 @@ const SUPERSEDED = 'refresh_superseded';
 const backOff = (attempt, least = 0) =>
   Math.max(least, Math.random() * Math.min(BACK_OFF_MS[1], BACK_OFF_MS[0] * 2 ** attempt));
 
+/** Both clocks, as they were some time ago. The steady one may stop while the machine sleeps, the other one may be set. */
+const clocks = (ago = 0) => ({ steady: performance.now() - ago, wall: Date.now() - ago });
+
+/** How many milliseconds ago that was: whichever clock is further counts. @param {{steady: number, wall: number}} then */
+const since = then => Math.max(performance.now() - then.steady, Date.now() - then.wall);
+
 /** @param {number} ms @returns {Promise<void>} */
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 
@@ -63,6 +69,10 @@ export class GatefoldError extends Error {
     });
   }
 }
+
+/** What has no name is the network's. @param {unknown} error */
+const named = error =>
+  error instanceof GatefoldError ? error : new GatefoldError('network', 'The server cannot be reached', { cause: error });
 
 /** Says things to whoever listens. @template {Record<string, any>} Events */
 class Emitter {
@@ -252,9 +262,7 @@ export class AuthSession extends Emitter {
 
   /** For how many milliseconds the access token is still good; not more than 0 if there is none. */
   get remaining() {
-    const token = this.#token;
-    // The steady clock may stop while the machine sleeps, the other one may be set: whichever is further counts.
-    return token ? token.life - Math.max(performance.now() - token.steady, Date.now() - token.wall) : 0;
+    return this.#token ? this.#token.life - since(this.#token) : 0;
   }
 
   /** For how many milliseconds the access token was good when it was new. */
@@ -315,8 +323,12 @@ export class AuthSession extends Emitter {
    * @param {{everywhere?: boolean}} [options]
    */
   async logout({ everywhere = false } = {}) {
-    if (everywhere) await this.#answer(await this.fetch('/api/logout-all', { method: 'POST' }));
-    await this.#alone(async () => this.#answer(await this.#send('/api/logout', { method: 'POST' })));
+    if (everywhere) {
+      // That takes the cookie away, too. Not as `#alone`, for it may have to refresh first.
+      const init = /** @type {RequestInit} */ ({ method: 'POST', credentials: 'include' });
+      const response = await this.fetch('/api/logout-all', init).catch(error => Promise.reject(named(error)));
+      if (!response.ok) throw await GatefoldError.from(response);
+    } else await this.#alone(async () => this.#answer(await this.#send('/api/logout', { method: 'POST' })));
     this.expire(this.id, everywhere ? 'logout_all' : 'logout');
   }
 
@@ -324,7 +336,8 @@ export class AuthSession extends Emitter {
 
   /** An access token that is good now, or null if nobody is logged in. @returns {Promise<string | null>} */
   async token() {
-    if (this.#token && this.remaining <= 0) await this.refresh();
+    // More than once where the machine has slept meanwhile.
+    while (this.#token && this.remaining <= 0) await this.refresh();
     return this.#token?.value ?? null;
   }
 
@@ -345,7 +358,8 @@ export class AuthSession extends Emitter {
 
   /**
    * As the global `fetch`, and sends the access token along, to the API's own origin only. If it is refused, it is
-   * refreshed and the request sent once more.
+   * refreshed and the request sent once more. Where there is no network it fails as that does (`TypeError`), or, if the
+   * token has to be refreshed first, as `refresh` does.
    * @param {RequestInfo | URL} input @param {RequestInit} [init] @returns {Promise<Response>}
    */
   async fetch(input, init) {
@@ -384,7 +398,10 @@ export class AuthSession extends Emitter {
   /** @param {'login' | 'register'} call @param {object} body */
   async #enter(call, body) {
     const init = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
-    await this.#alone(async () => this.#take(await this.#answer(await this.#send(`/api/${call}`, init))));
+    await this.#alone(async () => {
+      const asked = clocks();
+      await this.#take(await this.#answer(await this.#send(`/api/${call}`, init)), asked);
+    });
     return /** @type {User} */ (this.user);
   }
 
@@ -455,8 +472,9 @@ export class AuthSession extends Emitter {
       const again = key && (pending || starting);
       return { key: again ? key : fresh, pending: true };
     });
+    const asked = clocks();
     const response = await this.#send('/api/refresh', { method: 'POST', headers: { 'Idempotency-Key': key } });
-    if (response.ok) return this.#take(await this.#answer(response), key);
+    if (response.ok) return this.#take(await this.#answer(response), asked, key);
     const error = await GatefoldError.from(response);
     // Both are answers for good: this key has done its part. A tab that took over meanwhile has a key of its own.
     if (response.status === 401 || error.code === SUPERSEDED) {
@@ -467,32 +485,39 @@ export class AuthSession extends Emitter {
   }
 
   /**
-   * Takes a token from an answer, and passes it on.
+   * Takes a token from an answer, and passes it on. If another tab has asked later and was answered before, its is kept.
    * @param {{accessToken: string, expiresIn: number}} answer
+   * @param {ReturnType<typeof clocks>} asked when it was asked for: an answer may wait for a machine that sleeps
    * @param {string} [key] of the refresh
    */
-  async #take({ accessToken, expiresIn }, key) {
-    const life = expiresIn * 1000;
-    const { turn } = await this.#notes.change(note =>
-      ({ pending: note.pending && !!key && note.key !== key, turn: note.turn + 1 }));
-    this.#hold({ value: accessToken, life, remaining: life, turn: Math.max(turn, this.#turn + 1) });
+  async #take({ accessToken, expiresIn }, asked, key) {
+    const { turn } = await this.#notes.change(note => ({
+      pending: note.pending && !!key && note.key !== key,
+      turn: note.turn + (this.#isNews(asked) ? 1 : 0),
+    }));
+    if (!this.#isNews(asked)) return;
+    this.#hold({ value: accessToken, life: expiresIn * 1000, turn: Math.max(turn, this.#turn + 1) }, asked);
     this.#share();
   }
 
-  /** @param {{value: string, life: number, remaining: number, turn: number}} token */
-  #hold({ value, life, remaining, turn }) {
+  /** Whether a token is a later one than that which is held. @param {ReturnType<typeof clocks>} asked when it was asked for */
+  #isNews(asked) {
+    return !this.#token || since(asked) < since(this.#token);
+  }
+
+  /** @param {{value: string, life: number, turn: number}} token @param {ReturnType<typeof clocks>} asked */
+  #hold({ value, life, turn }, asked) {
     // Whoever has let go hears nothing of an answer that was still on its way.
     if (this.#closed.signal.aborted) return;
     const owner = ownerOf(value);
     const isOther = this.#token?.sid !== owner.sid;
-    const spent = life - remaining;
     const lead = life * (0.1 + 0.1 * Math.random());
-    this.#token = { ...owner, value, life, lead, steady: performance.now() - spent, wall: Date.now() - spent };
+    this.#token = { ...owner, ...asked, value, life, lead };
     this.#turn = turn;
     this.#failures = 0;
     this.#look();
     if (isOther) this.emit('login', { user: owner.user });
-    this.emit('token', { expiresIn: remaining / 1000 });
+    this.emit('token', { expiresIn: this.remaining / 1000 });
   }
 
   // What tabs tell each other.
@@ -508,10 +533,12 @@ export class AuthSession extends Emitter {
   #hear(message) {
     if (message.over) this.#end(message.over, message.reason);
     else if (message.wanted) this.#turn >= message.wanted && this.#share();
-    else if (message.turn > this.#turn || !this.#token) {
+    else {
       // It may have been waiting for long, if this tab was frozen.
-      const remaining = message.remaining - Math.max(0, Date.now() - message.at);
-      if (ownerOf(message.value).sid !== this.#ended && remaining > 0) this.#hold({ ...message, remaining });
+      const asked = clocks(message.life - message.remaining + Math.max(0, Date.now() - message.at));
+      const turn = Math.max(this.#turn, message.turn);
+      if (message.value === this.#token?.value || !this.#isNews(asked)) this.#turn = turn;
+      else if (ownerOf(message.value).sid !== this.#ended && since(asked) < message.life) this.#hold({ ...message, turn }, asked);
     }
   }
 
@@ -538,7 +565,7 @@ export class AuthSession extends Emitter {
 
   /** After how many milliseconds to try again. @param {unknown} error @param {number} failures */
   #later(error, failures) {
-    const known = error instanceof GatefoldError ? error : new GatefoldError('network', String(error), { cause: error });
+    const known = named(error);
     const delay = backOff(failures, known.retryAfter * 1000);
     if (known.status !== 401) this.emit('retry', { error: known, delay });
     return delay;
@@ -673,7 +700,8 @@ export class Room extends Emitter {
     this.typists = new Map(typing.map(user => [user.id, user]));
     this.emit('joined', { recovered });
     for (const message of messages) this._message(message);
-    this.#last ??= last;
+    // Of what is missed for good it is not told again: from here on it asks for what comes after.
+    this.#last = recovered ? this.#last ?? last : last;
     if (isBack && count <= users.length) {
       for (const user of before.values()) if (!this.users.has(user.id)) this.emit('presence', { event: 'leave', user });
       for (const user of users) if (!before.has(user.id)) this.emit('presence', { event: 'join', user });

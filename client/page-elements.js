@@ -43,6 +43,15 @@ export const note = what => addLine($('activity'), make('p', {}, clock(Date.now(
 /** Says something to the user, once. @param {string} what */
 export const tell = what => ($('notice').textContent = what);
 
+/** Whether a button or a field can be used now. Not by `disabled`, which takes the focus away from who is there. @param {string} id @param {boolean} can */
+export function enable(id, can) {
+  $(id).setAttribute('aria-disabled', String(!can));
+  if ($(id) instanceof HTMLInputElement) $(id).readOnly = !can;
+}
+
+/** @param {string} id */
+export const isEnabled = id => $(id).getAttribute('aria-disabled') !== 'true';
+
 /**
  * Has a button do something, but not twice at once, and tells if it fails.
  * @param {string} id @param {string} what @param {() => Promise<string | void>} act what it says is noted
@@ -50,6 +59,7 @@ export const tell = what => ($('notice').textContent = what);
 export function onClick(id, what, act) {
   const button = $(id);
   button.addEventListener('click', async () => {
+    if (!isEnabled(id) || button.hasAttribute('aria-busy')) return;
     button.setAttribute('aria-busy', 'true');
     try {
       const said = await act();

@@ -1,5 +1,5 @@
 /** A room: who says what, who is here, who is typing. */
-import { $, addLine, clock, make, note, tell } from './page-elements.js';
+import { $, addLine, clock, enable, isEnabled, make, note, tell } from './page-elements.js';
 
 /** @typedef {import('./gatefold.js').RealtimeClient} RealtimeClient */
 /** @typedef {import('./gatefold.js').Room} Room */
@@ -9,18 +9,23 @@ import { $, addLine, clock, make, note, tell } from './page-elements.js';
 export function rooms(client) {
   /** @type {Room | null} */
   let room = null;
+  let isEntering = false;
 
   /** @param {string} name */
   async function enter(name) {
-    await room?.leave();
-    client.connect();
-    $('messages').replaceChildren();
-    $('enter').disabled = true;
+    isEntering = true;
+    show();
     try {
+      // Whether the server has heard of it or not, we are out.
+      await room?.leave().catch(() => {});
+      client.connect();
+      $('messages').replaceChildren();
       const entered = await client.join(name);
       if (room !== entered) watch(entered);
     } catch (error) {
       tell(`You cannot enter ${name}: ${/** @type {Error} */ (error).message}`);
+    } finally {
+      isEntering = false;
       show();
     }
   }
@@ -65,31 +70,32 @@ export function rooms(client) {
 
   function show() {
     const isHere = Boolean(room?.joined);
-    $('enter').disabled = false;
-    $('leave').disabled = !room;
+    enable('enter', !isEntering);
+    enable('leave', Boolean(room));
     $('messages').dataset.empty = room ? 'Nothing was said since you came.' : 'Enter the room to see what is said.';
-    $('text').disabled = $('send').disabled = !isHere;
+    enable('text', isHere);
+    enable('send', isHere);
     showUsers();
     showTyping();
   }
 
   $('join').addEventListener('submit', (/** @type {Event} */ event) => {
     event.preventDefault();
-    enter($('room').value.trim());
+    if (isEnabled('enter')) enter($('room').value.trim());
   });
   $('leave').addEventListener('click', () => room?.leave().catch(() => {}));
   $('text').addEventListener('input', () => ($('text').value ? room?.startTyping() : room?.stopTyping()));
   $('text').addEventListener('blur', () => room?.stopTyping());
   $('say').addEventListener('submit', async (/** @type {Event} */ event) => {
     event.preventDefault();
-    const text = $('text').value.trim();
-    if (!text || !room) return;
+    const [text, there] = [$('text').value.trim(), room];
+    if (!text || !there?.joined) return;
     $('text').value = '';
     try {
-      await room.publish({ text });
+      await there.publish({ text });
     } catch (error) {
       tell(`The message may not have been sent: ${/** @type {Error} */ (error).message}`);
-      if (!$('text').value) $('text').value = text;
+      if (room === there && !$('text').value) $('text').value = text;
     }
   });
 }

@@ -1,7 +1,7 @@
 /** The page at `/`: log in, and watch tokens, sockets, rooms and sessions live. */
 import { AuthSession, GatefoldError, RealtimeClient } from './gatefold.js';
 import { account } from './page-account.js';
-import { $, note, onClick, reasonFor, span, tell } from './page-elements.js';
+import { $, enable, note, onClick, reasonFor, span, tell } from './page-elements.js';
 import { rooms } from './page-room.js';
 
 const COUNTDOWN = 10;
@@ -11,15 +11,20 @@ const client = new RealtimeClient(session);
 /** Until when the socket's token is good, by this page's own clock. */
 let socketUntil = 0;
 let isLeaving = false;
+/** Whose data the page shows, by id. */
+let owner = 0;
 
-/** A call of the API with the access token, for its answer. @param {string} path @param {RequestInit} [init] */
+/** A call of the API with the access token, for its answer, if it is still the session's that asked. @param {string} path @param {RequestInit} [init] */
 async function call(path, init) {
+  const { id } = session;
   const response = await session.fetch(path, init).catch(cause => {
     throw cause instanceof GatefoldError ? cause : new GatefoldError('network', 'The server cannot be reached', { cause });
   });
   $('api-replica').textContent = response.headers.get('X-Replica') ?? 'unknown';
   if (!response.ok) throw await GatefoldError.from(response);
-  return response.status === 204 ? null : response.json();
+  const answer = response.status === 204 ? null : await response.json();
+  if (session.id !== id) throw new GatefoldError('session_over', 'The session has ended meanwhile');
+  return answer;
 }
 
 const load = account(call);
@@ -34,6 +39,12 @@ function show(isIn) {
   document.title = isIn ? `${session.user?.username} – Gatefold` : 'Log in – Gatefold';
   if (isIn && !wasIn) $('in-title').focus();
   if (!isIn) $('name').focus();
+}
+
+/** Takes away what was said to whoever was here: the next one may be somebody else. */
+function empty() {
+  for (const id of ['messages', 'sessions', 'events', 'activity']) $(id).replaceChildren();
+  for (const id of ['join', 'say']) $(id).reset();
 }
 
 // Logging in.
@@ -53,6 +64,8 @@ $('sign-in').addEventListener('submit', async (/** @type {SubmitEvent} */ event)
 });
 
 session.on('login', ({ user }) => {
+  if (owner && user.id !== owner) empty();
+  owner = user.id;
   $('username').textContent = user.username;
   $('session-id').textContent = session.id;
   if ($('over').open) $('over').close();
@@ -82,6 +95,7 @@ async function leave(everywhere) {
 }
 
 session.on('sessionexpired', ({ reason }) => {
+  empty();
   note(`Session over: ${reason}`);
   if (isLeaving) {
     show(false);
@@ -123,9 +137,9 @@ client.on('state', ({ state, delay = 0 }) => {
   $('socket-state').textContent = state === 'waiting' ? `trying again in ${span(delay)}` : STATES[state];
   $('socket-state').dataset.state = state;
   tick();
-  $('connect').disabled = state !== 'closed';
-  $('disconnect').disabled = state === 'closed';
-  $('ping').disabled = $('reauth').disabled = state !== 'open';
+  enable('connect', state === 'closed');
+  enable('disconnect', state !== 'closed');
+  for (const id of ['ping', 'reauth']) enable(id, state === 'open');
   if (state !== 'open') $('connection-id').textContent = $('ws-replica').textContent = '–';
 });
 client.on('connected', ({ connectionId, replica }) => {
@@ -164,7 +178,7 @@ document.addEventListener('visibilitychange', () => {
 });
 $('clear').addEventListener('click', () => $('activity').replaceChildren());
 
-for (const id of ['disconnect', 'ping', 'reauth']) $(id).disabled = true;
+for (const id of ['disconnect', 'ping', 'reauth']) enable(id, false);
 session.on('retry', () => $('in').hidden && tell('The server cannot be reached. Trying again…'));
 if (!await session.resume()) {
   tell('');

@@ -2,26 +2,28 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { chromium } from 'playwright-core';
 
 import { ARGUMENTS, CHROMIUM, eventually, heard, openTab, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
-import { addUser, startCluster } from './harness/cluster.js';
+import { addUser } from './harness/cluster.js';
+import { cluster, setUp } from './harness/setup.js';
 
-let cluster;
-before(async () => (cluster = await startCluster()));
-after(() => cluster?.stop());
+setUp({ launches: false });
 
 /** A browser with a profile on disk, which can be killed. */
 async function startBrowser(t, profile) {
   await rm(`${profile}/DevToolsActivePort`, { force: true });
   const chrome = spawn(CHROMIUM, [...ARGUMENTS, `--user-data-dir=${profile}`, '--remote-debugging-port=0', 'about:blank'], { stdio: 'ignore', detached: true });
   const gone = new Promise(resolve => chrome.once('exit', resolve));
+  // Debian's chromium is a script: the browser is in its process group.
+  const end = () => chrome.exitCode === null && chrome.signalCode === null && process.kill(-chrome.pid, 'SIGKILL');
+  process.once('exit', end);
   const kill = async () => {
-    // Debian's chromium is a script: the browser is in its process group.
-    if (chrome.exitCode === null && chrome.signalCode === null) process.kill(-chrome.pid, 'SIGKILL');
+    end();
     await gone;
+    process.off('exit', end);
   };
   t.after(kill);
   const port = await eventually(() => readFile(`${profile}/DevToolsActivePort`, 'utf8').then(text => text.split('\n')[0], () => ''), 'the browser listens');

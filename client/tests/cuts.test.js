@@ -1,19 +1,18 @@
 /** The network is cut at a random moment around a refresh, two hundred times, and nobody is logged out. Some requests come late. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { eventually, heard, launch, openTab, signedIn, userOf } from './harness/browser.js';
+import { eventually, heard, openTab, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
-import { addUser, startCluster } from './harness/cluster.js';
+import { addUser } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
 const CYCLES = 200;
 /** How long the client waits for an answer. */
 const PATIENCE_MS = 1_000;
 
-let cluster, browser;
-before(async () => ([cluster, browser] = await Promise.all([startCluster(), launch()])));
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp();
 
 /** Numbers below 1 that are the same for the same seed (mulberry32). */
 function numbers(seed) {

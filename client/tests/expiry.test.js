@@ -1,18 +1,14 @@
 /** A socket whose token expires because nobody can refresh it: it is mended in place, or after its end. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { hasState, heard, launch, signedIn } from './harness/browser.js';
-import { addUser, startCluster } from './harness/cluster.js';
+import { draws, hasState, heard, signedIn } from './harness/browser.js';
+import { addUser } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
-let cluster, browser;
-before(async () => {
-  const env = { ACCESS_TOKEN_EXPIRY: '6s', TOKEN_WARNING: '1s', REAUTH_GRACE: '4s' };
-  [cluster, browser] = await Promise.all([startCluster({ env }), launch()]);
-});
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp({ env: { ACCESS_TOKEN_EXPIRY: '6s', TOKEN_WARNING: '1s', REAUTH_GRACE: '15s' } });
 
-/** Somebody in a room whose refreshes fail from now on. */
+/** Somebody in a room whose refreshes fail from now on, and are tried again every two seconds at least. */
 async function stuck(t) {
   const context = await browser.newContext();
   t.after(() => context.close());
@@ -23,6 +19,7 @@ async function stuck(t) {
     globalThis.room = await client.join('somewhere');
     room.on('message', ({ data }) => said.push(data));
   });
+  await draws(page, 0.1);
   await page.route('**/api/refresh', route => route.abort());
   return page;
 }
@@ -44,7 +41,7 @@ test('within the grace the next token mends it, and what came meanwhile is said 
 
 test('after the grace it comes back with the next token, into its rooms', async t => {
   const page = await stuck(t);
-  await page.waitForFunction(() => events.some(([name, { code }]) => name === 'disconnected' && code === 4401));
+  await page.waitForFunction(() => events.some(([name, { code }]) => name === 'disconnected' && code === 4401), undefined, { timeout: 60_000 });
   assert.ok(await page.evaluate(() => session.user), 'that nobody can refresh ends no session');
   await page.unroute('**/api/refresh');
   await hasState(page, 'open');

@@ -2,22 +2,19 @@
 import assert from 'node:assert/strict';
 import { mkdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { eventually, launch } from './harness/browser.js';
+import { eventually } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
-import { PASSWORD, addUser, logIn, startCluster } from './harness/cluster.js';
+import { PASSWORD, addUser, logIn } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const SCREENSHOTS = fileURLToPath(new URL('../../target/client-tests/', import.meta.url));
 
-let cluster, browser;
-before(async () => {
-  await mkdir(SCREENSHOTS, { recursive: true });
-  [cluster, browser] = await Promise.all([startCluster(), launch()]);
-});
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp();
+before(() => mkdir(SCREENSHOTS, { recursive: true }));
 
 /** The page, opened in a browser of its own. Whatever its policy forbids, or it does not catch, fails the test. */
 async function visit(t, { url = cluster.url, ...options } = {}) {
@@ -96,7 +93,7 @@ test('everything can be reached by keyboard, in order, and shows that it is', as
   await signIn(page, user.username);
   await page.focus('#room');
   await page.keyboard.press('Enter');
-  await page.waitForSelector('#text:enabled');
+  await page.waitForSelector('#text[aria-disabled=false]');
   await page.focus('.skip');
   const stops = [];
   for (;; await page.keyboard.press('Tab')) {
@@ -142,7 +139,7 @@ test('every button does what it says, and the activity log tells it', async t =>
   await socketIs(page, 'open');
   await page.click('#clear');
   await page.click('#refresh');
-  await says(page, '#activity', 'A new access token, good for 15 min 00 s');
+  await says(page, '#activity', 'A new access token, good for 1');
   await says(page, '#activity', 'Socket has the new token');
   assert.match(await text(page, '#api-replica'), /^[0-9a-f]+:\d+$/);
   assert.match(await text(page, '#ws-replica'), /^[0-9a-f-]{36}$/);
@@ -173,7 +170,7 @@ test('two people meet in a room', async t => {
   await signIn(other.page, grace.username);
   for (const { page } of [one, other]) {
     await page.click('#enter');
-    await page.waitForSelector('#text:enabled');
+    await page.waitForSelector('#text[aria-disabled=false]');
   }
   await says(one.page, '#users', grace.username);
   assert.equal(await text(one.page, '#count'), '2');
@@ -273,7 +270,7 @@ test('it fits a narrow screen', async t => {
   assert.equal(await width(), 320);
   await signIn(page, (await addUser(cluster)).username);
   await page.click('#enter');
-  await page.waitForSelector('#text:enabled');
+  await page.waitForSelector('#text[aria-disabled=false]');
   assert.equal(await width(), 320);
   await checkAccessibility(page, 'narrow');
 });
@@ -284,17 +281,114 @@ test('while the server is away it says so, and is as it was when it is back', as
   const { page } = await visit(t, { url: cable.url });
   await signIn(page, (await addUser(cluster)).username);
   await page.click('#enter');
-  await page.waitForSelector('#text:enabled');
+  await page.waitForSelector('#text[aria-disabled=false]');
   cable.cut();
   await says(page, '#socket-state', 'trying again in');
   assert.ok(await page.isDisabled('#text'));
+  await page.focus('#text');
+  await page.keyboard.type('lost');
+  assert.equal(await page.inputValue('#text'), '');
   await page.click('#protected');
   await says(page, '#activity', 'Protected call failed: The server cannot be reached');
   assert.equal(await text(page, '#socket-left'), '–');
   await checkAccessibility(page, 'away');
   cable.restore();
   await socketIs(page, 'open');
-  await page.waitForSelector('#text:enabled');
+  await page.waitForSelector('#text[aria-disabled=false]');
+});
+
+const focused = page => page.evaluate(() => document.activeElement.id);
+
+test('who types or presses a key stays where they are, whatever that or the network does', async t => {
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  const { page } = await visit(t, { url: cable.url });
+  await signIn(page, (await addUser(cluster)).username);
+  const press = async (id, other, can) => {
+    await page.focus(`#${id}`);
+    await page.keyboard.press('Enter');
+    await page.waitForSelector(`#${other}[aria-disabled=${!can}]`);
+    assert.equal(await focused(page), id);
+  };
+  await press('disconnect', 'connect', true);
+  await press('connect', 'ping', true);
+  await press('enter', 'text', true);
+  await press('leave', 'text', false);
+  await press('enter', 'text', true);
+  await page.focus('#text');
+  await page.keyboard.type('Hel');
+  cable.cut();
+  await page.waitForSelector('#text[aria-disabled=true]');
+  assert.equal(await focused(page), 'text');
+  await page.keyboard.press('Enter');
+  cable.restore();
+  await page.waitForSelector('#text[aria-disabled=false]');
+  assert.equal(await focused(page), 'text');
+  await page.keyboard.type('lo');
+  await page.keyboard.press('Enter');
+  await says(page, '#messages', ': Hello');
+});
+
+test('whoever logs in next sees nothing of the one before', async t => {
+  const { page } = await visit(t);
+  const [one, next, last] = [await addUser(cluster, 'one'), await addUser(cluster, 'next'), await addUser(cluster, 'last')];
+  const seen = () => page.evaluate(() => [document.querySelector('main').textContent, document.querySelector('#text').value,
+    document.querySelector('#room').value].join());
+  const fill = async (text, draft) => {
+    await page.fill('#room', `of-${text}`);
+    await page.click('#enter');
+    await page.fill('#text', text);
+    await page.keyboard.press('Enter');
+    await says(page, '#messages', text);
+    await page.fill('#text', draft);
+    for (const list of ['sessions', 'events']) {
+      await page.click(`#load-${list}`);
+      await page.waitForSelector(`#${list} li`);
+    }
+  };
+  const isEmpty = async (...words) => {
+    assert.equal(await page.locator('#messages p').count(), 0);
+    const all = await seen();
+    for (const word of words) assert.ok(!all.includes(word), word);
+  };
+  await signIn(page, one.username);
+  await fill('secret', 'half a thought');
+  await page.click('#log-out');
+  await page.waitForSelector('#out:not([hidden])');
+  await isEmpty(one.username, 'secret', 'half a thought');
+  for (const list of ['sessions', 'events']) assert.equal(await page.locator(`#${list} li`).count(), 0, list);
+  await signIn(page, next.username);
+  await isEmpty(one.username, 'secret', 'half a thought');
+  await fill('hidden', 'another one');
+  // Somebody else logs in, and the end of the session before is not heard of here.
+  await page.evaluate(async ([name, password]) => {
+    const { AuthSession } = await import('/gatefold.js');
+    await new AuthSession().login(name, password);
+  }, [last.username, PASSWORD]);
+  await says(page, '#username', last.username);
+  await page.waitForSelector('#text[aria-disabled=false]');
+  await isEmpty(`Logged in as ${next.username}`, 'another one', one.username);
+});
+
+test('who changes rooms gets there, also if the server cannot be told that the other one was left', async t => {
+  const { page } = await visit(t);
+  await page.routeWebSocket('**/ws', socket => {
+    const server = socket.connectToServer();
+    socket.onMessage(data => {
+      const { type, id } = JSON.parse(data);
+      if (type !== 'leave') return server.send(data);
+      const payload = { code: 'unavailable', message: 'Temporarily unavailable', requireReauth: false };
+      socket.send(JSON.stringify({ type: 'error', payload, id }));
+    });
+  });
+  const user = await addUser(cluster);
+  await signIn(page, user.username);
+  for (const room of ['here', 'there']) {
+    await page.fill('#room', room);
+    await page.click('#enter');
+    await says(page, '#activity', `Entered ${room}`);
+  }
+  await page.waitForSelector('#text[aria-disabled=false]');
 });
 
 test('nothing moves for those who would rather not see it', async t => {

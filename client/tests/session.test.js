@@ -1,14 +1,13 @@
 /** The session: staying logged in whatever breaks, one refresh for all tabs, one end for all tabs. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { CHROMIUM, eventually, heard, launch, openTab, signedIn, userOf } from './harness/browser.js';
+import { CHROMIUM, eventually, heard, openTab, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
-import { PASSWORD, addUser, logIn, startCluster } from './harness/cluster.js';
+import { PASSWORD, addUser, logIn } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
-let cluster, browser;
-before(async () => ([cluster, browser] = await Promise.all([startCluster(), launch()])));
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp();
 
 /** A browser of its own for each test. */
 async function person(t, name) {
@@ -199,10 +198,8 @@ test('a tab that was passed over does not forget the key of the one that went on
   const lost = cable.loseAnswer('POST /api/refresh', 150);
   assert.equal(await other.evaluate(() => session.refresh().catch(error => error.code)), 'network');
   await lost;
-  const { length } = await heard(other, 'token');
   letThrough();
   assert.equal(await refreshing, 'refreshed', 'although the lock was taken away');
-  await other.waitForFunction(length => events.filter(([name]) => name === 'token').length > length, length);
   await refresh(other);
   assert.equal(keys[1], keys[2], 'its answer is still unknown');
   await refresh(other);
@@ -211,6 +208,57 @@ test('a tab that was passed over does not forget the key of the one that went on
     assert.deepEqual(await heard(page, 'sessionexpired'), []);
   }
 });
+
+for (const frozen of [false, true]) {
+  test(`the answer to a tab that was passed over${frozen ? ', and hears of that last,' : ''} does not replace the newer one, in any tab`, async t => {
+    const { context, user } = await person(t);
+    const cable = await layCable(cluster.port);
+    t.after(() => cable.close());
+    // What the others say can be kept from a tab, as from one that is frozen, until it is let in.
+    await context.addInitScript(() => {
+      const { set } = Object.getOwnPropertyDescriptor(BroadcastChannel.prototype, 'onmessage');
+      const late = [];
+      Object.defineProperty(BroadcastChannel.prototype, 'onmessage', {
+        set(listener) {
+          set.call(this, event => (globalThis.isFrozen ? late.push(() => listener(event)) : listener(event)));
+        },
+      });
+      globalThis.thaw = () => {
+        globalThis.isFrozen = false;
+        late.forEach(hear => hear());
+      };
+    });
+    const slow = await signedIn(context, cable.url, user.username);
+    const other = await openTab(context, cable.url, { options: { lockTimeout: 300 } });
+    const third = await openTab(context, cable.url);
+    await slow.evaluate(frozen => (globalThis.isFrozen = frozen), frozen);
+    const held = cable.holdAnswer('POST /api/refresh');
+    const refreshing = refresh(slow);
+    const letThrough = await held;
+    await refresh(other);
+    const newest = await other.evaluate(() => session.token());
+    // Whoever has heard of that has heard what was said before it.
+    const listens = page => page.evaluate(() => {
+      const channel = new BroadcastChannel('bench');
+      globalThis.end = new Promise(resolve => channel.addEventListener('message', resolve));
+    });
+    for (const page of [other, third]) await listens(page);
+    letThrough();
+    await refreshing;
+    await slow.evaluate(() => {
+      globalThis.thaw();
+      new BroadcastChannel('bench').postMessage('end');
+    });
+    for (const page of [other, third]) await page.evaluate(() => end.then(() => {}));
+    for (const page of [slow, other, third]) assert.equal(await page.evaluate(() => session.token()), newest);
+    const turn = await turns();
+    await refresh(third);
+    assert.equal(await turns() - turn, 1);
+    const next = await third.evaluate(() => session.token());
+    assert.notEqual(next, newest);
+    for (const page of [slow, other]) await page.waitForFunction(next => session.token().then(token => token === next), next);
+  });
+}
 
 test('each refresh whose answer came has a key of its own', async t => {
   const { context, user } = await person(t);
@@ -326,6 +374,33 @@ test('logging out in one tab ends the session in all of them, once', async t => 
   await tabs[0].waitForFunction(() => session.user, undefined, { timeout: 5_000 });
 });
 
+test('logging out everywhere is one call, which can be repeated until it has been heard', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  const other = await logIn(cluster, user.username);
+  await page.route('**/api/logout*', route => route.abort());
+  const leave = () => page.evaluate(() => session.logout({ everywhere: true }).then(() => 'done', error => error.code));
+  assert.equal(await leave(), 'network');
+  assert.equal(await userOf(page), user.username);
+  await page.unroute('**/api/logout*');
+  await page.route('**/api/logout', route => route.abort());
+  assert.equal(await leave(), 'done');
+  assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'logout_all' }]);
+  assert.equal((await other.rest('GET', '/api/protected')).status, 401);
+  assert.deepEqual(await context.cookies(), []);
+});
+
+test('without a network `fetch` fails as the global one does, or as a refresh if that comes first', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  await page.route('**/api/**', route => route.abort());
+  const fails = () => page.evaluate(() => session.fetch('/api/protected').catch(({ name, code }) => [name, code]));
+  assert.deepEqual(await fails(), ['TypeError', undefined]);
+  await page.evaluate(() => (globalThis.shift += 20 * 60_000));
+  assert.deepEqual(await fails(), ['GatefoldError', 'network']);
+  assert.equal(await userOf(page), user.username);
+});
+
 test('a session that is ended from another browser ends in every tab, once, with the reason', async t => {
   const { context, user } = await person(t);
   const tabs = [await signedIn(context, cluster.url, user.username), await openTab(context, cluster.url)];
@@ -372,6 +447,23 @@ test('after a sleep the token is refreshed at once, and the next timer would hav
     await page.waitForFunction(before => events.filter(([name]) => name === 'token').length > before && session.remaining > 0,
       before, { timeout: wake ? 2_000 : 12_000 });
   }
+});
+
+test('an answer that waited for a laptop to wake is as old as its question', async t => {
+  const { context, user } = await person(t);
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  const page = await signedIn(context, cable.url, user.username);
+  const held = cable.holdAnswer('POST /api/refresh');
+  const token = page.evaluate(() => session.refresh().then(() => session.token()));
+  const letThrough = await held;
+  await page.evaluate(() => void (globalThis.shift += 20 * 60_000));
+  letThrough();
+  await token;
+  const [, late, next] = await heard(page, 'token');
+  assert.ok(late.expiresIn <= -300, `${late.expiresIn} s`);
+  assert.ok(next.expiresIn > 0, `${next.expiresIn} s`);
+  assert.ok(await page.evaluate(() => session.remaining > 0));
 });
 
 test('a page that is opened while the server is away finds its session as soon as it is back', async t => {

@@ -1,19 +1,15 @@
 /** Twenty tabs of one browser through three lifetimes of a token, with the rate limits that everybody has. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { eventually, hasState, heard, launch, openTab, signedIn, userOf } from './harness/browser.js';
-import { addUser, startCluster } from './harness/cluster.js';
+import { eventually, hasState, heard, openTab, signedIn, userOf } from './harness/browser.js';
+import { addUser } from './harness/cluster.js';
+import { browser, cluster, setUp } from './harness/setup.js';
 
 const LIFETIME = 20;
 const TABS = 20;
 
-let cluster, browser;
-before(async () => {
-  const env = { ACCESS_TOKEN_EXPIRY: `${LIFETIME}s`, TOKEN_WARNING: '3s' };
-  [cluster, browser] = await Promise.all([startCluster({ env, limits: true }), launch()]);
-});
-after(() => Promise.all([browser?.close(), cluster?.stop()]));
+setUp({ env: { ACCESS_TOKEN_EXPIRY: `${LIFETIME}s`, TOKEN_WARNING: '3s' }, limits: true });
 
 /** When the server traded a token, in seconds. */
 async function trades() {

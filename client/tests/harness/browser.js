@@ -42,6 +42,9 @@ export const heard = (page, name) =>
 /** Waits for the socket of a tab to be in a state. */
 export const hasState = (page, state) => page.waitForFunction(state => client.state === state, state);
 
+/** Has a tab draw the same number again and again: the longest waits, say, or the shortest. */
+export const draws = (page, number) => page.evaluate(number => void (Math.random = () => number), number);
+
 export const userOf = page => page.evaluate(() => session.user?.username ?? null);
 
 /** Waits for a condition outside of the browser, and returns what it gives. */

@@ -3,6 +3,7 @@
  * GATEFOLD_URL names a deployment to be tested in its place, for tests that break nothing and need no other settings.
  */
 import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmod, cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
@@ -40,28 +41,36 @@ export async function startCluster({ env = {}, limits = false } = {}) {
     if (limits || Object.keys(env).length) throw new Error('this test needs a cluster of its own: unset GATEFOLD_URL');
     return { url: elsewhere, port: Number(new URL(elsewhere).port || 80), stop: async () => {} };
   }
-  const home = await mkdtemp('/var/tmp/gatefold-client-');
-  await chmod(home, 0o711); // Postgres and Nginx are other users
-  const dir = `${home}/cluster`;
-  await mkdir(`${home}/client`);
-  await Promise.all(SERVED.map(file => cp(CLIENT + file, `${home}/client/${file}`)));
-  await cp(`${CLIENT}tests/bench`, `${home}/client`, { recursive: true });
-  await execute(`${ROOT}generate-keys.sh`, ['--dir', `${home}/keys`]);
+  const dir = await mkdtemp('/var/tmp/gatefold-client-');
+  // Sweeps everything away when its standard input ends, however these tests do.
+  const guard = spawn(`${PROGRAMS}/gatefold-cluster`, ['guard', '--dir', dir], { stdio: ['pipe', 'ignore', 'inherit'], detached: true });
+  const gone = new Promise(resolve => guard.once('exit', resolve));
+  const stop = () => (guard.stdin.end(), gone);
+  await once(guard, 'spawn').catch(error => rm(dir, { recursive: true }).finally(() => Promise.reject(error)));
+  try {
+    return { ...await start(dir, env, limits), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function start(dir, env, limits) {
+  await chmod(dir, 0o711); // Postgres and Nginx are other users
+  await mkdir(`${dir}/client`);
+  await Promise.all(SERVED.map(file => cp(CLIENT + file, `${dir}/client/${file}`)));
+  await cp(`${CLIENT}tests/bench`, `${dir}/client`, { recursive: true });
+  await execute(`${ROOT}generate-keys.sh`, ['--dir', `${dir}/keys`]);
   const variables = Object.entries(env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
   const port = await freePort();
-  await run(dir, 'up', '--port', String(port), '--keys', `${home}/keys`, '--client', `${home}/client`,
-    ...(limits ? [] : ['--no-rate-limits']), ...variables).catch(async error => {
-    await rm(home, { recursive: true, force: true });
-    throw error;
-  });
-  // Sweeps the cluster away when its standard input ends, however these tests do.
-  const guard = spawn(`${PROGRAMS}/gatefold-cluster`, ['guard', '--dir', dir], { stdio: ['pipe', 'ignore', 'inherit'], detached: true });
+  await run(dir, 'up', '--port', String(port), '--keys', `${dir}/keys`, '--client', `${dir}/client`,
+    ...(limits ? [] : ['--no-rate-limits']), ...variables);
   const status = async () => JSON.parse(await run(dir, 'status', '--json')).processes;
   const processes = await status();
   const { accessLog } = processes.find(({ kind }) => kind === 'nginx');
   const store = name => processes.find(({ kind }) => kind === name).url;
-  const settings = { DATABASE_URL: store('postgres'), REDIS_URL: store('redis'), PRIVATE_KEY_PATH: `${home}/keys/private.pem`,
-    PUBLIC_KEY_PATH: `${home}/keys/public.pem`, REFRESH_KEY_PATH: `${home}/keys/refresh.key` };
+  const settings = { DATABASE_URL: store('postgres'), REDIS_URL: store('redis'), PRIVATE_KEY_PATH: `${dir}/keys/private.pem`,
+    PUBLIC_KEY_PATH: `${dir}/keys/public.pem`, REFRESH_KEY_PATH: `${dir}/keys/refresh.key` };
   return {
     url: `http://localhost:${port}`,
     port,
@@ -75,11 +84,6 @@ export async function startCluster({ env = {}, limits = false } = {}) {
     async requests(path) {
       const lines = (await readFile(accessLog, 'utf8')).trim().split('\n').filter(Boolean).map(line => JSON.parse(line));
       return lines.filter(line => line.path === path);
-    },
-    async stop() {
-      guard.stdin.end();
-      await new Promise(resolve => guard.once('exit', resolve));
-      await rm(home, { recursive: true, force: true });
     },
   };
 }
