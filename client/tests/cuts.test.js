@@ -54,8 +54,12 @@ test(`${CYCLES} cuts around a refresh log nobody out`, async t => {
     const before = (await cluster.requests('/api/refresh')).length;
     const isLate = random() < 0.05;
     if (isLate) cable.holdRequest('POST /api/refresh').then(deliver => late.push(deliver));
+    // On a busy machine hardly any cut meets the moment between a request and its answer: some are made to.
+    const isLost = !isLate && random() < 0.1;
+    const lost = isLost && cable.loseAnswer('POST /api/refresh', 150);
     const refreshing = refresh(tab);
-    if (!isLate) await sleep(random() * around);
+    if (isLost) await Promise.race([lost, refreshing]);
+    else if (!isLate) await sleep(random() * around);
     if (isLate) {
       await refreshing;
       cable.cut();

@@ -42,6 +42,7 @@ export async function layCable(port) {
         victim = undefined;
         if (after === undefined) return resolve(() => (pair.condemned = false, near.write(data)));
         near.write(data.subarray(0, after));
+        pairs.delete(pair); // one that is closing cannot be reset, and would then never close
         near.destroySoon();
         return resolve();
       }
