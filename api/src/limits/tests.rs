@@ -74,6 +74,29 @@ async fn what_was_taken_can_be_given_back_or_forgotten() {
     assert_eq!(remaining(counter.take(rule, "account").await), Some(9));
 }
 
+/// As with a Redis that is slower than anybody waits for a limit, and while nobody waits for it at all.
+#[tokio::test]
+async fn what_was_taken_is_given_back_and_forgotten_though_nobody_waits_for_it() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let (counter, _life) = counter(&cluster.redis_url(), Duration::ZERO);
+    let (rule, other) = (rule(Policy::LoginAccount, "2/2h"), rule(Policy::LoginAddress, "1000000/1h"));
+    let take = async || counter.take_for_sure(rule, "account").await.is_ok();
+    for forgotten in [true, false, true] {
+        while take().await {}
+        while counter.take(other, "address").await.is_ok_and(|answer| answer.is_some()) {}
+        // Nobody waits for a count now, for a while.
+        if forgotten {
+            counter.clear(rule, "account").await;
+        } else {
+            counter.give_back(rule, "account").await;
+        }
+        let begun = Instant::now();
+        while !take().await {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it was not taken back");
+        }
+    }
+}
+
 #[tokio::test]
 async fn of_many_at_once_on_many_replicas_exactly_the_burst_passes() {
     let cluster = Cluster::builder().start().await.unwrap();

@@ -27,16 +27,6 @@ async fn log_in(app: &TestApp, name: &str) {
 }
 
 #[tokio::test]
-async fn right_passwords_lock_nobody_out_however_often() {
-    let app = app().await;
-    app.add_user("slow.right").await;
-    app.cluster.redis_faults().unwrap().delay(SLOW);
-    for _ in 0..2 * FAILURES {
-        log_in(&app, "slow.right").await;
-    }
-}
-
-#[tokio::test]
 async fn what_was_answered_503_counts_nothing() {
     let app = app().await;
     app.add_user("slow.unavailable").await;
