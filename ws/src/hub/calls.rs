@@ -31,7 +31,8 @@ pub(super) enum Outcome {
     },
     LookedUp {
         room: RoomName,
-        ticket: u64,
+        /// Which lookup it was.
+        asked: u64,
         result: Result<LookedUp, RedisError>,
     },
     Typed {
@@ -133,7 +134,7 @@ async fn note(
 pub(super) async fn look_up(
     context: Arc<Context>,
     room: RoomName,
-    ticket: u64,
+    asked: u64,
     needs_grant: Option<i64>,
     since: Option<StreamId>,
 ) -> Outcome {
@@ -150,7 +151,7 @@ pub(super) async fn look_up(
         Ok(LookedUp { may_enter, history })
     };
     let result = result.await;
-    Outcome::LookedUp { room, ticket, result }
+    Outcome::LookedUp { room, asked, result }
 }
 
 pub(super) async fn tell_typing(context: Arc<Context>, room: RoomName, changes: typing::Changes) -> Outcome {

@@ -22,7 +22,8 @@ use crate::{
 
 /// Somebody who has to be looked up in Redis before they may be let in.
 pub(in crate::hub) struct ToLookUp {
-    pub(in crate::hub) ticket: u64,
+    /// Tells this lookup from others.
+    pub(in crate::hub) asked: u64,
     pub(in crate::hub) needs_grant: Option<i64>,
     pub(in crate::hub) since: Option<StreamId>,
     pub(in crate::hub) trace: Option<Parent>,
@@ -176,7 +177,7 @@ impl Room {
         let begin = needed.map(|joining| {
             (joining.lookup, joining.asked) = (Lookup::UnderWay, next_number());
             let needs_grant = joining.needs_grant.then_some(joining.user.id);
-            ToLookUp { ticket: joining.asked, needs_grant, since: joining.since, trace: joining.pending.trace() }
+            ToLookUp { asked: joining.asked, needs_grant, since: joining.since, trace: joining.pending.trace() }
         });
         begin.collect()
     }
