@@ -10,6 +10,8 @@ use crate::{
     presence::{RoomState, Updated},
 };
 
+mod missed;
+
 const GRACE: Duration = Duration::from_secs(5);
 
 fn pending(kind: &'static str) -> Pending {
@@ -35,19 +37,28 @@ impl Client {
 
     /// What it has heard since it was last asked, in short.
     fn heard(&mut self) -> Vec<String> {
+        self.messages().iter().map(short).collect()
+    }
+
+    /// The payloads of the same.
+    fn payloads(&mut self) -> Vec<Value> {
+        self.messages().into_iter().map(|mut message| message["payload"].take()).collect()
+    }
+
+    fn messages(&mut self) -> Vec<Value> {
         let mut bytes = vec![0; 64 * 1024];
         let read = self.pipe.read(&mut bytes).now_or_never().map_or(0, |read| read.expect("bytes"));
         let mut rest = &bytes[..read];
-        let mut heard = Vec::new();
+        let mut messages = Vec::new();
         while let [0x81, length, behind @ ..] = rest {
             let (length, behind) = match length {
                 126 => (usize::from(u16::from_be_bytes([behind[0], behind[1]])), &behind[2..]),
                 _ => (usize::from(*length), behind),
             };
-            heard.push(short(&serde_json::from_slice(&behind[..length]).expect("JSON")));
+            messages.push(serde_json::from_slice(&behind[..length]).expect("JSON"));
             rest = &behind[length..];
         }
-        heard
+        messages
     }
 }
 
