@@ -203,16 +203,17 @@ impl Room {
 
     /// Somebody has waited for long enough. If everything but an event came, no events come: the room is followed anew.
     pub(super) fn give_up(&mut self, ticket: u64) {
-        let is_deaf = |room: &Self| room.told_of(ticket) && matches!(room.step, Step::In { .. });
-        if is_deaf(self) {
+        if matches!(self.step, Step::In { .. }) && self.lacks_an_event(ticket) {
             self.is_unsubscribed();
         }
         self.turn_away(|waiting| waiting == ticket, ErrorCode::Unavailable);
     }
 
-    fn told_of(&self, ticket: u64) -> bool {
+    /// Whether Redis has answered all that somebody waits for. Unless it is their own arrival, or a message that they read of,
+    /// that has not been heard yet, they were let in.
+    fn lacks_an_event(&self, ticket: u64) -> bool {
         let waiting = self.waiting.list.iter().find(|joining| joining.ticket == ticket);
-        waiting.is_some_and(|joining| self.told.contains(&joining.user.id))
+        waiting.is_some_and(|it| self.told.contains(&it.user.id) && matches!(it.lookup, Lookup::Done(_)))
     }
 
     /// Tells those who wait that they were not let in.

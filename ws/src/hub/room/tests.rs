@@ -10,6 +10,7 @@ use crate::{
     presence::{RoomState, Updated},
 };
 
+mod deaf;
 mod missed;
 
 const GRACE: Duration = Duration::from_secs(5);
