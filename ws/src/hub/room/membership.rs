@@ -170,12 +170,10 @@ impl Room {
 
     /// Who can be looked up now: what is found then holds, since whatever changes it will be heard.
     pub(in crate::hub) fn next_lookups(&mut self) -> Vec<ToLookUp> {
-        if !matches!(self.step, Step::In { .. }) {
-            return Vec::new();
-        }
+        let Step::In { seq } = self.step else { return Vec::new() };
         let needed = self.waiting.list.iter_mut().filter(|joining| matches!(joining.lookup, Lookup::Needed));
         let begin = needed.map(|joining| {
-            (joining.lookup, joining.asked) = (Lookup::UnderWay, next_number());
+            (joining.lookup, joining.asked) = (Lookup::UnderWay(seq), next_number());
             let needs_grant = joining.needs_grant.then_some(joining.user.id);
             ToLookUp { asked: joining.asked, needs_grant, since: joining.since, trace: joining.pending.trace() }
         });
@@ -248,9 +246,9 @@ impl Room {
             let Lookup::Done(LookedUp { history, .. }) = joining.lookup else { continue };
             let Some(member) = self.members.get_mut(&joining.connection) else { continue };
             let recovered = history.as_ref().is_none_or(|history| history.recovered);
-            let read_at = history.as_ref().map(|history| history.seq);
-            let recent = read_at.into_iter().flat_map(|seq| self.waiting.recent_after(seq));
-            let messages = history.into_iter().flat_map(|history| history.messages).chain(recent);
+            let told_since = history.iter().flat_map(|history| self.waiting.told_since(history, joining.since));
+            let told_since: Vec<_> = told_since.cloned().collect();
+            let messages = history.into_iter().flat_map(|history| history.messages).chain(told_since);
             let joined = ServerMessage::Joined {
                 room: self.name.clone(),
                 count: self.view.count() as u64,

@@ -67,3 +67,58 @@ async fn when_redis_has_lost_the_last_messages_nobody_is_given_an_id_that_it_doe
     is_read(&mut room, (11, "1000-0"), gone(11), now).await;
     assert_eq!(last_told(&mut room, now), "1000-0");
 }
+
+/// Comes back to the room with this message; which lookup that is.
+fn comes_back(room: &mut Room, tab: &Client, since: &str, now: Instant) -> u64 {
+    tab.peer.joins(&room.name).expect("few rooms");
+    room.join(&tab.peer, tab.user.clone(), pending("join"), (since.parse().ok(), false), now + HOUR);
+    room.next_lookups().pop().expect("the history").asked
+}
+
+fn finds(room: &mut Room, asked: u64, history: History) {
+    room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history) }));
+}
+
+/// The ids in the one `joined` that a client has heard.
+fn recovered(tab: &mut Client) -> Vec<String> {
+    let joined = tab.payloads().pop().expect("joined");
+    let messages = joined["messages"].as_array().expect("a list").iter();
+    messages.map(|message| message["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_whoever_comes_back_has_read_before_the_members_heard_it_comes_once() {
+    let now = Instant::now();
+    // The history that was read has something for who comes, or had all that they knew.
+    for (since, read, told) in [("1-0", &["2-0", "3-0"][..], &["2-0", "3-0", "4-0"][..]), ("3-0", &[], &["4-0"])] {
+        let (mut room, mut one) = room_of(1, now).await;
+        hear(&mut room, &message(11, "1-0")).await;
+        let mut tab = Client::new(1);
+        let asked = comes_back(&mut room, &tab, since, now);
+        finds(&mut room, asked, history(13, read));
+        // The members have missed what that one has read.
+        hear(&mut room, &message(14, "4-0")).await;
+        is_read(&mut room, (14, "4-0"), history(14, &["2-0", "3-0", "4-0"]), now).await;
+        assert_eq!(one.heard(), ["1-0", "2-0", "3-0", "4-0"]);
+        assert_eq!(recovered(&mut tab), told);
+    }
+}
+
+#[tokio::test]
+async fn of_what_is_told_only_so_much_is_kept_as_somebody_who_waits_may_need() {
+    let now = Instant::now();
+    let (mut room, _one) = room_of(1, now).await;
+    let mut tabs = [Client::new(1), Client::new(1)];
+    let mut asked = comes_back(&mut room, &tabs[0], "0-1", now);
+    // One always comes before the other has been let in.
+    for number in 1..=10_u64 {
+        let (comes, waits) = if number % 2 == 0 { (0, 1) } else { (1, 0) };
+        let next = comes_back(&mut room, &tabs[comes], "0-1", now);
+        let seq = 10 + number;
+        hear(&mut room, &message(seq, &format!("{number}-0"))).await;
+        finds(&mut room, asked, history(seq - 1, &[]));
+        assert_eq!(recovered(&mut tabs[waits]), [format!("{number}-0")]);
+        assert_eq!(room.waiting.recent.len(), 1);
+        asked = next;
+    }
+}
