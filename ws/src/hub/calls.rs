@@ -108,6 +108,8 @@ async fn try_to_update(
     let updated = presence::update(redis, lease, room, &update.changes, update.tell_state, until).await?;
     for former in &update.former {
         presence::evict(redis, room, *former).await?;
+        // It may have been noted after somebody else evicted the former one and forgot its rooms.
+        note(context, "SREM", *former, room, until).await?;
     }
     let missed = match update.since {
         Some(since) => Some(history::since(redis, room, since, until).await?),

@@ -11,6 +11,7 @@ mod kill;
 mod order;
 mod outages;
 mod presence;
+mod reborn;
 mod rolling_restart;
 mod rooms;
 mod slow_consumer;
