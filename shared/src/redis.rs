@@ -1,7 +1,9 @@
 //! The connection to Redis: how long we wait, what is sent twice (nothing), and what time it is there.
 //!
 //! Commands are never sent again by the client library: a script whose answer was lost may have run, and only its caller
-//! knows whether it may run twice. Whoever gets an error from here does not know whether the change was made.
+//! knows whether it may run twice. Whoever gets an error from here does not know whether the change was made, or will be: a
+//! call that is given up is not sent any more, but if it was sent already, Redis may come to it later. A script for which
+//! that matters is given the moment of giving up.
 
 pub mod keys;
 mod script;
@@ -15,20 +17,21 @@ use std::{
 pub use fred::types::{FromValue, Value};
 use fred::{
     clients::{Client, Pool, SubscriberClient},
-    error::Error,
+    error::{Error, ErrorKind},
     interfaces::{ClientLike, EventInterface},
     prelude::{Builder, Config, ReconnectPolicy, TcpConfig},
     types::{
         ClusterHash, CustomCommand,
-        config::{Server, UnresponsiveConfig},
+        config::{Options, Server, UnresponsiveConfig},
     },
     util::redis_keyslot,
 };
+use futures_util::future::join_all;
 use metrics::{counter, histogram};
 use secrecy::ExposeSecret;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 pub use self::{script::Script, time::RedisTime};
@@ -37,7 +40,8 @@ use crate::{config::StoreConfig, lifecycle::Lifecycle, trace::Span};
 /// Connections a replica. One carries tens of thousands of commands a second; a second one keeps a large reply from
 /// delaying the rest.
 const CONNECTIONS: usize = 2;
-/// Commands that may wait while Redis is away. Each waits no longer than its timeout, so this only bounds memory.
+/// Commands that may wait on a connection while Redis is away; more fail at once. Those that were given up are not sent any
+/// more, but stay in memory until Redis is back.
 const MAX_WAITING: usize = 20_000;
 
 /// After Redis comes back, how long it takes until every replica has found it and put right what was left unfinished.
@@ -131,19 +135,18 @@ impl Redis {
 
     /// Asks Redis, on every connection, whether it is there.
     pub async fn ping(&self) -> Result<(), RedisError> {
-        let ping = async {
-            for client in self.pool.clients() {
-                let _pong: Value = client.ping(None).await?;
-            }
-            Ok(())
-        };
-        timeout(self.call_timeout, ping).await.map_err(|_| RedisError::Timeout(self.call_timeout))?
+        let until = self.deadline();
+        for client in self.pool.clients() {
+            let ping = CustomCommand::new_static("PING", ClusterHash::Random, false);
+            let _pong: Value = send(client, ping, Vec::new(), until).await?;
+        }
+        Ok(())
     }
 
     /// Reads the clock of Redis.
     pub async fn read_time(&self, until: Instant) -> Result<(), RedisError> {
         let time = CustomCommand::new_static("TIME", ClusterHash::Random, false);
-        let (seconds, micros): (i64, i64) = within(until, self.pool.next().custom(time, Vec::<Value>::new())).await?;
+        let (seconds, micros): (i64, i64) = send(self.pool.next(), time, Vec::new(), until).await?;
         self.time.learn(seconds.saturating_mul(1000).saturating_add(micros / 1000));
         Ok(())
     }
@@ -160,7 +163,8 @@ impl Redis {
         Instant::now() + self.call_timeout
     }
 
-    /// Runs `script` once, or not at all if it cannot be sent before `until`.
+    /// Runs `script` once, or not at all if it cannot be sent before `until`. If it was sent before and there is no answer
+    /// until then, it may still run, unless it is told not to.
     pub async fn run<R: FromValue>(
         &self,
         script: &Script,
@@ -191,8 +195,8 @@ impl Redis {
         let patience = until.saturating_duration_since(Instant::now());
         let milliseconds = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX).max(1);
         let span = Span::redis("WAIT");
-        let acknowledged =
-            within(until, client.custom(wait, vec![Value::from(self.ack_replicas), Value::from(milliseconds)])).await;
+        let arguments = vec![Value::from(self.ack_replicas), Value::from(milliseconds)];
+        let acknowledged = send(client, wait, arguments, until).await;
         span.end(&acknowledged);
         let acknowledged: i64 = acknowledged?;
         if acknowledged < self.ack_replicas { Err(RedisError::NotAcknowledged(acknowledged)) } else { Ok(reply) }
@@ -207,7 +211,7 @@ impl Redis {
         until: Instant,
     ) -> Result<R, RedisError> {
         let (started, span) = (Instant::now(), Span::redis(script.name()));
-        let result = within(until, script.evaluate(client, keys, arguments)).await;
+        let result = script.evaluate(client, keys, arguments, until).await;
         histogram!("redis_script_duration_seconds", "script" => script.name()).record(started.elapsed());
         span.end(&result);
         if let Err(error) = &result {
@@ -242,7 +246,7 @@ impl Redis {
         let client = of_key(&self.pool, std::slice::from_ref(&key));
         let arguments = arguments.iter().map(|argument| Value::from(*argument));
         let words = std::iter::once(Value::from(key)).chain(arguments).collect::<Vec<_>>();
-        let result = within(until, client.custom(custom, words)).await;
+        let result = send(client, custom, words, until).await;
         measure(command, started, span, &result);
         result
     }
@@ -255,11 +259,11 @@ impl Redis {
         until: Instant,
     ) -> Result<Vec<R>, RedisError> {
         let (started, span) = (Instant::now(), Span::redis(name));
-        let pipeline = self.pool.next().pipeline();
-        for (command, arguments) in commands {
-            let _queued: () = pipeline.custom(command, arguments).await?;
-        }
-        let result = within(until, pipeline.all()).await;
+        // The client library writes together what is there to be written, and only of single commands it forgets those that
+        // were given up.
+        let client = self.pool.next();
+        let commands = commands.into_iter().map(|(command, arguments)| send(client, command, arguments, until));
+        let result = join_all(commands).await.into_iter().collect();
         measure(name, started, span, &result);
         result
     }
@@ -309,10 +313,25 @@ fn note(last_away: &Mutex<Option<Instant>>) {
     *last_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
 }
 
-async fn within<R>(until: Instant, call: impl Future<Output = Result<R, Error>>) -> Result<R, RedisError> {
-    let started = Instant::now();
-    match tokio::time::timeout_at(until, call).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(RedisError::Timeout(started.elapsed())),
+/// Sends one command and waits for the answer until then. What was not sent by then never is: the client library must know
+/// for how long it matters, for it would keep what nobody waits for any more, and send it when Redis is back.
+async fn send<R: FromValue>(
+    client: &Client,
+    command: CustomCommand,
+    arguments: Vec<Value>,
+    until: Instant,
+) -> Result<R, RedisError> {
+    let patience = until.saturating_duration_since(Instant::now());
+    if patience.is_zero() {
+        // To the client library it would mean for ever.
+        return Err(RedisError::Timeout(patience));
     }
+    let options = Options { timeout: Some(patience), ..Options::default() };
+    client.with_options(&options).custom(command, arguments).await.map_err(|error| match error.kind() {
+        ErrorKind::Timeout => RedisError::Timeout(patience),
+        _ => error.into(),
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,14 +131,16 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             if let Poll::Ready(ending) = self.peer.poll(context) {
                 return Poll::Ready(Err(ending));
             }
+            // Before the time is looked at: if this process did not get to run for a while, what the peer has said meanwhile
+            // was said in time.
+            if let Poll::Ready(incoming) = self.socket.poll_next(context) {
+                return Poll::Ready(incoming.map(Some));
+            }
             let deadline = self.peer.deadline().map_or(deadline, |stalled| deadline.min(stalled));
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
-            if timer.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Ok(None));
-            }
-            self.socket.poll_next(context).map_ok(Some)
+            timer.as_mut().poll(context).map(|()| Ok(None))
         });
         let Some(incoming) = incoming.await? else { return Ok(None) };
         let now = Instant::now();

@@ -8,6 +8,11 @@ use tokio::time::Instant;
 const PING_EVERY: Duration = Duration::from_secs(25);
 /// A peer of which nothing was heard for so long is gone. Two pings fit in.
 const SILENCE: Duration = Duration::from_mins(1);
+/// Whoever looks so much too late did not get to run, and may not have read yet what the peer has said meanwhile: of very many
+/// sockets only so many are read at once.
+const TOO_LATE: Duration = Duration::from_secs(1);
+/// How long that may take.
+const READING: Duration = Duration::from_secs(5);
 
 /// The heartbeat of one connection.
 #[derive(Debug)]
@@ -32,8 +37,13 @@ impl Heartbeat {
     }
 
     /// Whether the peer has been silent for too long.
-    pub(crate) fn is_dead(&self, now: Instant) -> bool {
-        now >= self.heard_at + SILENCE
+    pub(crate) fn is_dead(&mut self, now: Instant) -> bool {
+        let end = self.heard_at + SILENCE;
+        if now >= end + TOO_LATE {
+            self.heard_at = now + READING - SILENCE;
+            return false;
+        }
+        now >= end
     }
 
     /// Whether to send a ping now; says so once for each.
@@ -43,5 +53,21 @@ impl Heartbeat {
             self.ping_at = now + PING_EVERY;
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looks_too_late_looks_again() {
+        let now = Instant::now();
+        let mut heartbeat = Heartbeat::new(now);
+        let late = now + SILENCE * 2;
+        assert!(!heartbeat.is_dead(late), "what the peer has said may not have been read");
+        assert!(heartbeat.deadline() <= late + READING);
+        assert!(!heartbeat.is_dead(late + READING / 2));
+        assert!(heartbeat.is_dead(late + READING));
     }
 }

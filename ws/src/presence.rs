@@ -64,7 +64,8 @@ fn keys_of(room: &RoomName, replica: Uuid) -> Vec<String> {
     keys
 }
 
-/// Says who is in a room through this replica, which has a lease until then.
+/// Says who is in a room through this replica, which has a lease until then. After an error Redis may have heard it or not;
+/// it will not hear it later.
 pub(crate) async fn update(
     redis: &Redis,
     (replica, lease_end): (Uuid, i64),
@@ -73,9 +74,31 @@ pub(crate) async fn update(
     tell_state: bool,
     until: Instant,
 ) -> Result<Updated, RedisError> {
+    let keys = keys_of(room, replica);
+    loop {
+        let too_late = redis.time().at(until).min(lease_end);
+        let reply: Vec<Value> = redis.run(&UPDATE, &keys, arguments(too_late, changes, tell_state), until).await?;
+        match &reply[..] {
+            [outcome, now] if outcome.as_i64() == Some(0) => {
+                redis.too_late(now, until, &UPDATE)?;
+                if now.as_i64().is_none_or(|now| now >= lease_end) {
+                    return Err(RedisError::Timeout(redis.call_timeout()));
+                }
+            }
+            [outcome, seq, state] if outcome.as_i64() == Some(1) => {
+                let state =
+                    tell_state.then(|| read_state(state).ok_or_else(|| UPDATE.unexpected_reply())).transpose()?;
+                return Ok(Updated { seq: seq.as_u64().ok_or_else(|| UPDATE.unexpected_reply())?, state });
+            }
+            _ => return Err(UPDATE.unexpected_reply()),
+        }
+    }
+}
+
+fn arguments(too_late: i64, changes: &Changes, tell_state: bool) -> Vec<Value> {
     let flag = |it| Value::from(if it { "1" } else { "0" });
     let mut arguments = vec![
-        lease_end.into(),
+        too_late.into(),
         flag(changes.exact),
         flag(tell_state),
         i64::try_from(changes.arrivals.len()).unwrap_or(i64::MAX).into(),
@@ -84,18 +107,7 @@ pub(crate) async fn update(
         arguments.extend([Value::from(user.id), Value::from(&*user.username)]);
     }
     arguments.extend(changes.departures.iter().map(|&user_id| Value::from(user_id)));
-    let reply: Vec<Value> = redis.run(&UPDATE, &keys_of(room, replica), arguments, until).await?;
-    match &reply[..] {
-        [outcome, now] if outcome.as_i64() == Some(0) => {
-            redis.time().learn(now.as_i64().unwrap_or_default());
-            Err(RedisError::Timeout(redis.call_timeout()))
-        }
-        [outcome, seq, state] if outcome.as_i64() == Some(1) => {
-            let state = tell_state.then(|| read_state(state).ok_or_else(|| UPDATE.unexpected_reply())).transpose()?;
-            Ok(Updated { seq: seq.as_u64().ok_or_else(|| UPDATE.unexpected_reply())?, state })
-        }
-        _ => Err(UPDATE.unexpected_reply()),
-    }
+    arguments
 }
 
 fn read_state(state: &Value) -> Option<RoomState> {

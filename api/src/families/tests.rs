@@ -364,3 +364,29 @@ async fn grants_count_by_their_version_and_not_by_when_they_come() {
     assert!(bare.rooms.is_empty());
     assert_eq!(bench.issue_with(&third).await.rooms, third.rooms);
 }
+
+#[tokio::test]
+async fn an_end_stays_in_the_log_for_its_own_time_whatever_the_lifetime_of_those_who_end_others() {
+    let bench = Bench::of(1_031).await;
+    let log = keys::revocations(bench.user_id);
+    let ends = async |until| {
+        let family = Uuid::new_v4().to_string();
+        let entry = ["XADD", "*", "family", &family, "user", "1031", "why", "logout", "at", "0", "until", until];
+        bench.command(log.clone(), &entry).await;
+    };
+    for _ in 0..3 {
+        ends("1").await;
+    }
+    // Where Redis may remove about so many, it removes them by the hundred.
+    for _ in 0..250 {
+        ends("9000000000000").await;
+    }
+    ends("1").await;
+    let token = bench.issue().await;
+    let (brief, life) = (Duration::from_millis(1), Lifecycle::begin().unwrap());
+    let brief = Revocations::follow(bench.redis.clone(), brief, Duration::ZERO, &life).unwrap();
+    brief.revoke(bench.user_id, token.family, None, Why::Logout).await.unwrap();
+    let length = bench.command(log, &["XLEN"]).await;
+    assert_eq!(length.as_i64(), Some(250 + 1 + 1), "what is over goes, from the head");
+    assert_eq!(bench.logged(&token).await, 1);
+}

@@ -22,7 +22,7 @@
 //! | `replicas` | sorted set | ws replica (a new id at every start) → end of its lease, in ms since 1970 | | `renew`, `claim` | the same |
 //! | `{replicas}:dead` | sorted set | replicas that are being evicted → until when whoever does it may take | | `claim` | `claim` |
 //! | `{replicas}:probe:<replica>` | sharded channel | a ws replica's messages to itself | | `renew` | the same replica |
-//! | `replica:<replica>:rooms` | set | the rooms where a ws replica has users | when it has been evicted | its replica | who evicts it |
+//! | `replica:<replica>:rooms` | set | the rooms where a ws replica has users | 30 s after it was evicted | its replica | who evicts it |
 
 use std::fmt::Display;
 

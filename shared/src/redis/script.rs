@@ -6,12 +6,13 @@ use fred::{
     bytes_utils::Str,
     clients::Client,
     error::{Error, ErrorKind},
-    interfaces::ClientLike,
     types::{ClusterHash, CustomCommand, FromValue, Value, scripts::Script as FredScript},
     util::redis_keyslot,
 };
 
-use super::RedisError;
+use tokio::time::Instant;
+
+use super::{RedisError, send};
 
 /// A Lua script. Its header says its KEYS, ARGV, reply and the invariant that it keeps; one function of ours calls it.
 pub struct Script {
@@ -41,7 +42,8 @@ impl Script {
         client: &Client,
         keys: &[String],
         arguments: Vec<Value>,
-    ) -> Result<R, Error> {
+        until: Instant,
+    ) -> Result<R, RedisError> {
         // In a Redis Cluster, where its keys are. Of custom commands the client heeds no other way to say it, and would go by
         // the first text, which is the script itself.
         let slot = keys.first().map_or(ClusterHash::Random, |key| ClusterHash::Custom(redis_keyslot(key.as_bytes())));
@@ -50,11 +52,12 @@ impl Script {
         call.push(Value::from(i64::try_from(keys.len()).unwrap_or(i64::MAX)));
         call.extend(keys.iter().map(|key| Value::from(key.as_str())));
         call.extend(arguments);
-        match client.custom(CustomCommand::new_static("EVALSHA", slot.clone(), false), call.clone()).await {
+        let by_hash = CustomCommand::new_static("EVALSHA", slot.clone(), false);
+        match send(client, by_hash, call.clone(), until).await {
             // Redis has not seen this script since it started; EVAL runs it and remembers it.
-            Err(error) if error.kind() == &ErrorKind::Unknown && error.details().starts_with("NOSCRIPT") => {
+            Err(RedisError::Command(error)) if is_unknown(&error) => {
                 call[0] = Value::from(self.lua());
-                client.custom(CustomCommand::new_static("EVAL", slot, false), call).await
+                send(client, CustomCommand::new_static("EVAL", slot, false), call, until).await
             }
             result => result,
         }
@@ -74,4 +77,8 @@ impl Script {
     fn sha1(&self) -> Str {
         self.whole().1.sha1().clone()
     }
+}
+
+fn is_unknown(error: &Error) -> bool {
+    error.kind() == &ErrorKind::Unknown && error.details().starts_with("NOSCRIPT")
 }

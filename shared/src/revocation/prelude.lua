@@ -20,11 +20,27 @@ local function log_end(family, index, log, family_id, user_id, why, now, of_inte
   redis.call('SPUBLISH', log, string.format('%s %s %s %s %.0f', id, family_id, user_id, why, of_interest_until))
 end
 
--- End a family, and drop what is of no interest any more from the log.
+-- Drop from the head of the log what is of no interest any more, by what each entry says of itself: those that end families
+-- may have other settings. A few at a time, but more than come.
+local function trim(log, now)
+  local over = 0
+  for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', 10)) do
+    local fields = entry[2]
+    local of_interest_until = 0
+    for i = 1, #fields, 2 do
+      if fields[i] == 'until' then of_interest_until = tonumber(fields[i + 1]) end
+    end
+    if of_interest_until > now then break end
+    over = over + 1
+  end
+  if over > 0 then redis.call('XTRIM', log, 'MAXLEN', redis.call('XLEN', log) - over) end
+end
+
+-- End a family.
 -- keep_for (ms): as long as the access tokens of the caller live, 0 for one who issues none. The family knows for how long
--- those live that were issued to it, perhaps by replicas with other settings; only who issues tokens trims the log.
+-- those live that were issued to it, perhaps by replicas with other settings.
 local function end_family(family, index, log, family_id, user_id, why, now, keep_for)
-  if keep_for > 0 then redis.call('XTRIM', log, 'MINID', '~', now - keep_for) end
+  trim(log, now)
   local issued_until = tonumber(redis.call('HGET', family, 'access_until')) or 0
   log_end(family, index, log, family_id, user_id, why, now, math.max(now + keep_for, issued_until))
 end

@@ -3,7 +3,7 @@
 -- KEYS  1 family hash   2 families of the user   3 revocation log
 -- ARGV  1 family id     2 user id    3 why       4 of interest until (ms)    5 where it stood in the log
 -- reply { 1 re-asserted | 0 not needed }
--- Keeps: nothing is trimmed here, since who re-asserts need not know for how long others want the log.
+-- Keeps: what is still marked and logged is left alone.
 local family, index, log = KEYS[1], KEYS[2], KEYS[3]
 local family_id, user_id, why, of_interest_until, stood_at = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 

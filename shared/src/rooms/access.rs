@@ -2,8 +2,8 @@
 //!
 //! `user:<id>` is that user's alone, `private:<anything>` is for those to whom it was granted, and every other room is open.
 //! A grant counts while both the access token and the copy of the grants in Redis name it: the token makes refusing cheap,
-//! and the copy makes taking a grant away immediate. Whoever lets a user stay somewhere asks before, and again after they
-//! can be reached by [`super::expel`], or else a grant that is taken away in between is missed.
+//! and the copy makes taking a grant away immediate. Whoever lets a user stay somewhere asks when they can be reached by
+//! [`super::expel`], and not before, or else a grant that is taken away in between is missed.
 
 use super::RoomName;
 use crate::{

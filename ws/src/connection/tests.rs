@@ -89,6 +89,27 @@ async fn a_silent_peer_is_dropped_after_sixty_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_slept_reads_what_was_said_meanwhile_before_it_judges_anybody() {
+    for silence in [60, 61, 600] {
+        let (mut connection, mut theirs) = pipe(&app(), Some(token(9000)));
+        let sleeps = async {
+            // Whoever serves has begun to wait.
+            tokio::task::yield_now().await;
+            // A masked pong.
+            theirs.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await.expect("sent");
+            tokio::time::advance(Duration::from_secs(silence)).await;
+            tokio::time::sleep(Duration::from_secs(50)).await;
+        };
+        let mut session = None;
+        tokio::select! {
+            biased;
+            Err(ending) = connection.serve(&mut session) => panic!("{ending:?} after {silence} s"),
+            () = sleeps => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_only_answers_pings_stays_and_hears_of_its_token_once() {
     let (connection, theirs) = pipe(&app(), Some(token(301)));
     let ((), story) = tokio::join!(Box::new(connection).run(), async { story(client(theirs).await).await });

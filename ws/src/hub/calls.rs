@@ -31,7 +31,8 @@ pub(super) enum Outcome {
     },
     LookedUp {
         room: RoomName,
-        ticket: u64,
+        /// Which lookup it was.
+        asked: u64,
         result: Result<LookedUp, RedisError>,
     },
     Typed {
@@ -107,6 +108,8 @@ async fn try_to_update(
     let updated = presence::update(redis, lease, room, &update.changes, update.tell_state, until).await?;
     for former in &update.former {
         presence::evict(redis, room, *former).await?;
+        // It may have been noted after somebody else evicted the former one and forgot its rooms.
+        note(context, "SREM", *former, room, until).await?;
     }
     let missed = match update.since {
         Some(since) => Some(history::since(redis, room, since, until).await?),
@@ -133,7 +136,7 @@ async fn note(
 pub(super) async fn look_up(
     context: Arc<Context>,
     room: RoomName,
-    ticket: u64,
+    asked: u64,
     needs_grant: Option<i64>,
     since: Option<StreamId>,
 ) -> Outcome {
@@ -150,7 +153,7 @@ pub(super) async fn look_up(
         Ok(LookedUp { may_enter, history })
     };
     let result = result.await;
-    Outcome::LookedUp { room, ticket, result }
+    Outcome::LookedUp { room, asked, result }
 }
 
 pub(super) async fn tell_typing(context: Arc<Context>, room: RoomName, changes: typing::Changes) -> Outcome {

@@ -70,6 +70,8 @@ pub(super) struct Room {
     epoch: u64,
     /// The last message that the members were told.
     last_message: Option<StreamId>,
+    /// The last event that is known, and when it became so.
+    last_event: (u64, Instant),
     /// Messages up to this event were told from the history.
     caught_up_to: u64,
     view: View,
@@ -146,6 +148,7 @@ impl Room {
             step: Step::Out { backlog: Vec::new() },
             epoch: 0,
             last_message: None,
+            last_event: (0, Instant::now()),
             caught_up_to: 0,
             typists: Typists::default(),
             agenda: BinaryHeap::new(),

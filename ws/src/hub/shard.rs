@@ -196,7 +196,7 @@ impl Shard {
             self.calls.push(Box::pin(Parent::around(cause, update)));
         }
         for it in room.next_lookups() {
-            let call = calls::look_up(Arc::clone(context), name.clone(), it.ticket, it.needs_grant, it.since);
+            let call = calls::look_up(Arc::clone(context), name.clone(), it.asked, it.needs_grant, it.since);
             self.calls.push(Box::pin(Parent::around(it.trace, call)));
         }
         if let Some(changes) = room.typists.next() {
@@ -248,9 +248,9 @@ impl Shard {
                 }
                 self.look_after(&name);
             }
-            Outcome::LookedUp { room: name, ticket, result } => {
+            Outcome::LookedUp { room: name, asked, result } => {
                 let found = result.inspect_err(|error| warn!(%error, room = %name, "could not look somebody up")).ok();
-                self.change(&name, |room| room.looked_up(ticket, found));
+                self.change(&name, |room| room.looked_up(asked, found));
             }
             Outcome::Typed { room: name, changes, result } => {
                 let was_told =

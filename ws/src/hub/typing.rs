@@ -102,7 +102,7 @@ impl Typists {
     }
 }
 
-/// Tells Redis who types.
+/// Tells Redis who types. After an error Redis may have heard it or not; it will not hear it later.
 pub(super) async fn tell(
     redis: &Redis,
     room: &RoomName,
@@ -110,16 +110,24 @@ pub(super) async fn tell(
     expiry: Duration,
     until: Instant,
 ) -> Result<(), RedisError> {
-    let mut arguments: Vec<Value> = vec![
-        i64::try_from(expiry.as_millis()).unwrap_or(i64::MAX).into(),
-        i64::try_from(changes.starts.len()).unwrap_or(i64::MAX).into(),
-    ];
-    for user in &changes.starts {
-        arguments.extend([Value::from(user.id), Value::from(&*user.username)]);
+    let keys = keys::of_room(room.as_str());
+    loop {
+        let mut arguments: Vec<Value> = vec![
+            redis.time().at(until).into(),
+            i64::try_from(expiry.as_millis()).unwrap_or(i64::MAX).into(),
+            i64::try_from(changes.starts.len()).unwrap_or(i64::MAX).into(),
+        ];
+        for user in &changes.starts {
+            arguments.extend([Value::from(user.id), Value::from(&*user.username)]);
+        }
+        arguments.extend(changes.stops.iter().map(|&user_id| Value::from(user_id)));
+        let reply: Vec<Value> = redis.run(&TYPING, &keys, arguments, until).await?;
+        match &reply[..] {
+            [outcome, now] if outcome.as_i64() == Some(0) => redis.too_late(now, until, &TYPING)?,
+            [outcome] if outcome.as_i64() == Some(1) => return Ok(()),
+            _ => return Err(TYPING.unexpected_reply()),
+        }
     }
-    arguments.extend(changes.stops.iter().map(|&user_id| Value::from(user_id)));
-    let reply: Vec<i64> = redis.run(&TYPING, &keys::of_room(room.as_str()), arguments, until).await?;
-    if reply == [1] { Ok(()) } else { Err(TYPING.unexpected_reply()) }
 }
 
 #[cfg(test)]

@@ -100,7 +100,8 @@ async fn evict_from_all(redis: &Redis, dead: Uuid) -> Result<Evicted, RedisError
     let evicted = Evicted { rooms: names.len(), why };
     let evictions = stream::iter(names).map(|room| async move { evict(redis, &room, dead).await });
     evictions.buffer_unordered(ROOMS_AT_ONCE).try_collect::<()>().await?;
-    let _removed: i64 = redis.command("DEL", set, &[], redis.deadline()).await?;
+    // Not removed at once: should the next command fail, whoever claims the replica again finds what is to be known of it.
+    let _kept: i64 = redis.command("PEXPIRE", set, &[&millis(EVICTION * 2).to_string()], redis.deadline()).await?;
     let dead_replicas = keys::DEAD_REPLICAS.to_owned();
     let _removed: i64 = redis.command("ZREM", dead_replicas, &[&dead.to_string()], redis.deadline()).await?;
     Ok(evicted)

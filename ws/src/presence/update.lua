@@ -1,14 +1,15 @@
 -- Say who is in a room through one replica. Idempotent. Others hear who arrived first and who departed last.
 -- KEYS  as in the prelude, 6 members: set of the users who are there through the replica
--- ARGV  1 when the replica's lease ends (ms)   2 '1': nobody is there but the arrivals, '0': these are changes
---       3 '1': tell the state                  4 number of arrivals, then id and username of each, then ids of departures
--- reply { 0, now } the lease has ended
+-- ARGV  1 when the replica's lease ends, or the caller has given up (ms)
+--       2 '1': nobody is there but the arrivals, '0': these are changes   3 '1': tell the state
+--       4 number of arrivals, then id and username of each, then ids of departures
+-- reply { 0, now } the lease has ended, or the caller has given up
 --       { 1, seq, { after which messages are news, { user id, '<replicas>:<username>', … }, { user id, until, … } } or {} }
 local members = KEYS[6]
-local lease_end, exact, tell_state, arrivals = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3] == '1', tonumber(ARGV[4])
+local too_late, exact, tell_state, arrivals = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3] == '1', tonumber(ARGV[4])
 
 local now = redis_now()
-if now >= lease_end then return { 0, now } end
+if now >= too_late then return { 0, now } end
 
 local joined, left, here = {}, {}, {}
 for i = 5, 4 + 2 * arrivals, 2 do

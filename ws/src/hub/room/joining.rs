@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gatefold_shared::rooms::User;
 use uuid::Uuid;
 
-use crate::hub::{Pending, calls::LookedUp, history::Published};
+use crate::hub::{
+    Pending,
+    calls::LookedUp,
+    history::{History, Published},
+};
 use crate::protocol::StreamId;
 
 /// One of them.
@@ -25,7 +29,8 @@ pub(super) struct Joining {
 /// What has to be asked of Redis before somebody may be let in, once the room is followed.
 pub(super) enum Lookup {
     Needed,
-    UnderWay,
+    /// Since the room's last event had this number.
+    UnderWay(u64),
     Done(LookedUp),
 }
 
@@ -35,7 +40,16 @@ impl Joining {
         match &self.lookup {
             // What is in the history is told from there, and what comes later as it comes.
             Lookup::Done(looked_up) => looked_up.history.as_ref().is_none_or(|history| history.seq <= seq),
-            Lookup::Needed | Lookup::UnderWay => false,
+            Lookup::Needed | Lookup::UnderWay(_) => false,
+        }
+    }
+
+    /// After which event they may have to be told what was said. What comes before they are looked up is in the history then.
+    fn needs_after(&self) -> Option<u64> {
+        match &self.lookup {
+            Lookup::UnderWay(seq) => self.since.map(|_| *seq),
+            Lookup::Done(looked_up) => looked_up.history.as_ref().map(|history| history.seq),
+            Lookup::Needed => None,
         }
     }
 }
@@ -50,8 +64,8 @@ pub(super) fn next_number() -> u64 {
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) list: Vec<Joining>,
-    /// Messages that were told to the members while somebody read the history.
-    recent: Vec<(u64, Published)>,
+    /// Messages that were told to the members since somebody who waits began to read the history.
+    pub(super) recent: Vec<(u64, Published)>,
 }
 
 impl Waiting {
@@ -89,21 +103,26 @@ impl Waiting {
         if self.list.is_empty() {
             self.list = Vec::new();
         }
-        if self.list.iter().all(|joining| joining.since.is_none()) {
-            self.recent = Vec::new();
+        match self.list.iter().filter_map(Joining::needs_after).min() {
+            Some(seq) => self.recent.retain(|(at, _)| *at > seq),
+            None => self.recent = Vec::new(),
         }
     }
 
     /// A message was told to the members.
     pub(super) fn note(&mut self, seq: u64, message: impl FnOnce() -> Published) {
-        if self.list.iter().any(|joining| joining.since.is_some()) {
+        if self.list.iter().any(|joining| joining.needs_after().is_some()) {
             self.recent.push((seq, message()));
         }
     }
 
-    /// What was told after an event.
-    pub(super) fn recent_after(&self, seq: u64) -> impl Iterator<Item = Published> {
-        self.recent.iter().filter(move |(at, _)| *at > seq).map(|(_, message)| message.clone())
+    /// What was told since somebody who comes back read the history, and is not in it. Members may have read it later, and
+    /// have heard some of it only then.
+    pub(super) fn told_since(&self, history: &History, since: Option<StreamId>) -> impl Iterator<Item = &Published> {
+        let (read_at, last) = (history.seq, history.messages.last().map(|message| message.id));
+        let known = last.or(since.filter(|_| history.recovered));
+        let is_news = move |(at, message): &&(u64, Published)| *at > read_at && known.is_none_or(|id| message.id > id);
+        self.recent.iter().filter(is_news).map(|(_, message)| message)
     }
 
     /// Whether somebody waits on this connection.

@@ -22,7 +22,8 @@ use crate::{
 
 /// Somebody who has to be looked up in Redis before they may be let in.
 pub(in crate::hub) struct ToLookUp {
-    pub(in crate::hub) ticket: u64,
+    /// Tells this lookup from others.
+    pub(in crate::hub) asked: u64,
     pub(in crate::hub) needs_grant: Option<i64>,
     pub(in crate::hub) since: Option<StreamId>,
     pub(in crate::hub) trace: Option<Parent>,
@@ -169,14 +170,12 @@ impl Room {
 
     /// Who can be looked up now: what is found then holds, since whatever changes it will be heard.
     pub(in crate::hub) fn next_lookups(&mut self) -> Vec<ToLookUp> {
-        if !matches!(self.step, Step::In { .. }) {
-            return Vec::new();
-        }
+        let Step::In { seq } = self.step else { return Vec::new() };
         let needed = self.waiting.list.iter_mut().filter(|joining| matches!(joining.lookup, Lookup::Needed));
         let begin = needed.map(|joining| {
-            (joining.lookup, joining.asked) = (Lookup::UnderWay, next_number());
+            (joining.lookup, joining.asked) = (Lookup::UnderWay(seq), next_number());
             let needs_grant = joining.needs_grant.then_some(joining.user.id);
-            ToLookUp { ticket: joining.asked, needs_grant, since: joining.since, trace: joining.pending.trace() }
+            ToLookUp { asked: joining.asked, needs_grant, since: joining.since, trace: joining.pending.trace() }
         });
         begin.collect()
     }
@@ -202,16 +201,17 @@ impl Room {
 
     /// Somebody has waited for long enough. If everything but an event came, no events come: the room is followed anew.
     pub(super) fn give_up(&mut self, ticket: u64) {
-        let is_deaf = |room: &Self| room.told_of(ticket) && matches!(room.step, Step::In { .. });
-        if is_deaf(self) {
+        if matches!(self.step, Step::In { .. }) && self.lacks_an_event(ticket) {
             self.is_unsubscribed();
         }
         self.turn_away(|waiting| waiting == ticket, ErrorCode::Unavailable);
     }
 
-    fn told_of(&self, ticket: u64) -> bool {
+    /// Whether Redis has answered all that somebody waits for. Unless it is their own arrival, or a message that they read of,
+    /// that has not been heard yet, they were let in.
+    fn lacks_an_event(&self, ticket: u64) -> bool {
         let waiting = self.waiting.list.iter().find(|joining| joining.ticket == ticket);
-        waiting.is_some_and(|joining| self.told.contains(&joining.user.id))
+        waiting.is_some_and(|it| self.told.contains(&it.user.id) && matches!(it.lookup, Lookup::Done(_)))
     }
 
     /// Tells those who wait that they were not let in.
@@ -246,9 +246,9 @@ impl Room {
             let Lookup::Done(LookedUp { history, .. }) = joining.lookup else { continue };
             let Some(member) = self.members.get_mut(&joining.connection) else { continue };
             let recovered = history.as_ref().is_none_or(|history| history.recovered);
-            let read_at = history.as_ref().map(|history| history.seq);
-            let recent = read_at.into_iter().flat_map(|seq| self.waiting.recent_after(seq));
-            let messages = history.into_iter().flat_map(|history| history.messages).chain(recent);
+            let told_since = history.iter().flat_map(|history| self.waiting.told_since(history, joining.since));
+            let told_since: Vec<_> = told_since.cloned().collect();
+            let messages = history.into_iter().flat_map(|history| history.messages).chain(told_since);
             let joined = ServerMessage::Joined {
                 room: self.name.clone(),
                 count: self.view.count() as u64,

@@ -1,6 +1,6 @@
 //! Keeping in step with Redis: one event after the other, and the whole room when some were missed.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
 use fred::bytes_utils::Str;
 use gatefold_shared::trace::Span;
@@ -17,11 +17,13 @@ use crate::{
         history::{History, Published},
     },
     presence::Updated,
-    protocol::{self, ErrorCode},
+    protocol::{self, ErrorCode, StreamId},
 };
 
 /// Events that may come while the room is read.
 const MAX_BACKLOG: usize = 1024;
+/// Redis forgets a room in which nothing happened for so long (`CLOCK_KEPT_FOR` in the scripts): nothing was missed then.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 
 impl Room {
     /// Something happened in the room.
@@ -36,6 +38,7 @@ impl Room {
             Step::In { seq } if event.seq <= *seq => {}
             Step::In { seq } if event.seq == *seq + 1 => {
                 *seq = event.seq;
+                self.is_at(event.seq, now);
                 self.apply(&event, now).await;
                 self.admit();
             }
@@ -113,24 +116,41 @@ impl Room {
             for (user_id, _) in &state.typing {
                 self.schedule_typing(*user_id, now);
             }
-            if let Some(history) = missed {
-                self.catch_up(history).await;
-            } else {
-                (self.last_message, self.caught_up_to) = (state.last_message, 0);
-            }
+            let told_last = match missed {
+                Some(history) => self.catch_up(history, now).await,
+                None => None,
+            };
+            // The history was read after the room, and may have known more. What was told before may be known no more.
+            self.last_message = told_last.max(state.last_message);
+            self.is_at(updated.seq, now);
             self.go_on_from(updated.seq, now).await;
         }
         self.admit();
     }
 
-    async fn catch_up(&mut self, history: History) {
-        if !history.recovered {
-            warn!(room = %self.name, "messages were missed that are not in the history any more");
+    /// Tells what was missed, and returns the last message of it.
+    async fn catch_up(&mut self, history: History, now: Instant) -> Option<StreamId> {
+        if self.may_lack(&history, now) {
+            warn!(room = %self.name, "messages may have been missed that are not in the history any more");
         }
-        for message in history.messages {
-            self.tell_message(history.seq, &message).await;
+        for message in &history.messages {
+            self.tell_message(history.seq, message).await;
         }
         self.caught_up_to = history.seq;
+        history.messages.last().map(|message| message.id)
+    }
+
+    /// Whether there may have been messages that are neither known here nor in the history.
+    pub(super) fn may_lack(&self, history: &History, now: Instant) -> bool {
+        let (_, known_since) = self.last_event;
+        !history.recovered && now < known_since + FORGOTTEN_AFTER
+    }
+
+    /// Notes the number of the room's last event.
+    fn is_at(&mut self, seq: u64, now: Instant) {
+        if self.last_event.0 != seq {
+            self.last_event = (seq, now);
+        }
     }
 
     /// The room is known as it was after an event; what came later is in the backlog.

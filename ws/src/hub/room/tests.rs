@@ -10,6 +10,9 @@ use crate::{
     presence::{RoomState, Updated},
 };
 
+mod deaf;
+mod missed;
+
 const GRACE: Duration = Duration::from_secs(5);
 
 fn pending(kind: &'static str) -> Pending {
@@ -35,19 +38,28 @@ impl Client {
 
     /// What it has heard since it was last asked, in short.
     fn heard(&mut self) -> Vec<String> {
+        self.messages().iter().map(short).collect()
+    }
+
+    /// The payloads of the same.
+    fn payloads(&mut self) -> Vec<Value> {
+        self.messages().into_iter().map(|mut message| message["payload"].take()).collect()
+    }
+
+    fn messages(&mut self) -> Vec<Value> {
         let mut bytes = vec![0; 64 * 1024];
         let read = self.pipe.read(&mut bytes).now_or_never().map_or(0, |read| read.expect("bytes"));
         let mut rest = &bytes[..read];
-        let mut heard = Vec::new();
+        let mut messages = Vec::new();
         while let [0x81, length, behind @ ..] = rest {
             let (length, behind) = match length {
                 126 => (usize::from(u16::from_be_bytes([behind[0], behind[1]])), &behind[2..]),
                 _ => (usize::from(*length), behind),
             };
-            heard.push(short(&serde_json::from_slice(&behind[..length]).expect("JSON")));
+            messages.push(serde_json::from_slice(&behind[..length]).expect("JSON"));
             rest = &behind[length..];
         }
-        heard
+        messages
     }
 }
 
@@ -277,9 +289,9 @@ async fn who_comes_back_gets_what_they_missed_once_however_it_is_timed() {
         let client = Client::new(1);
         client.peer.joins(&room.name).expect("few rooms");
         room.join(&client.peer, user(1), pending("join"), ("0-1".parse().ok(), false), now + Duration::from_secs(2));
-        let ticket = room.next_lookups().pop().expect("the history").ticket;
+        let asked = room.next_lookups().pop().expect("the history").asked;
         hear(&mut room, &message(11, "1-0")).await;
-        room.looked_up(ticket, Some(LookedUp { may_enter: true, history: Some(history(read_at, &known)) }));
+        room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history(read_at, &known)) }));
         hear(&mut room, &message(12, "2-0")).await;
         let mut bytes = vec![0; 4096];
         let mut pipe = client.pipe;
@@ -324,8 +336,8 @@ async fn whoever_may_not_enter_was_never_here() {
     two.peer.joins(&room.name).expect("few rooms");
     room.join(&two.peer, user(2), pending("join"), (None, true), now + Duration::from_secs(2));
     assert!(room.next_update(now).is_none(), "nobody hears of them yet");
-    let ticket = room.next_lookups().pop().expect("a question").ticket;
-    room.looked_up(ticket, Some(LookedUp { may_enter: false, history: None }));
+    let asked = room.next_lookups().pop().expect("a question").asked;
+    room.looked_up(asked, Some(LookedUp { may_enter: false, history: None }));
     assert_eq!(two.heard(), ["forbidden_room"]);
     assert!(!two.peer.is_in(&room.name));
     assert!(room.next_update(now).is_none());

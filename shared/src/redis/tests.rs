@@ -1,0 +1,36 @@
+//! Calls to a real Redis that is away for a while.
+
+use std::net::SocketAddr;
+
+use gatefold_cluster::{Cluster, faults::Faults};
+use tokio::time::sleep;
+
+use super::*;
+
+#[tokio::test]
+async fn what_was_given_up_before_it_could_be_sent_is_never_sent() {
+    let cluster = Cluster::builder().start().await.expect("a Redis");
+    let url = cluster.redis_url();
+    let target: SocketAddr = url.trim_start_matches("redis://").trim_end_matches('/').parse().expect("an address");
+    let faults = Faults::start(target).expect("a proxy");
+    let life = Lifecycle::begin().expect("signals");
+    let config = StoreConfig {
+        redis_url: format!("redis://{}", faults.address()).into(),
+        redis_ack_replicas: 0,
+        revocation_staleness_limit: Duration::ZERO,
+        backend_timeout: Duration::from_mins(1),
+    };
+    let redis = Redis::connect(&config, &life).expect("a good URL");
+    redis.ping().await.expect("connected");
+    faults.refuse();
+    while redis.pool.clients().iter().any(ClientLike::is_connected) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let count = async |until| redis.command::<i64>("INCR", "calls".to_owned(), &[], until).await;
+    for _ in 0..3 {
+        let given_up = count(Instant::now() + Duration::from_millis(100)).await;
+        assert!(matches!(given_up, Err(RedisError::Timeout(_))), "{given_up:?}");
+    }
+    faults.pass();
+    assert_eq!(count(redis.deadline()).await.expect("redis is back"), 1);
+}

@@ -1,0 +1,124 @@
+//! What is told of messages that were missed, by the members or by somebody who comes.
+
+use super::*;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+fn state(users: &[i64], last_message: &str) -> Option<RoomState> {
+    let users = users.iter().map(|&id| user(id)).collect();
+    Some(RoomState { users, last_message: last_message.parse().ok(), ..RoomState::default() })
+}
+
+/// Reads the room as it was after event `seq`, and what was said since the members heard the last message.
+async fn is_read(room: &mut Room, (seq, last): (u64, &str), history: History, now: Instant) {
+    let mut update = room.next_update(now).expect("the room has to be read");
+    assert!(update.since.take().is_some() && update.tell_state);
+    room.is_updated(update, (Updated { seq, state: state(&[1], last) }, Some(history)), now).await;
+}
+
+/// What whoever joins now is told to come back with.
+fn last_told(room: &mut Room, now: Instant) -> String {
+    let mut tab = Client::new(1);
+    tab.joins(room, now);
+    let joined = tab.payloads().pop().expect("joined");
+    room.lose(tab.peer.id, true, now);
+    joined["last"].as_str().expect("an id").to_owned()
+}
+
+fn gone(seq: u64) -> History {
+    History { seq, recovered: false, messages: Vec::new() }
+}
+
+#[tokio::test]
+async fn whoever_joins_a_room_that_redis_had_forgotten_is_not_given_an_id_that_is_gone() {
+    let now = Instant::now();
+    let (mut room, _one) = room_of(1, now).await;
+    hear(&mut room, &message(11, "1000-0")).await;
+    assert_eq!(last_told(&mut room, now), "1000-0");
+
+    // The next event is the first of a new clock.
+    hear(&mut room, r#"{"seq":4000000000,"join":[{"id":2,"username":"user-2"}]}"#).await;
+    let later = now + HOUR * 2;
+    assert!(!room.may_lack(&gone(4_000_000_000), later), "nothing was said: the room was forgotten");
+    is_read(&mut room, (4_000_000_000, "4000000-0"), gone(4_000_000_000), later).await;
+    assert_eq!(last_told(&mut room, later), "4000000-0");
+}
+
+#[tokio::test]
+async fn messages_that_redis_has_lost_are_missed() {
+    let now = Instant::now();
+    let (mut room, mut one) = room_of(1, now).await;
+    hear(&mut room, &message(11, "1000-0")).await;
+    room.has_missed();
+    assert!(room.may_lack(&gone(4_000_000_000), now + HOUR / 2));
+    let history = History { recovered: false, ..history(4_000_000_001, &["4000-0"]) };
+    is_read(&mut room, (4_000_000_000, "3000-0"), history, now + HOUR / 2).await;
+    assert_eq!(one.heard(), ["1000-0", "4000-0"]);
+    assert_eq!(last_told(&mut room, now), "4000-0", "the history was read later than the room");
+}
+
+#[tokio::test]
+async fn when_redis_has_lost_the_last_messages_nobody_is_given_an_id_that_it_does_not_know() {
+    let now = Instant::now();
+    let (mut room, _one) = room_of(1, now).await;
+    hear(&mut room, &message(11, "1000-0")).await;
+    hear(&mut room, &message(12, "2000-0")).await;
+    room.has_missed();
+    is_read(&mut room, (11, "1000-0"), gone(11), now).await;
+    assert_eq!(last_told(&mut room, now), "1000-0");
+}
+
+/// Comes back to the room with this message; which lookup that is.
+fn comes_back(room: &mut Room, tab: &Client, since: &str, now: Instant) -> u64 {
+    tab.peer.joins(&room.name).expect("few rooms");
+    room.join(&tab.peer, tab.user.clone(), pending("join"), (since.parse().ok(), false), now + HOUR);
+    room.next_lookups().pop().expect("the history").asked
+}
+
+fn finds(room: &mut Room, asked: u64, history: History) {
+    room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history) }));
+}
+
+/// The ids in the one `joined` that a client has heard.
+fn recovered(tab: &mut Client) -> Vec<String> {
+    let joined = tab.payloads().pop().expect("joined");
+    let messages = joined["messages"].as_array().expect("a list").iter();
+    messages.map(|message| message["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_whoever_comes_back_has_read_before_the_members_heard_it_comes_once() {
+    let now = Instant::now();
+    // The history that was read has something for who comes, or had all that they knew.
+    for (since, read, told) in [("1-0", &["2-0", "3-0"][..], &["2-0", "3-0", "4-0"][..]), ("3-0", &[], &["4-0"])] {
+        let (mut room, mut one) = room_of(1, now).await;
+        hear(&mut room, &message(11, "1-0")).await;
+        let mut tab = Client::new(1);
+        let asked = comes_back(&mut room, &tab, since, now);
+        finds(&mut room, asked, history(13, read));
+        // The members have missed what that one has read.
+        hear(&mut room, &message(14, "4-0")).await;
+        is_read(&mut room, (14, "4-0"), history(14, &["2-0", "3-0", "4-0"]), now).await;
+        assert_eq!(one.heard(), ["1-0", "2-0", "3-0", "4-0"]);
+        assert_eq!(recovered(&mut tab), told);
+    }
+}
+
+#[tokio::test]
+async fn of_what_is_told_only_so_much_is_kept_as_somebody_who_waits_may_need() {
+    let now = Instant::now();
+    let (mut room, _one) = room_of(1, now).await;
+    let mut tabs = [Client::new(1), Client::new(1)];
+    let mut asked = comes_back(&mut room, &tabs[0], "0-1", now);
+    // One always comes before the other has been let in.
+    for number in 1..=10_u64 {
+        let (comes, waits) = if number % 2 == 0 { (0, 1) } else { (1, 0) };
+        let next = comes_back(&mut room, &tabs[comes], "0-1", now);
+        let seq = 10 + number;
+        hear(&mut room, &message(seq, &format!("{number}-0"))).await;
+        finds(&mut room, asked, history(seq - 1, &[]));
+        assert_eq!(recovered(&mut tabs[waits]), [format!("{number}-0")]);
+        assert_eq!(room.waiting.recent.len(), 1);
+        asked = next;
+    }
+}
