@@ -27,7 +27,7 @@ fn keys() -> Keys {
 }
 
 fn sign(keys: &Keys) -> String {
-    keys.signer.sign(7, Arc::from("grace"), Uuid::from_u128(7), Rooms::default()).unwrap()
+    keys.signer.sign(7, Arc::from("grace"), Uuid::from_u128(7), Rooms::default(), keys.signer.lifetime()).unwrap()
 }
 
 /// Once for each log-in and each refresh.

@@ -128,7 +128,8 @@ enum Entry {
     Flush(oneshot::Sender<()>),
 }
 
-/// The way into the audit.
+/// The way into the audit; clones are the same.
+#[derive(Clone)]
 pub struct Audit(mpsc::Sender<Entry>);
 
 impl Audit {

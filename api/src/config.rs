@@ -162,8 +162,14 @@ impl Config {
                 "COOKIE_NAME begins with __Secure-, which browsers accept only with COOKIE_SECURE=true".to_owned(),
             );
         }
-        if self.tokens.access_token_expiry > self.tokens.refresh_token_expiry {
-            problems.push("ACCESS_TOKEN_EXPIRY must not be longer than REFRESH_TOKEN_EXPIRY".to_owned());
+        let tokens = &self.tokens;
+        for (setting, life_of_session) in [
+            ("REFRESH_TOKEN_EXPIRY", tokens.refresh_token_expiry),
+            ("SESSION_ABSOLUTE_EXPIRY", tokens.session_absolute_expiry),
+        ] {
+            if tokens.access_token_expiry > life_of_session {
+                problems.push(format!("ACCESS_TOKEN_EXPIRY must not be longer than {setting}"));
+            }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }

@@ -155,7 +155,7 @@ impl ApiError {
             Self::Stale | Self::LimitUnknown => return Problem::unavailable(),
             Self::Password(PasswordError::Busy)
             | Self::Redis(_)
-            | Self::Family(FamilyError::Redis(_) | FamilyError::TooLate | FamilyError::NotJudged) => {
+            | Self::Family(FamilyError::Redis(_) | FamilyError::NotJudged) => {
                 return Problem::unavailable();
             }
             Self::User(error) if error.is_outage() => return Problem::unavailable(),

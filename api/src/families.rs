@@ -3,6 +3,7 @@
 //! All decisions are made by scripts in Redis, atomically and by Redis's clock; what is here gives them their arguments,
 //! turns their answers into enums, and takes care of answers that were lost (see [`Families::rotate`]).
 
+mod attempt;
 mod list;
 mod outcome;
 mod reopen;
@@ -25,9 +26,9 @@ use uuid::Uuid;
 
 pub use self::list::{Listed, list};
 pub use self::outcome::{FamilyError, Issued, Rotation, Session};
-use self::reopen::Reopener;
 pub use self::token::{RefreshKeys, RefreshToken, sha256_hex};
-use crate::keys::Keys;
+use self::{attempt::Attempt, reopen::Reopener};
+use crate::{audit::Audit, keys::Keys};
 
 static ISSUE: Script = Script::new("issue", &[PRELUDE, grants::PRELUDE, include_str!("families/issue.lua")]);
 static ROTATE: Script = Script::new("rotate", &[PRELUDE, grants::PRELUDE, include_str!("families/rotate.lua")]);
@@ -46,7 +47,8 @@ pub struct Lifetimes {
     pub reuse_grace: Duration,
 }
 
-/// Where a session is opened from.
+/// Where a session is opened or refreshed from.
+#[derive(Clone, Copy)]
 pub struct Origin<'a> {
     /// The client's address.
     pub address: IpAddr,
@@ -62,6 +64,7 @@ pub struct Families {
     /// Most sessions that a user may have.
     most: u32,
     revocations: Revocations,
+    audit: Audit,
     reopener: Reopener,
 }
 
@@ -73,10 +76,11 @@ impl Families {
         lifetimes: Lifetimes,
         most: u32,
         revocations: Revocations,
+        audit: Audit,
         life: &Lifecycle,
     ) -> Self {
-        let reopener = Reopener::start(redis.clone(), life);
-        Self { redis, keys, lifetimes, most, revocations, reopener }
+        let reopener = Reopener::new(redis.clone(), audit.clone(), life.clone());
+        Self { redis, keys, lifetimes, most, revocations, audit, reopener }
     }
 
     /// The token behind what a client sent, if it is one of ours.
@@ -128,40 +132,37 @@ impl Families {
                     let session = self.session(&token, username, now, expires, reply.get(4));
                     return Ok(Issued { session, evicted });
                 }
-                (Some(2), Some(now), _) => self.too_late(now, until)?,
+                (Some(2), Some(_), _) => self.redis.too_late(&reply[1], until, &ISSUE)?,
                 _ => return Err(ISSUE.unexpected_reply().into()),
             }
         }
     }
 
-    /// Trades a refresh token for its successor.
+    /// Trades a refresh token for its successor. A replay is recorded.
     ///
     /// When the connection to Redis is lost on the way, the script may have run: so the same *attempt* asks again while it
     /// may wait, and is recognised. If it has to give up, the script is told to do nothing any more, and what it may have
-    /// done already is reopened as soon as Redis can be reached, so that the client, who is told 503, can come back with
-    /// the same token.
+    /// done already is looked after as soon as Redis can be reached: a rotation is reopened, so that the client, who is
+    /// told 503, can come back with the same token, and a replay is recorded then.
     pub async fn rotate(
         &self,
         old: &RefreshToken,
         retry_key: Option<&str>,
-        address: IpAddr,
+        from: Origin<'_>,
     ) -> Result<Rotation, FamilyError> {
         let until = Instant::now() + self.redis.call_timeout();
-        let attempt = Uuid::new_v4();
+        let attempt = Attempt::new(old, from);
         // Half a digest tells keys apart, and is short enough for Redis to keep the hash in its small form.
         let mut retry_digest = retry_key.map(|key| sha256_hex(key.as_bytes())).unwrap_or_default();
         retry_digest.truncate(32);
         let mut answer_lost = false;
         let result = loop {
-            match self.ask_to_rotate(old, &retry_digest, attempt, address, until).await {
-                Ok(reply) => match self.read_rotation(old, &reply) {
-                    Err(RotationReply::TooLate(now)) => match self.too_late(now, until) {
-                        Ok(()) => {}
-                        Err(error) => break Err(error),
-                    },
-                    Err(RotationReply::Final(error)) => break Err(error),
-                    Ok(rotation) => break Ok(rotation),
-                },
+            match self.ask_to_rotate(old, &retry_digest, &attempt, until).await {
+                Ok(reply) => {
+                    if let Some(result) = self.read_rotation(old, &reply, until).transpose() {
+                        break result;
+                    }
+                }
                 Err(error) => {
                     answer_lost = true;
                     if Instant::now() + ASK_AGAIN >= until {
@@ -171,23 +172,29 @@ impl Families {
                 }
             }
         };
-        if answer_lost && result.is_err() {
-            self.reopener.reopen(keys::family(old.user_id, old.family), attempt);
-        }
         count(&result);
+        match &result {
+            Ok(Rotation::Replayed { last_address }) => attempt.was_replay(&self.audit, last_address),
+            Err(_) if answer_lost => self.reopener.look_after(attempt),
+            _ => {}
+        }
         result
+    }
+
+    /// Waits until everything is looked after that requests have left behind which had to give up.
+    pub async fn finish(&self) {
+        self.reopener.finish().await;
     }
 
     async fn ask_to_rotate(
         &self,
         old: &RefreshToken,
         retry_digest: &str,
-        attempt: Uuid,
-        address: IpAddr,
+        attempt: &Attempt,
         until: Instant,
     ) -> Result<Vec<Value>, RedisError> {
         let keys = [
-            keys::family(old.user_id, old.family),
+            attempt.family_key(),
             keys::families(old.user_id),
             keys::revocations(old.user_id),
             keys::grants(old.user_id),
@@ -198,53 +205,56 @@ impl Families {
             old.secret_digest().into(),
             i64::from(old.generation).into(),
             retry_digest.into(),
-            attempt.to_string().into(),
+            attempt.id.to_string().into(),
             self.redis.time().at(until).into(),
             millis(self.lifetimes.refresh).into(),
             millis(self.lifetimes.reuse_grace).into(),
             self.revocations.keep_for().into(),
             i64::from(self.redis.is_settled()).into(),
-            address.to_string().into(),
+            attempt.address.to_string().into(),
         ];
         self.redis.commit(&ROTATE, &keys, arguments, until).await
     }
 
-    fn read_rotation(&self, old: &RefreshToken, reply: &[Value]) -> Result<Rotation, RotationReply> {
-        let unexpected = || RotationReply::Final(ROTATE.unexpected_reply().into());
+    /// What became of it; nothing if the script was too late by a wrong idea of Redis's clock, and can be asked again.
+    fn read_rotation(
+        &self,
+        old: &RefreshToken,
+        reply: &[Value],
+        until: Instant,
+    ) -> Result<Option<Rotation>, FamilyError> {
+        let unexpected = || FamilyError::from(ROTATE.unexpected_reply());
         let number = |index: usize| reply.get(index).and_then(Value::as_i64);
         let (Some(outcome), Some(now)) = (number(0), number(1)) else { return Err(unexpected()) };
         self.redis.time().learn(now);
-        let session = || {
+        let session = || -> Result<Session, FamilyError> {
             let generation = number(2).and_then(|generation| u32::try_from(generation).ok()).ok_or_else(unexpected)?;
             let expires = number(3).ok_or_else(unexpected)?;
             let username = reply.get(4).and_then(Value::as_str).ok_or_else(unexpected)?;
             Ok(self.session(&old.at_generation(generation), username.as_ref().into(), now, expires, reply.get(5)))
         };
-        match outcome {
-            0 => Ok(Rotation::Unknown),
-            1 => session().map(Rotation::Rotated),
-            2 => session().map(Rotation::Retried),
-            3 => session().map(Rotation::RolledForward),
-            4 => Ok(Rotation::Replayed { last_address: reply.get(2).and_then(Value::as_string).unwrap_or_default() }),
-            5 => Ok(Rotation::Revoked),
-            6 => Err(RotationReply::TooLate(now)),
-            7 => Err(RotationReply::Final(FamilyError::NotJudged)),
-            8 => Ok(Rotation::Superseded),
-            _ => Err(unexpected()),
-        }
+        let rotation = match outcome {
+            0 => Rotation::Unknown,
+            1 => Rotation::Rotated(session()?),
+            2 => Rotation::Retried(session()?),
+            3 => Rotation::RolledForward(session()?),
+            4 => Rotation::Replayed { last_address: reply.get(2).and_then(Value::as_string).unwrap_or_default() },
+            5 => Rotation::Revoked,
+            6 => {
+                self.redis.too_late(&reply[1], until, &ROTATE)?;
+                return Ok(None);
+            }
+            7 => return Err(FamilyError::NotJudged),
+            8 => Rotation::Superseded,
+            _ => return Err(unexpected()),
+        };
+        Ok(Some(rotation))
     }
 
     /// Ends the session to which a refresh token of any generation belongs. Whether it was alive makes no difference.
     pub async fn end(&self, token: &RefreshToken, why: Why) -> Result<Ended, FamilyError> {
         let digest = token.secret_digest();
         Ok(self.revocations.revoke(token.user_id, token.family, Some(&digest), why).await?)
-    }
-
-    /// A script refused because its time was over. If that was only by a wrong idea of Redis's clock (a first contact, a
-    /// fail-over), it is asked again.
-    fn too_late(&self, now: i64, until: Instant) -> Result<(), FamilyError> {
-        self.redis.time().learn(now);
-        if Instant::now() >= until { Err(FamilyError::TooLate) } else { Ok(()) }
     }
 
     fn session(
@@ -264,12 +274,6 @@ impl Families {
             rooms: grants::rooms_of(rooms),
         }
     }
-}
-
-/// A reply of `rotate` that is no [`Rotation`].
-enum RotationReply {
-    TooLate(i64),
-    Final(FamilyError),
 }
 
 fn count(result: &Result<Rotation, FamilyError>) {

@@ -53,8 +53,16 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
     let http = http_server::serve(listener, router, max_connections, life.clone());
     let serving = async {
         http.await;
-        app.audit.flush().await;
-        trace::flush().await;
+        // Any of the stores may stay away until the deadline: none waits for another.
+        let lost_answers = async {
+            app.families.finish().await;
+            app.audit.flush().await; // Some may have been replays.
+        };
+        let records = async {
+            app.audit.flush().await;
+            trace::flush().await;
+        };
+        tokio::join!(lost_answers, records);
     };
     Ok(life.run(drain, serving).await?)
 }

@@ -1,6 +1,10 @@
 //! The description of the API (OpenAPI 3.1), made from the handlers themselves, and the page that shows it.
 
-use axum::{Router, middleware::map_response, response};
+use axum::{
+    Router,
+    middleware::map_response,
+    response::{self, IntoResponse},
+};
 use gatefold_shared::problem;
 use http::{HeaderValue, header};
 use utoipa::{
@@ -13,7 +17,7 @@ use utoipa::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::handlers;
+use crate::{error::ApiError, handlers};
 
 /// The description. Every route of the router is listed here; a test below holds the two together.
 #[derive(OpenApi)]
@@ -99,6 +103,9 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let config = Config::default().validator_url("none").try_it_out_enabled(false);
     let page = SwaggerUi::new("/api/docs").url("/api/openapi.json", Description::openapi()).config(config);
     Router::from(page).layer(map_response(async |mut response: response::Response| {
+        if response.status().is_client_error() {
+            return ApiError::NotFound.into_response(); // Of the page's assets: it says so in words of its own.
+        }
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
         response
     }))

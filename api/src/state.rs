@@ -52,17 +52,19 @@ impl AppState {
         let keep_for = tokens.access_token_expiry + Verifier::LEEWAY;
         let staleness_limit = config.store.revocation_staleness_limit;
         let revocations = Revocations::follow(redis.clone(), keep_for, staleness_limit, life).context("REDIS_URL")?;
+        let call_timeout = config.store.call_timeout();
+        let postgres = postgres::connect(&config.database, call_timeout).context("DATABASE_URL")?;
+        life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));
+        let audit = Audit::start(postgres.clone(), call_timeout, life);
         let families = Families::new(
             redis.clone(),
             Arc::clone(&keys),
             lifetimes,
             tokens.max_sessions_per_user,
             revocations.clone(),
+            audit.clone(),
             life,
         );
-        let call_timeout = config.store.call_timeout();
-        let postgres = postgres::connect(&config.database, call_timeout).context("DATABASE_URL")?;
-        life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));
         let limit_wait = config.store.limit_wait();
         let reloaded = keys.reloaded();
         let app = Arc::new(Self {
@@ -71,7 +73,7 @@ impl AppState {
             revocations,
             redis,
             keys,
-            audit: Audit::start(postgres.clone(), call_timeout, life),
+            audit,
             postgres,
             registration_is_open: config.registration == Registration::Open,
             passwords: Passwords::new(&config.passwords)?,

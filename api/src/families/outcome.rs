@@ -58,9 +58,6 @@ pub enum FamilyError {
     /// Redis did not answer; the same request may be sent again.
     #[error(transparent)]
     Redis(#[from] RedisError),
-    /// The script came too late to have any effect; the same request may be sent again.
-    #[error("redis came to the request only after it had been given up")]
-    TooLate,
     /// Redis has just come back, and the answer to another replica's rotation may have been lost: not the moment to call a
     /// client a thief.
     #[error("redis has just come back; a replay is not judged yet")]

@@ -23,12 +23,12 @@ local now = redis_now()
 if now >= too_late then return { 6, now } end
 
 local was = redis.call('HMGET', family, 'secret_digest', 'gen', 'state', 'expires_at', 'username',
-  key_field, 'attempt', 'rotated_at', 'reopened_until', 'ip', 'access_until')
+  key_field, 'attempt', 'rotated_at', 'reopened_until', 'ip', 'access_until', 'replayed_by')
 -- Not constant in time: both sides are digests, and the token's tag was verified before.
 if was[1] ~= secret_digest then return { 0, now } end
 if was[3] == 'revoked' then
   -- The same request asks again: it was the replay, and its answer was lost.
-  return attempt == was[7] and { 4, now, was[10] } or { 5, now }
+  return attempt == was[12] and { 4, now, was[10] } or { 5, now }
 end
 local gen, limit, username = tonumber(was[2]), tonumber(was[4]), was[5]
 
@@ -58,5 +58,5 @@ if presented == gen - 1 then
 end
 
 end_family(family, index, log, family_id, user_id, 'refresh_token_reused', now, keep_for)
-redis.call('HSET', family, 'attempt', attempt)
+redis.call('HSET', family, 'replayed_by', attempt)
 return { 4, now, was[10] }

@@ -1,5 +1,7 @@
 //! The scripts over families alone, against a real Redis: each outcome, and what each leaves behind.
 
+mod lost;
+
 use std::process::Command;
 
 use clap::Parser;
@@ -9,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::*;
-use crate::commands::Cli;
+use crate::{commands::Cli, postgres};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const LIFETIMES: Lifetimes =
@@ -46,13 +48,16 @@ impl Bench {
         let (private, public, refresh) = (key("private.pem"), key("public.pem"), key("refresh.key"));
         let arguments = ["gatefold-api", "--private-key-path", &private, "--public-key-path", &public];
         let arguments = arguments.into_iter().chain(["--refresh-key-path", &refresh, "--backend-timeout", "10s"]);
-        let url = stores.redis_url();
-        let config = Cli::parse_from(arguments.chain(["--redis-url", url.as_str()])).config;
+        let (redis, database) = (stores.redis_url(), stores.database_url());
+        let stores = ["--redis-url", redis.as_str(), "--database-url", database.as_str()];
+        let config = Cli::parse_from(arguments.chain(stores)).config;
         let redis = Redis::connect(&config.store, &life).unwrap();
         redis.ping().await.unwrap();
         let keys = Keys::live(&config.tokens, &config.public_keys).unwrap();
         let revocations = Revocations::follow(redis.clone(), MINUTE, Duration::ZERO, &life).unwrap();
-        let families = Families::new(redis.clone(), keys, LIFETIMES, MOST, revocations, &life);
+        let postgres = postgres::connect(&config.database, MINUTE).unwrap();
+        let audit = Audit::start(postgres, MINUTE, &life);
+        let families = Families::new(redis.clone(), keys, LIFETIMES, MOST, revocations, audit, &life);
         Self { redis, families, user_id }
     }
 
@@ -72,7 +77,8 @@ impl Bench {
     }
 
     async fn rotate(&self, token: &RefreshToken, key: Option<&str>) -> Rotation {
-        self.families.rotate(token, key, IpAddr::from([192, 0, 2, 2])).await.unwrap()
+        let from = Origin { address: IpAddr::from([192, 0, 2, 2]), user_agent: "a test" };
+        self.families.rotate(token, key, from).await.unwrap()
     }
 
     /// The outcome of the script itself, which is told to do nothing after `too_late` and whether it may judge.

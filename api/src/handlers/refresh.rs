@@ -5,15 +5,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use serde_json::json;
 use tracing::{info, warn};
 
 use super::session_response::{SessionBody, session_response, set_cookie};
 use crate::{
-    audit::{Event, Kind},
     error::ApiError,
     extract::{Caller, IdempotencyKey, RefreshCookie},
-    families::{RefreshToken, Rotation},
+    families::{Origin, RefreshToken, Rotation},
     state::{App, AppState},
 };
 
@@ -53,8 +51,9 @@ async fn rotate(
     key: Option<&IdempotencyKey>,
     caller: &Caller,
 ) -> Result<Response, ApiError> {
-    let (user_id, family, address) = (old.user_id, old.family, caller.address);
-    match app.families.rotate(old, key.map(|key| key.0.as_str()), address).await? {
+    let (user_id, family) = (old.user_id, old.family);
+    let from = Origin { address: caller.address, user_agent: &caller.user_agent };
+    match app.families.rotate(old, key.map(|key| key.0.as_str()), from).await? {
         Rotation::Rotated(session) | Rotation::Retried(session) => session_response(app, &session, None),
         Rotation::RolledForward(session) => {
             warn!(user.id = user_id, family.id = %family, "redis had lost a rotation; the session was rolled forward");
@@ -64,13 +63,7 @@ async fn rotate(
             info!(user.id = user_id, family.id = %family, "a refresh came again after its successor had been used");
             Err(ApiError::RefreshSuperseded)
         }
-        Rotation::Replayed { last_address } => {
-            warn!(user.id = user_id, family.id = %family, client.address = %address, client.last_address = last_address,
-                "a refresh token was replayed; its session was ended");
-            let event = Event::now(Kind::RefreshTokenReused).of_user(user_id).of_session(family);
-            app.audit.record(event.from(address, &caller.user_agent).with(json!({ "lastAddress": last_address })));
-            Err(ApiError::RefreshTokenReused)
-        }
+        Rotation::Replayed { .. } => Err(ApiError::RefreshTokenReused),
         Rotation::Revoked => Err(ApiError::SessionRevoked),
         Rotation::Unknown => {
             info!(user.id = user_id, family.id = %family, "a refresh token of no living session was refused");

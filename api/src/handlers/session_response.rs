@@ -1,5 +1,7 @@
 //! The answer that carries a session: the access token in the body, the refresh token in the cookie.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -22,18 +24,24 @@ pub struct UserBody {
 pub struct SessionBody {
     /// An RS256 JWT: send it as `Authorization: Bearer`.
     access_token: String,
-    /// Seconds.
+    /// Seconds. Fewer towards the end of the session.
     expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<UserBody>,
 }
 
-/// The answer to a log-in (with the user) or a refresh (without).
+/// The answer to a log-in (with the user) or a refresh (without). The access token ends with the session at the latest:
+/// what is not there any more cannot be ended before.
 pub fn session_response(app: &AppState, session: &Session, user: Option<UserBody>) -> Result<Response, ApiError> {
     let keys = app.keys.load();
-    let access_token =
-        keys.signer.sign(session.user_id, session.username.clone(), session.family, session.rooms.clone())?;
-    let body = SessionBody { access_token, expires_in: keys.signer.lifetime().as_secs(), user };
+    let lifetime = keys.signer.lifetime().min(session.expires_in);
+    if lifetime < Duration::from_secs(1) {
+        // A token that is dead on arrival would only send its client for the next one.
+        return Err(ApiError::SessionNotFound);
+    }
+    let (username, rooms) = (Arc::clone(&session.username), session.rooms.clone());
+    let access_token = keys.signer.sign(session.user_id, username, session.family, rooms, lifetime)?;
+    let body = SessionBody { access_token, expires_in: lifetime.as_secs(), user };
     let mut response = Json(body).into_response();
     set_cookie(&mut response, app.cookies.set(&session.refresh_token, session.expires_in));
     Ok(response)

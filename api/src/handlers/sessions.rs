@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use gatefold_shared::revocation::{Ended, Why};
@@ -77,9 +77,9 @@ pub async fn end_session(
     State(app): State<App>,
     caller: Caller,
     Bearer(token): Bearer,
-    Path(id): Path<String>,
+    id: Result<Path<Uuid>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let family = id.parse().map_err(|_| ApiError::NoSuchSession)?;
+    let Path(family) = id.map_err(|_| ApiError::NoSuchSession)?;
     match app.revocations.revoke(token.user_id, family, None, Why::EndedByUser).await? {
         Ended::Unknown => Err(ApiError::NoSuchSession),
         Ended::Before => Ok(StatusCode::NO_CONTENT),

@@ -39,3 +39,19 @@ async fn what_no_replica_of_redis_has_is_not_acknowledged_and_can_be_asked_for_a
     eventually("the log-out is confirmed", async || client.with_cookie(&before).logout().await.status == 200).await;
     assert_eq!(client.with_cookie(&before).refresh().await.summary(), "401 session_revoked");
 }
+
+/// It has ended the session all the same, so it has to be known.
+#[tokio::test]
+async fn a_replay_that_is_not_acknowledged_is_recorded() {
+    let app = TestApp::start(two_replicas().env("REDIS_ACK_REPLICAS", "1").env("BACKEND_TIMEOUT", "1s")).await;
+    let (mut replica, _directory) = redis_replica(&app);
+    app.add_user("acknowledged.replay").await;
+    let mut owner = app.anonymous();
+    let log_in = async || owner.login("acknowledged.replay", PASSWORD).await.status == 200;
+    eventually("a replica has what was changed", log_in).await;
+    let mut thief = owner.clone();
+    assert_eq!(owner.refresh().await.status, 200);
+    replica.kill().await.unwrap();
+    thief.refresh().await.assert_problem(503, "unavailable");
+    eventually("it is recorded", async || app.replays_of(&owner).await == 1).await;
+}

@@ -100,6 +100,24 @@ impl TestApp {
         reply.as_string().unwrap_or_else(|| format!("{reply:?}"))
     }
 
+    /// How often a replay of the session is recorded.
+    pub async fn replays_of(&self, client: &Requester) -> i64 {
+        let query = "SELECT count(*) FROM events WHERE kind = 'refresh_token_reused' AND family = $1";
+        let count = sqlx::query_scalar(query).bind(client.session().1).fetch_one(&mut self.postgres().await).await;
+        count.expect("a count")
+    }
+
+    /// The metrics of a replica, as it tells them.
+    pub async fn metrics_of(&self, replica: usize) -> String {
+        let url = self.cluster.replicas(Kind::Api)[replica].metrics_url.clone().expect("a port for metrics");
+        reqwest::get(url).await.expect("metrics").text().await.expect("text")
+    }
+
+    /// What a replica has logged.
+    pub fn log_of(&self, replica: usize) -> String {
+        std::fs::read_to_string(&self.cluster.replicas(Kind::Api)[replica].log).expect("a log")
+    }
+
     /// Adds a user with [`PASSWORD`]; their id.
     pub async fn add_user(&self, name: &str) -> i64 {
         let insert = sqlx::query_scalar("INSERT INTO users (username, password_hash) VALUES ($1, $2) RETURNING id");

@@ -48,7 +48,6 @@ async fn nginx_answers_for_health_at_the_root_as_well() {
 async fn metrics_have_a_port_of_their_own() {
     let app = shared().await;
     assert_eq!(app.anonymous().at(Door::Replica(0)).get("/metrics").await.summary(), "404 not_found");
-    let replica = &app.cluster.replicas(gatefold_cluster::Kind::Api)[0];
-    let metrics = reqwest::get(replica.metrics_url.as_ref().unwrap()).await.unwrap().text().await.unwrap();
+    let metrics = app.metrics_of(0).await;
     assert!(metrics.contains("http_requests_total{method=\"GET\",route=\"/api/ready\""), "{metrics}");
 }

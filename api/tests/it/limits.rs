@@ -344,8 +344,7 @@ async fn without_redis_nobody_guesses_and_the_fence_stands() {
     }
     assert!(least.as_millis() < 50, "a protected call does not wait for its limit: {least:?}");
 
-    let metrics = app.cluster.process("api-1").unwrap().metrics_url.expect("a port for metrics");
-    let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+    let metrics = app.metrics_of(0).await;
     for (policy, outcome) in [("login-ip", "skipped"), ("login-ip", "fenced"), ("api-ip", "passed")] {
         let line = format!("rate_limits_total{{policy=\"{policy}\",outcome=\"{outcome}\"}}");
         assert!(metrics.contains(&line), "{line}");

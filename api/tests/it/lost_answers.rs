@@ -103,6 +103,23 @@ async fn with_its_key_a_client_may_go_to_the_other_replica_at_once() {
     assert_eq!(alice.at(Door::Replica(1)).refresh_with_key("a-key").await.status, 200);
 }
 
+/// In a Redis Cluster one shard may be away while the others answer.
+#[tokio::test]
+async fn what_cannot_be_reopened_yet_holds_up_nothing_else() {
+    let app = breakable().await;
+    let faults = app.cluster.redis_faults().unwrap();
+    let mut stuck = app.signed_in("lost.stuck").await.at(Door::Replica(0));
+    let mut other = app.logged_in("lost.stuck").await.at(Door::Replica(0));
+    stuck.refresh().await; // Redis knows the script from here on.
+    faults.drop_replies_matching(gatefold_shared::redis::keys::family_prefix(stuck.session().0));
+    assert_unavailable(&stuck.refresh().await);
+    assert_unavailable(&other.refresh().await);
+    faults.drop_replies_matching(stuck.family_key());
+    let family = other.family_key();
+    assert_eq!(app.redis_command(&["HGET", &family, "gen"]).await, "1", "it did happen");
+    eventually("it is reopened", async || app.redis_command(&["HGET", &family, "reopened_until"]).await != "0").await;
+}
+
 #[tokio::test]
 async fn what_was_reopened_is_no_licence_for_older_tokens() {
     let app = breakable().await;

@@ -18,6 +18,7 @@ mod limits;
 mod login;
 mod logout;
 mod lost_answers;
+mod lost_replays;
 mod metrics;
 mod openapi;
 mod outages;

@@ -1,9 +1,10 @@
 //! `POST /api/refresh`: what a client gets for its cookie, and for what is none.
 
+use gatefold_shared::clock;
 use http::{Method, header};
 use insta::assert_snapshot;
 
-use crate::harness::{Door, TestApp, send, shared, two_replicas};
+use crate::harness::{Door, TestApp, claims, send, shared, two_replicas};
 
 #[tokio::test]
 async fn it_trades_the_cookie_for_the_next_one_and_an_access_token() {
@@ -222,6 +223,15 @@ async fn a_session_slides_and_ends_at_its_absolute_limit() {
     app.redis_command(&["HSET", &family, "expires_at", &(limit - 80_000).to_string()]).await;
     let last = alice.refresh().await;
     assert!((8..=10).contains(&max_age(&last)), "{last:?}");
+    // Whatever ends sessions finds no session beyond its limit: so no access token lives there.
+    assert!((8..=10).contains(&last.json()["expiresIn"].as_u64().unwrap()), "{last:?}");
+    assert!(claims(alice.access_token())["exp"].as_i64().unwrap() * 1000 <= limit - 80_000, "{last:?}");
     let lives: i64 = app.redis_command(&["PTTL", &family]).await.parse().unwrap();
     assert!((7_000..=10_000).contains(&lives), "{lives}");
+
+    // Less than a second is too little for a token: the session is over.
+    app.redis_command(&["HSET", &family, "expires_at", &(clock::unix_millis() + 900).to_string()]).await;
+    let over = alice.refresh().await;
+    over.assert_problem(401, "session_not_found");
+    assert!(over.clears_cookie() && over.json()["requireReauth"] == true, "{over:?}");
 }

@@ -1,27 +1,82 @@
 //! The end of a session, as the REST replicas learn of it: at once, whatever is broken, and for good.
 
-mod session;
-
 use std::time::{Duration, Instant};
 
-use gatefold_cluster::{Builder, Cluster, Signal, faults::Faults};
+use gatefold_cluster::{Builder, Cluster, Kind, Signal, faults::Faults};
 use gatefold_shared::redis::keys;
+use http::header;
 
-use self::session::{Replicas, Session, eventually};
+use crate::harness::{Door, PASSWORD, Requester, TestApp, administer, eventually};
 
+const NAME: &str = "alice";
 /// How soon after the return of Redis, or of the way to it, a replica must have caught up.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
 
-/// They hash cheaply: sessions are many, and passwords of no value.
+/// Replicas that are asked directly, and one user. They hash cheaply: sessions are many, and passwords of no value.
+struct Replicas(TestApp);
+
 fn replicas(count: u16) -> Builder {
     Cluster::builder().api(count).env("ARGON2_MEMORY_KIB", "8").env("ARGON2_PASSES", "1")
 }
 
+impl Replicas {
+    async fn start(builder: Builder) -> Self {
+        let app = TestApp::start(builder).await;
+        app.add_user(NAME).await;
+        Self(app)
+    }
+
+    async fn log_in(&self, replica: usize) -> Requester {
+        let mut session = self.0.anonymous().at(Door::Replica(replica));
+        assert_eq!(session.login(NAME, PASSWORD).await.status, 200);
+        session
+    }
+
+    /// Whether a replica says that revocations reach it.
+    async fn is_ready(&self, replica: usize) -> bool {
+        let answer = self.0.anonymous().at(Door::Replica(replica)).get("/api/ready").await;
+        let hears = answer.json()["checks"]["revocations"] == "ok";
+        assert!(hears || answer.status == 503, "{answer:?}");
+        hears && answer.status == 200
+    }
+
+    async fn are_ready_within(&self, patience: Duration) {
+        let begun = Instant::now();
+        self.0.is_ready().await;
+        assert!(begun.elapsed() < patience, "ready only after {:?}", begun.elapsed());
+    }
+
+    /// Ends a session with the command line, which asks the stores directly.
+    async fn revoke_as_administrator(&self, session: &Requester) {
+        administer(&self.0, &["session", "revoke", NAME, &session.session().1.to_string()], "").await;
+    }
+
+    /// `active`, `revoked` or nothing.
+    async fn state_in_redis(&self, session: &Requester) -> String {
+        self.0.redis_command(&["HGET", &session.family_key(), "state"]).await
+    }
+
+    /// How many revocations all replicas together have put back.
+    fn reasserted(&self) -> usize {
+        let logs = (0..self.0.cluster.replicas(Kind::Api).len()).map(|replica| self.0.log_of(replica));
+        logs.map(|log| log.matches("redis had forgotten a revocation").count()).sum()
+    }
+}
+
+/// What a replica answers to the session's access token.
+async fn protected(session: &Requester, replica: usize) -> String {
+    session.at(Door::Replica(replica)).get("/api/protected").await.summary()
+}
+
+async fn log_out(session: &Requester, replica: usize) {
+    assert_eq!(session.at(Door::Replica(replica)).logout().await.status, 200);
+}
+
 /// Waits until a replica refuses the session's access token, and tells how long that took.
-async fn refused(replicas: &Replicas, replica: usize, session: &Session) -> Duration {
+async fn refused(session: &Requester, replica: usize) -> Duration {
     let begun = Instant::now();
     loop {
-        match replicas.protected(replica, session).await.as_str() {
+        match protected(session, replica).await.as_str() {
             "401 session_revoked" => return begun.elapsed(),
             "200" if begun.elapsed() < Duration::from_secs(20) => {}
             other => panic!("replica {replica} answers {other} after {:?}", begun.elapsed()),
@@ -37,15 +92,11 @@ async fn from_the_answer_to_a_log_out_every_replica_refuses_the_access_token() {
     for run in 0..RUNS {
         let session = replicas.log_in(run % 4).await;
         for replica in 0..4 {
-            assert_eq!(replicas.protected(replica, &session).await, "200");
+            assert_eq!(protected(&session, replica).await, "200");
         }
-        assert_eq!(replicas.log_out((run + 1) % 4, &session).await, "200");
-        let (a, b, c, d) = tokio::join!(
-            refused(&replicas, 0, &session),
-            refused(&replicas, 1, &session),
-            refused(&replicas, 2, &session),
-            refused(&replicas, 3, &session),
-        );
+        log_out(&session, (run + 1) % 4).await;
+        let (a, b, c, d) =
+            tokio::join!(refused(&session, 0), refused(&session, 1), refused(&session, 2), refused(&session, 3),);
         times.push(a.max(b).max(c).max(d));
     }
     times.sort();
@@ -62,17 +113,17 @@ async fn subscriptions_that_are_killed_all_the_time_hide_nothing() {
     let session = replicas.log_in(0).await;
     let killing = async {
         for _ in 0..100 {
-            replicas.redis("CLIENT KILL TYPE pubsub").await;
+            replicas.0.redis_command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let logging_out = async {
         eventually("a replica without subscription is not ready", async || !replicas.is_ready(1).await).await;
-        assert_eq!(replicas.log_out(0, &session).await, "200");
+        log_out(&session, 0).await;
     };
     tokio::join!(killing, logging_out);
     for replica in 0..2 {
-        let took = refused(&replicas, replica, &session).await;
+        let took = refused(&session, replica).await;
         assert!(took < CAUGHT_UP_WITHIN, "{took:?}");
     }
     replicas.are_ready_within(CAUGHT_UP_WITHIN).await;
@@ -86,12 +137,12 @@ async fn a_replica_that_was_cut_off_says_so_and_catches_up_when_it_is_back() {
     for (how, break_it) in breaks {
         let replicas = Replicas::start(replicas(2).redis_through_proxy()).await;
         let session = replicas.log_in(0).await;
-        let faults = replicas.cluster.redis_faults().unwrap();
+        let faults = replicas.0.cluster.redis_faults().unwrap();
         break_it(faults);
         eventually("a replica that is cut off is not ready", async || !replicas.is_ready(0).await).await;
         replicas.revoke_as_administrator(&session).await;
         faults.pass();
-        let caught_up = tokio::join!(refused(&replicas, 0, &session), refused(&replicas, 1, &session));
+        let caught_up = tokio::join!(refused(&session, 0), refused(&session, 1));
         println!("connections were {how}; after the return the replicas refuse the token within {caught_up:?}");
         assert!(caught_up.0.max(caught_up.1) < CAUGHT_UP_WITHIN, "{how}");
         replicas.are_ready_within(CAUGHT_UP_WITHIN).await;
@@ -102,25 +153,25 @@ async fn a_replica_that_was_cut_off_says_so_and_catches_up_when_it_is_back() {
 async fn after_a_pause_of_redis_everything_goes_on() {
     let replicas = Replicas::start(replicas(2)).await;
     let session = replicas.log_in(0).await;
-    replicas.cluster.signal("redis", Signal::SIGSTOP).unwrap();
+    replicas.0.cluster.signal("redis", Signal::SIGSTOP).unwrap();
     eventually("a replica that hears nothing is not ready", async || !replicas.is_ready(0).await).await;
-    assert_eq!(replicas.protected(0, &session).await, "200", "what is known is recent enough");
-    replicas.cluster.signal("redis", Signal::SIGCONT).unwrap();
+    assert_eq!(protected(&session, 0).await, "200", "what is known is recent enough");
+    replicas.0.cluster.signal("redis", Signal::SIGCONT).unwrap();
     replicas.are_ready_within(CAUGHT_UP_WITHIN).await;
-    assert_eq!(replicas.log_out(1, &session).await, "200");
-    assert!(refused(&replicas, 0, &session).await < Duration::from_secs(1));
+    log_out(&session, 1).await;
+    assert!(refused(&session, 0).await < Duration::from_secs(1));
 }
 
 #[tokio::test]
 async fn when_nothing_could_be_read_for_too_long_nobody_is_let_in_until_it_can() {
     let replicas = Replicas::start(replicas(1).env("REVOCATION_STALENESS_LIMIT", "2s")).await;
     let session = replicas.log_in(0).await;
-    replicas.cluster.stop("redis").await.unwrap();
-    assert_eq!(replicas.protected(0, &session).await, "200", "not yet too long");
-    eventually("it is too long", async || replicas.protected(0, &session).await == "503 unavailable").await;
-    assert_eq!(replicas.protected_headers(0, &session).await["retry-after"], "1");
-    replicas.cluster.start_process("redis").await.unwrap();
-    eventually("everything resumes", async || replicas.protected(0, &session).await == "200").await;
+    replicas.0.cluster.stop("redis").await.unwrap();
+    assert_eq!(protected(&session, 0).await, "200", "not yet too long");
+    eventually("it is too long", async || protected(&session, 0).await == "503 unavailable").await;
+    assert_eq!(session.at(Door::Replica(0)).get("/api/protected").await.header(header::RETRY_AFTER), Some("1"));
+    replicas.0.cluster.start_process("redis").await.unwrap();
+    eventually("everything resumes", async || protected(&session, 0).await == "200").await;
     replicas.are_ready_within(CAUGHT_UP_WITHIN).await;
 }
 
@@ -128,27 +179,27 @@ async fn when_nothing_could_be_read_for_too_long_nobody_is_let_in_until_it_can()
 async fn a_redis_that_starts_from_an_older_state_is_told_again_what_was_revoked() {
     let replicas = Replicas::start(replicas(2)).await;
     let (session, living) = (replicas.log_in(0).await, replicas.log_in(0).await);
-    let (now, before) = (replicas.cluster.dir().join("redis"), replicas.cluster.dir().join("redis-before"));
-    replicas.cluster.stop("redis").await.unwrap();
+    let (now, before) = (replicas.0.cluster.dir().join("redis"), replicas.0.cluster.dir().join("redis-before"));
+    replicas.0.cluster.stop("redis").await.unwrap();
     copy(&now, &before);
-    replicas.cluster.start_process("redis").await.unwrap();
+    replicas.0.cluster.start_process("redis").await.unwrap();
     replicas.are_ready_within(Duration::from_secs(20)).await;
-    assert_eq!(replicas.log_out(0, &session).await, "200");
-    refused(&replicas, 1, &session).await;
+    log_out(&session, 0).await;
+    refused(&session, 1).await;
 
-    replicas.cluster.kill("redis").await.unwrap();
+    replicas.0.cluster.kill("redis").await.unwrap();
     std::fs::remove_dir_all(&now).unwrap();
     copy(&before, &now);
-    replicas.cluster.start_process("redis").await.unwrap();
-    replicas.cluster.wait_ready("redis").await.unwrap();
+    replicas.0.cluster.start_process("redis").await.unwrap();
+    replicas.0.cluster.wait_ready("redis").await.unwrap();
     eventually("it is re-asserted", async || replicas.state_in_redis(&session).await == "revoked").await;
     replicas.are_ready_within(CAUGHT_UP_WITHIN).await;
     // Not only in the memory of those who were there: also for one that starts now, and for a refresh.
-    replicas.cluster.restart("api-2").await.unwrap();
-    assert_eq!(replicas.protected(1, &session).await, "401 session_revoked");
-    assert_eq!(replicas.refresh(1, &session).await, "401 session_revoked");
-    assert_eq!(replicas.protected(1, &living).await, "200");
-    assert_eq!(replicas.refresh(1, &living).await, "200");
+    replicas.0.cluster.restart("api-2").await.unwrap();
+    assert_eq!(protected(&session, 1).await, "401 session_revoked");
+    assert_eq!(session.at(Door::Replica(1)).refresh().await.summary(), "401 session_revoked");
+    assert_eq!(protected(&living, 1).await, "200");
+    assert_eq!(living.at(Door::Replica(1)).refresh().await.summary(), "200");
     assert_eq!(replicas.reasserted(), 1, "by one of them, once");
 }
 
@@ -165,33 +216,30 @@ async fn a_lost_tail_of_the_log_is_put_back_and_nothing_twice() {
         sessions.push(replicas.log_in(0).await);
     }
     for session in &sessions {
-        assert_eq!(replicas.log_out(1, session).await, "200");
+        log_out(session, 1).await;
     }
     for session in &sessions {
-        refused(&replicas, 0, session).await;
-        refused(&replicas, 1, session).await;
+        refused(session, 0).await;
+        refused(session, 1).await;
     }
     // The last two never happened, as far as Redis knows; the one before them is only missing in the log.
-    let log = keys::revocations(sessions[0].user_id);
-    let ids = replicas.redis(&format!("XRANGE {log} - +")).await;
-    let ids: Vec<_> =
-        ids.lines().filter(|line| line.contains('-') && !line.contains("-4")).map(str::to_owned).collect();
-    let ids: Vec<_> = ids.iter().filter(|id| id.split('-').all(|part| part.parse::<u64>().is_ok())).collect();
-    assert_eq!(ids.len(), 5, "{ids:?}");
-    let family = |session: &Session| keys::family(session.user_id, session.family);
-    let undo = sessions[3..].iter().map(|session| format!("HSET {} state active", family(session)));
-    let all: Vec<_> = std::iter::once(format!("XDEL {log} {} {} {}", ids[2], ids[3], ids[4])).chain(undo).collect();
-    replicas.redis_transaction(&all).await;
+    let log = keys::revocations(sessions[0].session().0);
+    let undo = "local ids = redis.call('XRANGE', KEYS[1], '-', '+') \
+        for last = 0, 2 do redis.call('XDEL', KEYS[1], ids[#ids - last][1]) end \
+        for family = 2, 3 do redis.call('HSET', KEYS[family], 'state', 'active') end \
+        return #ids";
+    let undone = ["EVAL", undo, "3", &log, &sessions[3].family_key(), &sessions[4].family_key()];
+    assert_eq!(replicas.0.redis_command(&undone).await, "5");
 
     eventually("all of it is back", async || {
-        let revoked = async |session: &Session| replicas.state_in_redis(session).await == "revoked";
+        let revoked = async |session: &Requester| replicas.state_in_redis(session).await == "revoked";
         revoked(&sessions[3]).await
             && revoked(&sessions[4]).await
-            && replicas.redis(&format!("XLEN {log}")).await == ":5"
+            && replicas.0.redis_command(&["XLEN", &log]).await == "5"
     })
     .await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!(replicas.redis(&format!("XLEN {log}")).await, ":5", "no replica puts back what another has put back");
+    assert_eq!(replicas.0.redis_command(&["XLEN", &log]).await, "5", "no replica puts back what another has put back");
     assert_eq!(replicas.reasserted(), 3);
 }
 
@@ -203,16 +251,18 @@ async fn a_log_that_is_trimmed_is_not_taken_for_one_that_was_lost() {
     let mut ended = 0;
     while begun.elapsed() < Duration::from_secs(15) {
         let session = replicas.log_in(0).await;
-        assert_eq!(replicas.log_out(1, &session).await, "200");
+        log_out(&session, 1).await;
         ended += 1;
     }
-    let log = keys::revocations(replicas.user_id().await);
-    let length: u32 = replicas.redis(&format!("XLEN {log}")).await.trim_start_matches(':').parse().unwrap();
+    let log = keys::revocations(replicas.log_in(0).await.session().0);
+    let length: u32 = replicas.0.redis_command(&["XLEN", &log]).await.parse().unwrap();
     println!("{ended} sessions ended; {length} entries are left in the log");
     assert!(length < ended, "the log is trimmed");
     assert_eq!(replicas.reasserted(), 0);
-    eventually("what is of no interest is forgotten", async || replicas.metric(0, "revocations_held").await == Some(0))
-        .await;
+    eventually("what is of no interest is forgotten", async || {
+        replicas.0.metrics_of(0).await.lines().any(|line| line == "revocations_held 0")
+    })
+    .await;
 }
 
 #[tokio::test]

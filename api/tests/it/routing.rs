@@ -34,6 +34,19 @@ async fn what_is_not_there_is_not_found() {
     }
 }
 
+/// What libraries would refuse in their own words.
+#[tokio::test]
+async fn what_is_no_name_of_anything_is_not_found_either() {
+    let alice = shared().await.signed_in("routing.names").await.at(Door::Replica(0));
+    for id in ["%FF", "x"] {
+        let answer = send(alice.request(Method::DELETE, &format!("/api/sessions/{id}"))).await;
+        answer.assert_problem(404, "session_not_found");
+    }
+    for page in ["nothing", "%FF"] {
+        alice.get(&format!("/api/docs/{page}")).await.assert_problem(404, "not_found");
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_method_is_told_the_right_one() {
     let nobody = shared().await.anonymous().at(Door::Replica(0));

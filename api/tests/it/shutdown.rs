@@ -86,6 +86,48 @@ async fn draining_lasts_no_longer_than_it_was_told() {
     }
 }
 
+/// A session whose rotation was lost at the first replica, which cannot reach Redis any more.
+async fn lost_rotation(app: &TestApp, name: &str) -> Requester {
+    let faults = app.cluster.redis_faults().unwrap();
+    let mut client = app.signed_in(name).await.at(Door::Replica(0));
+    client.refresh().await; // Redis knows the script from here on.
+    faults.drop_replies_matching(client.family_key());
+    client.refresh().await.assert_problem(503, "unavailable");
+    faults.refuse();
+    assert_eq!(app.redis_command(&["HGET", &client.family_key(), "gen"]).await, "2", "it did happen");
+    // As if it had not been reopened already, which only the answers said that were lost as well.
+    app.redis_command(&["HSET", &client.family_key(), "reopened_until", "0"]).await;
+    client
+}
+
+#[tokio::test]
+async fn what_clients_are_owed_is_made_good_before_it_goes() {
+    let app = TestApp::start(two_replicas().redis_through_proxy()).await;
+    let client = lost_rotation(&app, "shutdown.owed").await;
+    app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
+    app.cluster.await_exit("api-1", Duration::from_secs(5)).await.expect_err("it waits for redis");
+    app.cluster.redis_faults().unwrap().pass();
+    app.cluster.await_exit("api-1", Duration::from_secs(30)).await.unwrap();
+    let mut elsewhere = client.at(Door::Replica(1));
+    eventually("the same token works without any key", async || {
+        let answer = elsewhere.refresh().await;
+        assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+        answer.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_good_in_time_is_told() {
+    let app = TestApp::start(two_replicas().redis_through_proxy().env("DRAIN_SECONDS", "3s")).await;
+    let client = lost_rotation(&app, "shutdown.lost").await;
+    app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
+    app.cluster.await_exit("api-1", Duration::from_secs(30)).await.unwrap();
+    let log = app.log_of(0);
+    let told = log.lines().find(|line| line.contains("cannot be looked after any more")).expect(&log);
+    assert!(told.contains(&client.session().1.to_string()), "{told}");
+}
+
 /// Clients that never pause until it is over, or one of them gets an answer that is not what it should be.
 #[derive(Clone, Default)]
 struct Load {

@@ -123,8 +123,11 @@ fn settings_that_do_not_fit_together_are_refused() {
     let keys = keys();
     let mut command = replica(keys.path());
     command.env("COOKIE_NAME", "__Secure-refresh").env("COOKIE_SECURE", "false");
-    command.env("ACCESS_TOKEN_EXPIRY", "8d").env("REFRESH_TOKEN_EXPIRY", "7d");
-    assert_unusable(&command.output().unwrap(), &["__Secure-", "ACCESS_TOKEN_EXPIRY must not be longer"]);
+    command.env("ACCESS_TOKEN_EXPIRY", "8d").env("REFRESH_TOKEN_EXPIRY", "7d").env("SESSION_ABSOLUTE_EXPIRY", "7d");
+    let too_long = "ACCESS_TOKEN_EXPIRY must not be longer than ";
+    let complaints =
+        ["__Secure-", &format!("{too_long}REFRESH_TOKEN_EXPIRY"), &format!("{too_long}SESSION_ABSOLUTE_EXPIRY")];
+    assert_unusable(&command.output().unwrap(), &complaints);
 }
 
 #[test]

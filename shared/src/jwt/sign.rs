@@ -61,13 +61,20 @@ impl Signer {
         &self.kid
     }
 
-    /// How long a token lives from now on.
+    /// How long a token lives unless its session ends before.
     pub fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// A new access token for a session of a user.
-    pub fn sign(&self, user_id: i64, username: Arc<str>, family: Uuid, rooms: Rooms) -> Result<String, SignError> {
+    /// A new access token for a session of a user, which lives for the whole seconds of `lifetime`.
+    pub fn sign(
+        &self,
+        user_id: i64,
+        username: Arc<str>,
+        family: Uuid,
+        rooms: Rooms,
+        lifetime: Duration,
+    ) -> Result<String, SignError> {
         let iat = clock::unix_seconds();
         let claims = Claims {
             iss: ISSUER.to_owned(),
@@ -77,7 +84,7 @@ impl Signer {
             sid: family,
             jti: Uuid::new_v4(),
             iat,
-            exp: iat + self.lifetime.as_secs(),
+            exp: iat + lifetime.as_secs(),
             rooms,
             nbf: None,
         };

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::{KeyError, PublicKey, Signer, Verifier, VerifyError};
 use crate::{clock, grants};
 
+const LIFETIME: Duration = Duration::from_mins(15);
 const FAMILY: Uuid = Uuid::from_u128(0x0b3c_0a8e_9e5d_4c58_9d0d_4d7a_0c3f_11aa);
 
 /// A pair of keys in files, as a replica has them.
@@ -44,7 +45,7 @@ impl Keys {
         let private = pem::encode(&pem::Pem::new("PRIVATE KEY", private.as_ref()));
         write(&folder, "private.pem", &private);
         write(&folder, "public.pem", &pem::encode(&pem::Pem::new("PUBLIC KEY", public.as_ref())));
-        let signer = Signer::read(&folder.path().join("private.pem"), Duration::from_mins(15)).unwrap();
+        let signer = Signer::read(&folder.path().join("private.pem"), LIFETIME).unwrap();
         Self { folder, signing: EncodingKey::from_rsa_pem(private.as_bytes()).unwrap(), signer }
     }
 
@@ -160,7 +161,7 @@ fn assert_all_invalid<'a>(attacks: impl IntoIterator<Item = (&'a str, String)>) 
 
 #[test]
 fn what_the_signer_signs_the_verifier_accepts() {
-    let token = ours().signer.sign(42, "alice".into(), FAMILY, [].into()).unwrap();
+    let token = ours().signer.sign(42, "alice".into(), FAMILY, [].into(), LIFETIME).unwrap();
     let accepted = ours().verifier().verify(&token).unwrap();
     assert_eq!((accepted.user_id, &*accepted.username, accepted.family), (42, "alice", FAMILY));
     assert!(accepted.expires_at >= clock::unix_seconds() + 895);
@@ -171,10 +172,10 @@ fn a_token_carries_the_rooms_that_were_granted_and_is_as_before_without() {
     let claims = |token: &str| -> Value {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
     };
-    let without = ours().signer.sign(42, "alice".into(), FAMILY, [].into()).unwrap();
+    let without = ours().signer.sign(42, "alice".into(), FAMILY, [].into(), LIFETIME).unwrap();
     assert_eq!(claims(&without).get("rooms"), None);
     assert!(ours().verifier().verify(&without).unwrap().rooms.is_empty());
-    let token = ours().signer.sign(42, "alice".into(), FAMILY, ["private:a".into()].into()).unwrap();
+    let token = ours().signer.sign(42, "alice".into(), FAMILY, ["private:a".into()].into(), LIFETIME).unwrap();
     assert_eq!(claims(&token)["rooms"], json!(["private:a"]));
     assert_eq!(*ours().verifier().verify(&token).unwrap().rooms, [Box::from("private:a")]);
 }
@@ -185,7 +186,7 @@ fn the_longest_token_that_can_be_is_still_looked_at() {
     let rooms = (0..grants::MOST).map(longest).collect();
     let username = "x".repeat(64).into();
     let strong = Keys::of(KeySize::Rsa4096);
-    let token = strong.signer.sign(i64::MAX, username, FAMILY, rooms).unwrap();
+    let token = strong.signer.sign(i64::MAX, username, FAMILY, rooms, LIFETIME).unwrap();
     let accepted = strong.verifier().verify(&token).unwrap();
     assert_eq!(accepted.rooms.len(), 16);
     assert!(accepted.rooms.iter().all(|room| room.len() == 128));

@@ -41,7 +41,7 @@ impl Pair {
         fs::write(&path, pem::encode(&pem::Pem::new("PRIVATE KEY", private.as_ref()))).unwrap();
         let signer = Signer::read(&path, Duration::from_mins(15)).unwrap();
         let public = pem::encode(&pem::Pem::new("PUBLIC KEY", public.as_ref()));
-        Self { public, token: signer.sign(1, "alice".into(), Uuid::new_v4(), [].into()).unwrap() }
+        Self { public, token: signer.sign(1, "alice".into(), Uuid::new_v4(), [].into(), signer.lifetime()).unwrap() }
     }
 
     fn is_accepted(&self, keys: &LiveKeys<Verifier>) -> bool {

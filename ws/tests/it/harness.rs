@@ -79,14 +79,12 @@ impl Gatefold {
     }
 
     pub fn token_of(&self, user_id: i64, family: Uuid) -> String {
-        self.signer.sign(user_id, "grace".into(), family, [].into()).expect("a token")
+        self.signer.sign(user_id, "grace".into(), family, [].into(), self.signer.lifetime()).expect("a token")
     }
 
     /// A good token that lives so many seconds.
     pub fn token_for(&self, lifetime: Duration) -> String {
-        let key = self.cluster.keys_dir().join("private.pem");
-        let signer = Signer::read(&key, lifetime).expect("the cluster's key");
-        signer.sign(7, "grace".into(), Uuid::new_v4(), [].into()).expect("a token")
+        self.signer.sign(7, "grace".into(), Uuid::new_v4(), [].into(), lifetime).expect("a token")
     }
 
     pub async fn log_in(&self, username: &str) -> Login {

@@ -12,7 +12,7 @@ use tokio::{
     process::Command,
 };
 
-use super::{Builder, Client, Cluster, Duration, Gatefold, Kind, Login, PASSWORD, PATIENCE, Signer, Uuid, Value, json};
+use super::{Builder, Client, Cluster, Duration, Gatefold, Kind, Login, PASSWORD, PATIENCE, Uuid, Value, json};
 
 /// What clusters are made from whose tests log in often: they hash cheaply.
 pub fn many_sessions() -> Builder {
@@ -78,8 +78,7 @@ impl Gatefold {
 
     /// An access token of a session that lives so many seconds.
     pub fn short_token_of(&self, login: &Login, lifetime: Duration) -> String {
-        let signer = Signer::read(&self.cluster.keys_dir().join("private.pem"), lifetime).expect("the cluster's key");
-        signer.sign(login.user_id, "grace".into(), login.family(), [].into()).expect("a token")
+        self.signer.sign(login.user_id, "grace".into(), login.family(), [].into(), lifetime).expect("a token")
     }
 
     /// `GET /ws` of each replica, without anything in between.

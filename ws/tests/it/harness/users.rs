@@ -9,7 +9,6 @@ use std::{
 };
 
 use gatefold_cluster::Kind;
-use gatefold_shared::jwt::Signer;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -49,13 +48,12 @@ pub fn new_room() -> String {
 
 impl Gatefold {
     pub fn token_of_user(&self, user: &User) -> String {
-        self.signer.sign(user.id, user.name.as_str().into(), user.family, Arc::default()).expect("a token")
+        self.short_token_of_user(user, self.signer.lifetime())
     }
 
     /// A token that lives so long.
     pub fn short_token_of_user(&self, user: &User, lifetime: Duration) -> String {
-        let signer = Signer::read(&self.cluster.keys_dir().join("private.pem"), lifetime).expect("the cluster's key");
-        signer.sign(user.id, user.name.as_str().into(), user.family, Arc::default()).expect("a token")
+        self.signer.sign(user.id, user.name.as_str().into(), user.family, Arc::default(), lifetime).expect("a token")
     }
 
     /// `GET /ws` of a replica, by its name.
