@@ -166,7 +166,8 @@ pub(crate) struct Sizes {
 #[derive(Args)]
 #[command(next_help_heading = "Verdict")]
 pub(crate) struct Verdict {
-    /// The most that the 99th percentile of an operation may be (refresh=50ms), or of all (50ms); may be repeated
+    /// The most that the 99th percentile of an operation may be (refresh=50ms), or of all (50ms), where what failed took
+    /// for ever; may be repeated
     #[arg(long, value_name = "[OPERATION=]DURATION")]
     pub(crate) max_p99: Vec<MaxP99>,
     /// The most errors of an operation (refresh=0), or of each (0, or 0.1%); may be repeated

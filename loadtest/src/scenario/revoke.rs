@@ -2,10 +2,10 @@
 //! each WebSocket replica has closed the session's socket there.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
-use tokio::task::JoinSet;
+use futures_util::future::{join, join_all};
 
 use crate::bench::{Actor, Bench};
 use crate::failure::Failure;
@@ -45,20 +45,11 @@ impl Actor for Revokes {
         let session = self.user.client.lock().await.log_out().await?;
         let answered = Instant::now();
         self.logout.succeeded(intended.max(asked), answered - asked);
-        let mut waiting = JoinSet::new();
-        for endpoint in &self.api {
-            let (endpoint, access) = (Arc::clone(endpoint), Arc::clone(&session.access));
-            let meter = Arc::clone(&self.refused);
-            waiting.spawn(async move { refused(endpoint, &access, answered, &meter).await });
-        }
-        for socket in self.sockets.drain(..) {
-            let meter = Arc::clone(&self.closed);
-            waiting.spawn(async move { closed(socket, answered, &meter).await });
-        }
-        while let Some(done) = waiting.join_next().await {
-            done.unwrap_or(Err(Failure::Unexpected("a panic of the harness")))?;
-        }
-        Ok(())
+        // Not tasks, which would end later than this when it is given up, and not be counted.
+        let refused = self.api.iter().map(|at| refused(at, &session.access, answered, &self.refused));
+        let closed = self.sockets.drain(..).map(|socket| closed(socket, answered, &self.closed));
+        let (refused, closed) = join(join_all(refused), join_all(closed)).await;
+        refused.into_iter().chain(closed).collect()
     }
 
     fn meter(&self) -> &Meter {
@@ -67,17 +58,18 @@ impl Actor for Revokes {
 }
 
 /// Asks again and again; the time until the answer that refuses is the most that it can have taken.
-async fn refused(endpoint: Arc<Endpoint>, access: &str, answered: Instant, meter: &Meter) -> Result<(), Failure> {
-    let mut rest = Rest::new(endpoint);
+async fn refused(endpoint: &Arc<Endpoint>, access: &str, answered: Instant, meter: &Meter) -> Result<(), Failure> {
+    let mut rest = Rest::new(Arc::clone(endpoint));
+    let awaited = meter.awaiting(answered);
     loop {
         match protected(&mut rest, access).await {
             Ok(()) => {}
             Err(failure) if failure.is_unauthorized() => {
-                meter.succeeded(answered, answered.elapsed());
+                awaited.succeeded(answered.elapsed());
                 return Ok(());
             }
             Err(failure) => {
-                meter.failed(answered, &failure);
+                awaited.failed(&failure);
                 return Err(failure);
             }
         }
@@ -86,12 +78,13 @@ async fn refused(endpoint: Arc<Endpoint>, access: &str, answered: Instant, meter
 
 /// One that was closed before the answer came took no time.
 async fn closed(mut socket: Socket, answered: Instant, meter: &Meter) -> Result<(), Failure> {
+    let awaited = meter.awaiting(answered);
     let end = socket.ended().await;
     if matches!(end.failure, Failure::Closed { code: SESSION_REVOKED, .. }) {
-        meter.succeeded(answered, end.at.checked_duration_since(answered).unwrap_or(Duration::ZERO));
+        awaited.succeeded(end.at.saturating_duration_since(answered));
         return Ok(());
     }
-    meter.failed(answered, &end.failure);
+    awaited.failed(&end.failure);
     Err(end.failure)
 }
 
