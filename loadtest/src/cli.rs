@@ -47,10 +47,11 @@ pub(crate) struct Run {
 
 #[derive(Args)]
 pub(crate) struct Limits {
-    /// The directory of the cluster, built in release and without rate limits [default: that of this working directory]
+    /// The directory of the cluster, built in release, without rate limits and with two REST replicas or more [default:
+    /// that of this working directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) cluster: Option<PathBuf>,
-    /// How long each of its scenarios is measured, and each of the bare servers
+    /// How long each of its scenarios is measured but for `revoke`, which takes 25 s, and each of the bare servers
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
     /// How often all of it is measured: what counts are the medians

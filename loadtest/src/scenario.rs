@@ -45,7 +45,8 @@ pub(crate) enum Scenario {
     Typing,
     /// Join and leave rooms, until everybody in the room has heard
     Presence,
-    /// Log out, and wait until every REST replica refuses the session and every WebSocket replica has closed its sockets
+    /// Log out at one REST replica, and wait until every other one refuses the session and every WebSocket replica has
+    /// closed its sockets
     Revoke,
     /// Break all sockets and open them again, everybody at once
     Reconnect,

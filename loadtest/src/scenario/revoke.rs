@@ -1,5 +1,6 @@
-//! How soon a log-out is true everywhere: from its answer until each REST replica refuses the access token, and until
-//! each WebSocket replica has closed the session's socket there.
+//! How soon a log-out is true everywhere: from its answer until each other REST replica refuses the access token, and
+//! until each WebSocket replica has closed the session's socket there. The replica that logs out knows at once, so it is
+//! not asked; which one it is must be known, so the log-outs go to the replicas in turn and not through the proxy.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +22,10 @@ const SESSION_REVOKED: u16 = 4503;
 
 struct Revokes {
     user: Arc<User>,
-    api: Vec<Arc<Endpoint>>,
+    /// Where it logs out.
+    here: Rest,
+    /// All the other REST replicas.
+    elsewhere: Vec<Arc<Endpoint>>,
     ws: Vec<Opener>,
     /// One on each WebSocket replica.
     sockets: Vec<Socket>,
@@ -42,11 +46,11 @@ impl Actor for Revokes {
 
     async fn act(&mut self, intended: Instant) -> Result<(), Failure> {
         let asked = Instant::now();
-        let session = self.user.client.lock().await.log_out().await?;
+        let session = self.user.client.lock().await.log_out_at(&mut self.here).await?;
         let answered = Instant::now();
         self.logout.succeeded(intended.max(asked), answered - asked);
         // Not tasks, which would end later than this when it is given up, and not be counted.
-        let refused = self.api.iter().map(|at| refused(at, &session.access, answered, &self.refused));
+        let refused = self.elsewhere.iter().map(|at| refused(at, &session.access, answered, &self.refused));
         let closed = self.sockets.drain(..).map(|socket| closed(socket, answered, &self.closed));
         let (refused, closed) = join(join_all(refused), join_all(closed)).await;
         refused.into_iter().chain(closed).collect()
@@ -88,12 +92,17 @@ async fn closed(mut socket: Socket, answered: Instant, meter: &Meter) -> Result<
     Err(end.failure)
 }
 
+fn others(all: &[Arc<Endpoint>], but: usize) -> Vec<Arc<Endpoint>> {
+    all.iter().enumerate().filter(|(number, _)| *number != but).map(|(_, endpoint)| Arc::clone(endpoint)).collect()
+}
+
 pub(super) async fn run(bench: &Bench<'_>) -> Result<()> {
     let target = bench.target;
     let ws: Vec<Opener> = target.ws.iter().map(|endpoint| target.opener(endpoint)).collect();
-    let actors = bench.users.iter().map(|user| Revokes {
+    let actors = bench.users.iter().enumerate().map(|(number, user)| Revokes {
         user: Arc::clone(user),
-        api: target.api.clone(),
+        here: Rest::new(Arc::clone(&target.api[number % target.api.len()])),
+        elsewhere: others(&target.api, number % target.api.len()),
         ws: ws.clone(),
         sockets: Vec::new(),
         meter: bench.meter("revoke"),

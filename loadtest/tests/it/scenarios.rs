@@ -45,6 +45,10 @@ async fn every_scenario_does_something_and_nothing_fails() -> Result<()> {
     let open = &report["runs"][4]["facts"][0];
     ensure!(open["name"] == "sockets open" && open["value"] == 16.0, "{open}");
 
+    // Of two replicas of each kind one has logged out and the other refuses, and both have closed a socket.
+    let count = |name| anyhow::Ok(operation(&report, "revoke", name)?["count"].as_u64().context("a count")?);
+    ensure!(2 * count("refused")? == count("closed")?, "{} and {}", count("refused")?, count("closed")?);
+
     let deliveries = operation(&report, "fanout", "delivery")?["count"].as_u64();
     let published = operation(&report, "fanout", "publish")?["count"].as_u64();
     ensure!(deliveries == published.map(|published| published * 4), "{deliveries:?} of {published:?}");

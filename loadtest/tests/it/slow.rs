@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::harness::{Reports, operation, output, program_for, shared};
+use crate::harness::{Reports, operation, output, program, program_for, shared};
 
 /// A server that tells its metrics a while after it was asked.
 fn metrics_that_take(delay: Duration) -> Result<String> {
@@ -23,6 +23,30 @@ fn metrics_that_take(delay: Duration) -> Result<String> {
         }
     });
     Ok(url)
+}
+
+/// A server that takes connections and says nothing.
+fn mute() -> Result<(TcpListener, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, url))
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_say_that_it_refuses_is_a_failure() -> Result<()> {
+    let (cluster, reports) = (shared().await?, Reports::new()?);
+    let (_mute, silent) = mute()?;
+    let api = cluster.process("api-1")?.url;
+    let arguments = ["revoke", "--api", &api, "--api", &silent, "--ws", &cluster.process("ws-1")?.url];
+    let mut command = program(cluster, "unheard", &arguments);
+    command.args(["--concurrency", "8", "--timeout", "3s", "--duration", "5s", "--max-p99", "refused=1h"]);
+    command.arg("--json").arg(reports.path("report.json"));
+    let output = output(command).await?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(1) && said.contains("MISSED revoke: refused p99 <= 3600000 ms"), "{said}");
+    let refused = operation(&reports.json()?, "revoke", "refused")?.clone();
+    ensure!(refused["count"] == 0 && refused["errorKinds"]["timeout"].as_u64() > Some(0), "{refused}");
+    Ok(())
 }
 
 #[tokio::test]
