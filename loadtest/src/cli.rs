@@ -57,7 +57,7 @@ pub(crate) struct Limits {
     /// How often all of it is measured: what counts are the medians
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) runs: u8,
-    /// Idle sockets to weigh
+    /// Idle sockets to weigh, in rooms, after the WebSocket replicas were restarted
     #[arg(long, default_value_t = 5_000, value_name = "N", value_parser = at_least_one)]
     pub(crate) sockets: usize,
     /// Exit with 1 if anything is beyond its bound

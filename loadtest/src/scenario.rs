@@ -1,6 +1,6 @@
 //! The scenarios: what virtual users do. One file each.
 
-mod connect;
+pub(crate) mod connect;
 mod fanout;
 mod login;
 mod logout;

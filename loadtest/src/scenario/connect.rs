@@ -17,6 +17,8 @@ use crate::record::{Meter, ratio};
 use crate::sample::{Sample, Usage};
 use crate::socket::Socket;
 
+/// What each socket adds to the memory of a kind of processes.
+pub(crate) const MEMORY: &str = "memory for each socket";
 /// In a closed loop: it ends when all sockets are open, and not before.
 const EVER: Duration = Duration::from_hours(24);
 
@@ -40,16 +42,17 @@ async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> 
     bench.fact("opened", ratio(opened as u64) / ramped, "a second");
     let each = 1.0 / ratio(opened.max(1) as u64);
     for (kind, processes) in by_kind(&before) {
-        let sum = |of: &dyn Fn(&str) -> Option<f64>| processes.iter().map(|name| of(name).unwrap_or(0.0)).sum::<f64>();
+        // Of all of them or of none: the sum of some would be a figure too, and a wrong one.
+        let sum = |of: &dyn Fn(&str) -> Option<f64>| processes.iter().map(|name| of(name)).sum::<Option<f64>>();
         let seconds = (held.at - after.at).as_secs_f64().max(f64::EPSILON);
         let facts = [
-            ("memory for each socket", sum(&|name| gained(name, memory_of, &before, &held)) * each, "bytes"),
-            ("CPU to open one", sum(&|name| spent(name, &before, &after)) * 1e6 * each, "us"),
-            ("CPU to hold 100,000", sum(&|name| spent(name, &after, &held)) / seconds * 1e5 * each, "cores"),
+            (MEMORY, sum(&|name| gained(name, memory_of, &before, &held)), each, "bytes"),
+            ("CPU to open one", sum(&|name| spent(name, &before, &after)), 1e6 * each, "us"),
+            ("CPU to hold 100,000", sum(&|name| spent(name, &after, &held)), 1e5 * each / seconds, "cores"),
         ];
-        for (what, value, unit) in facts {
-            if value > 0.0 {
-                bench.fact(format!("{kind}: {what}"), value, unit);
+        for (what, value, factor, unit) in facts {
+            if let Some(value) = value.filter(|value| *value > 0.0) {
+                bench.fact(format!("{kind}: {what}"), value * factor, unit);
             }
         }
         let growth = [
@@ -57,7 +60,9 @@ async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> 
             ("open files gained while held", open_files_of, ""),
         ];
         for (what, of, unit) in growth {
-            bench.fact(format!("{kind}: {what}"), sum(&|name| gained(name, of, &after, &held)), unit);
+            if let Some(value) = sum(&|name| gained(name, of, &after, &held)) {
+                bench.fact(format!("{kind}: {what}"), value, unit);
+            }
         }
     }
     close_all(sockets).await;
