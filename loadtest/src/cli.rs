@@ -136,7 +136,7 @@ pub(crate) struct Load {
     /// For choices by chance, so that they can be made again
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
-    /// How long an operation may take
+    /// How long an operation may take, and each step of getting ready
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, Plan};
@@ -35,18 +36,21 @@ pub(crate) async fn measure(options: &cli::Run) -> Result<Report> {
     let mut target = Target::of(&options.target).await?;
     let scenarios = possible(options, &target)?;
     raise_file_limit(options)?;
-    let stop = stop_on_interrupt();
+    let stop = stop_on_interrupt()?;
     let progress = Progress::new(options.verdict.plain);
     let started = OffsetDateTime::now_utc().format(&Rfc3339)?;
     let mut servers = Servers::of(&mut target, &options.target.metrics).await?;
     progress.say(&format!("signing {} users in", options.users.count));
-    let users = crowd::gather(&target, &options.users).await?;
+    let users = crowd::gather(&target, &options.users, options.load.timeout, &stop).await?;
     let mut runs = Vec::new();
     for scenario in scenarios {
         progress.begin(&scenario.name());
         let plan = plan(scenario, options);
         let bench = Bench::new(&target, &users, &options.sizes, plan, &mut servers, &progress, stop.clone());
-        scenario.run(&bench).await.with_context(|| format!("{} failed", scenario.name()))?;
+        match scenario.run(&bench).await {
+            Err(_) if stop.is_cancelled() && !runs.is_empty() => break, // what was measured before is told
+            outcome => outcome.with_context(|| format!("{} failed", scenario.name()))?,
+        }
         runs.push(ran(scenario, &plan, bench));
         if stop.is_cancelled() {
             break;
@@ -137,20 +141,19 @@ fn raise_file_limit(options: &cli::Run) -> Result<()> {
 }
 
 /// An interrupted run tells what it has measured; interrupted twice, it ends.
-fn stop_on_interrupt() -> CancellationToken {
+fn stop_on_interrupt() -> Result<CancellationToken> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
     let cancel = stop.clone();
+    let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                eprintln!("interrupted: ending what is under way; once more to end at once");
-                cancel.cancel();
-                if tokio::signal::ctrl_c().await.is_ok() {
-                    std::process::exit(130);
-                }
-            }
+            interrupts.recv().await;
+            eprintln!("interrupted: ending what is under way; once more to end at once");
+            cancel.cancel();
+            interrupts.recv().await;
+            std::process::exit(130);
         });
     });
-    stop
+    Ok(stop)
 }

@@ -23,21 +23,21 @@ pub(crate) const MEMORY: &str = "memory for each socket";
 const EVER: Duration = Duration::from_hours(24);
 
 pub(super) async fn run(bench: &Bench<'_>) -> Result<()> {
-    let meter = bench.meter("connect");
     let start = Instant::now() + Duration::from_millis(20);
-    bench.measure(start, ramp_and_hold(bench, start, meter)).await
+    bench.measure(start, ramp_and_hold(bench, start)).await
 }
 
-async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> Result<()> {
+async fn ramp_and_hold(bench: &Bench<'_>, start: Instant) -> Result<()> {
     let before = bench.sample().await;
-    let sockets = ramp(bench, start, &meter).await?;
+    let connect = bench.meter("connect");
+    let sockets = ramp(bench, start, &connect).await?;
     let ramped = start.elapsed().as_secs_f64();
     let opened = sockets.len();
     let after = bench.sample().await;
     bench.say(&format!("holding {opened} sockets"));
     let lost = hold(bench, &sockets).await;
     let held = bench.sample().await;
-    meter.failed_times(start, &Failure::Connection("lost while held".to_owned()), lost);
+    connect.failed_times(start, &Failure::Connection("lost while held".to_owned()), lost);
     bench.fact("sockets open", ratio(opened as u64 - lost), "");
     bench.fact("opened", ratio(opened as u64) / ramped, "a second");
     let each = 1.0 / ratio(opened.max(1) as u64);
@@ -69,28 +69,29 @@ async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> 
     Ok(())
 }
 
-async fn ramp(bench: &Bench<'_>, start: Instant, meter: &Arc<Meter>) -> Result<Vec<Socket>> {
+async fn ramp(bench: &Bench<'_>, start: Instant, connect: &Arc<Meter>) -> Result<Vec<Socket>> {
     let count = bench.sockets();
     let length = match bench.plan.load {
         Load::Open(schedule) => Duration::from_secs_f64(ratio(count as u64) / schedule.rate()),
         Load::Closed { .. } => EVER,
     };
     let (pace, _) = Pace::start(bench.plan.load, start, start + length, count, &bench.stop)?;
-    let rooms = room_names(bench.sizes.joined_rooms);
+    let (rooms, joins) = (room_names(bench.sizes.joined_rooms), bench.meter("join"));
     let mut opening = JoinSet::new();
     for number in 0..count {
         let room = rooms.get(number % rooms.len().max(1)).cloned();
         let (opener, user) = (bench.target.socket_for(number), Arc::clone(bench.user(number)));
-        let (pace, meter, patience) = (Arc::clone(&pace), Arc::clone(meter), bench.plan.timeout);
+        let (pace, connect, joins) = (Arc::clone(&pace), Arc::clone(connect), Arc::clone(&joins));
+        let patience = bench.plan.timeout;
         opening.spawn(async move {
             let turn = pace.next().await?;
             let outcome = timeout(patience, opener.open(&user, deaf())).await.unwrap_or(Err(Failure::Timeout));
-            meter.record(turn.intended, &outcome.as_ref().map(drop).map_err(Clone::clone));
+            connect.record(turn.intended, &outcome.as_ref().map(drop).map_err(Clone::clone));
             let mut socket = outcome.ok()?;
-            if let Some(room) = room
-                && let Err(failure) = join(&mut socket, &room).await
-            {
-                meter.failed_times(turn.intended, &failure, 1);
+            if let Some(room) = room {
+                let begun = Instant::now();
+                let joined = timeout(patience, join(&mut socket, &room)).await.unwrap_or(Err(Failure::Timeout));
+                joins.record(begun, &joined);
             }
             Some(socket)
         });

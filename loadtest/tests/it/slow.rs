@@ -2,12 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::harness::{Reports, operation, output, program, program_for, shared};
+use crate::harness::{LONGEST, Reports, operation, output, program, program_for, shared};
 
 /// A server that tells its metrics a while after it was asked.
 fn metrics_that_take(delay: Duration) -> Result<String> {
@@ -46,6 +50,51 @@ async fn a_replica_that_does_not_say_that_it_refuses_is_a_failure() -> Result<()
     ensure!(output.status.code() == Some(1) && said.contains("MISSED revoke: refused p99 <= 3600000 ms"), "{said}");
     let refused = operation(&reports.json()?, "revoke", "refused")?.clone();
     ensure!(refused["count"] == 0 && refused["errorKinds"]["timeout"].as_u64() > Some(0), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn getting_ready_has_a_time_limit() -> Result<()> {
+    let (cluster, (_mute, silent)) = (shared().await?, mute()?);
+    let signing_in = program_for(&silent, "unanswered", &["protected"]);
+    let opening = program(cluster, "unopened", &["ping", "--direct", "--ws", &silent]);
+    for (mut command, why) in
+        [(signing_in, "cannot be used: timeout"), (opening, "cannot open the sockets that this needs: timeout")]
+    {
+        command.args(["--timeout", "4s"]);
+        let output = output(command).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2) && said.contains(why), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn getting_ready_can_be_interrupted() -> Result<()> {
+    let (cluster, (_mute, silent)) = (shared().await?, mute()?);
+    let signing_in = (program_for(&silent, "interrupted", &["protected"]), "signing 8 users in");
+    // A scenario that was measured before is told of.
+    let arguments = ["protected", "ping", "--direct", "--ws", &silent, "--duration", "300ms"];
+    let opening = (program(cluster, "interrupted", &arguments), "ping: getting ready");
+    for ((mut command, begun), code) in [(signing_in, 2), (opening, 0)] {
+        command.args(["--plain", "--timeout", "1h"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        let pid = i32::try_from(child.id().context("it runs")?)?;
+        let mut lines = BufReader::new(child.stderr.take().context("a pipe")?).lines();
+        let ending = async {
+            let mut said = String::new();
+            while let Some(line) = lines.next_line().await? {
+                if line.contains(begun) {
+                    kill(Pid::from_raw(pid), Signal::SIGINT)?;
+                }
+                said += &line;
+            }
+            anyhow::Ok((said, child.wait().await?.code()))
+        };
+        let (said, code_was) = tokio::time::timeout(LONGEST, ending).await.context("it does not end")??;
+        ensure!(code_was == Some(code), "{code_was:?}: {said}");
+        ensure!(code == 0 || said.contains("interrupted before anything was measured"), "{said}");
+    }
     Ok(())
 }
 
