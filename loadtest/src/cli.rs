@@ -127,10 +127,11 @@ pub(crate) struct Load {
     /// How long each is run before that
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     pub(crate) warm_up: Duration,
-    /// Open loop: operations a second, whatever becomes of them; latencies count from when each should have started
+    /// Open loop: operations a second, whatever becomes of them; latencies count from when each should have started. Not
+    /// of `reconnect`
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     pub(crate) rate: Option<f64>,
-    /// Closed loop: operations at once, each started when another ends
+    /// Closed loop: operations at once, each started when another ends. Not of `reconnect`
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) concurrency: Option<u32>,
     /// For choices by chance, so that they can be made again

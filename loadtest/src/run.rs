@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -82,7 +82,13 @@ fn possible(options: &cli::Run, target: &Target) -> Result<Vec<Scenario>> {
     if possible.is_empty() {
         bail!("nothing is left to be run");
     }
+    let paced = options.load.rate.is_some() || options.load.concurrency.is_some();
     for scenario in &possible {
+        ensure!(
+            scenario.is_paced() || !paced,
+            "{} takes neither --rate nor --concurrency: wave follows wave, of all sockets at once",
+            scenario.name()
+        );
         scenario.check(options.users.count, &options.sizes, target)?;
     }
     Ok(possible)
@@ -116,7 +122,7 @@ fn ran(scenario: Scenario, plan: &Plan, bench: Bench<'_>) -> Ran {
     let count = operations.iter().filter(|measured| counts(&measured.name)).map(|measured| measured.count).sum();
     Ran {
         scenario: scenario.name(),
-        load: plan.load.to_string(),
+        load: if scenario.is_paced() { plan.load.to_string() } else { "wave after wave".to_owned() },
         seconds: outcome.length.as_secs_f64(),
         servers: sample::used(&outcome.samples, count, recorder.start()),
         cpu_is_per: scenario.operation(),

@@ -92,7 +92,13 @@ impl Scenario {
         }
     }
 
-    /// The load where none was asked for.
+    /// Whether there is a rate or a number at once to be asked for. What breaks all sockets has none: one wave follows the
+    /// other.
+    pub(crate) fn is_paced(self) -> bool {
+        self != Self::Reconnect
+    }
+
+    /// The load where none was asked for; of no meaning for one that is not paced.
     pub(crate) fn usual_load(self) -> Load {
         match self {
             Self::Login | Self::Logout | Self::Refresh | Self::Protected | Self::Ping => {

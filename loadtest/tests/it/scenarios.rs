@@ -42,6 +42,7 @@ async fn every_scenario_does_something_and_nothing_fails() -> Result<()> {
     let servers = report["runs"][1]["servers"].as_array().context("servers")?;
     let spent = |name: &str| servers.iter().find(|server| server["name"] == name)?["cpuMicrosPerOperation"].as_f64();
     ensure!(spent("api-1") > Some(1.0) && spent("api-2") > Some(1.0), "a refresh costs CPU: {servers:?}");
+    ensure!(report["runs"][10]["load"] == "wave after wave", "{}", report["runs"][10]["load"]);
     let open = &report["runs"][4]["facts"][0];
     ensure!(open["name"] == "sockets open" && open["value"] == 16.0, "{open}");
 
