@@ -36,7 +36,7 @@ pub(crate) fn has_ipv6() -> bool {
     TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).is_ok()
 }
 
-/// Whether that very process listens on the port. An answer from the port alone would not tell: it may be another
+/// Whether that very process, which must be of this user's own, listens on the port. An answer from the port alone would not tell: it may be another
 /// cluster's, while the process is about to find its port taken.
 pub(crate) fn listens(pid: i32, port: u16) -> bool {
     let listeners = listeners(port);

@@ -1,5 +1,6 @@
 //! A private Postgres: its data directory, its command line, its database.
 
+mod lock_file;
 mod template;
 
 use std::fs;
@@ -14,7 +15,6 @@ use nix::unistd::{User, geteuid};
 
 use crate::layout::{Layout, create_private};
 use crate::poll::eventually;
-use crate::process::pids;
 use crate::programs;
 use crate::state::Settings;
 
@@ -61,7 +61,7 @@ pub(crate) async fn prepare(layout: &Layout, settings: &Settings) -> Result<()> 
         chown(&home, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
     if !is_new(layout) {
-        return eventually(Duration::from_secs(10), || async { nobody_works_in(&data(layout)) }).await;
+        return eventually(Duration::from_secs(10), || async { lock_file::is_free(&data(layout)) }).await;
     }
     let unfinished = home.join("unfinished");
     if unfinished.exists() {
@@ -87,13 +87,6 @@ async fn initdb(layout: &Layout, data: &Path) -> Result<()> {
     run(initdb).await
 }
 
-/// The children of a killed server live a moment longer, and until they end no new one can start.
-fn nobody_works_in(data: &Path) -> Result<()> {
-    let worker = pids().into_iter().find(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data));
-    ensure!(worker.is_none(), "process {} still works in {}", worker.unwrap_or_default(), data.display());
-    Ok(())
-}
-
 pub(crate) fn command(layout: &Layout, settings: &Settings, port: u16) -> Result<Command> {
     let mut command = program("postgres", layout)?;
     command.arg("-D").arg(data(layout)).args(["-p", &port.to_string()]);
@@ -108,12 +101,9 @@ pub(crate) fn command(layout: &Layout, settings: &Settings, port: u16) -> Result
     Ok(command)
 }
 
-/// The server itself writes into its lock file whether it takes connections.
-pub(crate) fn ready(layout: &Layout, pid: i32) -> Result<()> {
-    let lock = fs::read_to_string(data(layout).join("postmaster.pid")).context("it is starting")?;
-    let lines: Vec<&str> = lock.lines().map(str::trim).collect();
-    ensure!(lines.first() == Some(&pid.to_string().as_str()) && lines.get(7) == Some(&"ready"), "it is recovering");
-    Ok(())
+/// Whether that very process takes connections on the port.
+pub(crate) fn ready(layout: &Layout, pid: i32, port: u16) -> Result<()> {
+    lock_file::says_ready(&data(layout), pid, port)
 }
 
 /// Makes the database, unless it is there.

@@ -1,11 +1,15 @@
 //! Processes of the operating system: started detached, recognised for certain, signalled, ended.
 //!
-//! A process is known by its id and the time of its start, so that a reused id is never signalled.
+//! A process is known by its id and the time of its start, so that a reused id is never signalled. Postgres and the workers
+//! of Nginx may be other users', of whose `/proc/<pid>` this one may see only what everybody may (`stat`, `cmdline`) and
+//! neither links nor descriptors: not even root, in a container without `CAP_SYS_PTRACE`.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,12 +28,14 @@ pub(crate) struct Identity {
     pub(crate) pid: i32,
     /// In clock ticks since boot, as the kernel counts.
     started: u64,
-    /// What it executes: tells its left-over children from strangers.
-    program: PathBuf,
+    /// What it executes, as the kernel calls it: tells its left-over children from strangers.
+    program: String,
 }
 
 /// What `/proc/<pid>/stat` says of a process.
 struct Stat {
+    /// What it executes: the name of the file, cut off after 15 bytes.
+    program: String,
     state: char,
     group: i32,
     started: u64,
@@ -39,8 +45,10 @@ impl Stat {
     fn of(pid: i32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name, in parentheses, may hold anything: blanks and parentheses too.
-        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let (name, fields) = text.split_once('(')?.1.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
         Some(Self {
+            program: name.to_owned(),
             state: fields.first()?.chars().next()?,
             group: fields.get(2)?.parse().ok()?,
             started: fields.get(19)?.parse().ok()?,
@@ -106,12 +114,11 @@ impl Identity {
     /// Ends those of its group which outlived it. The group's number is not given to another while one of them lives,
     /// and the program tells them from strangers.
     fn end_children(&self) {
-        for pid in pids() {
-            let is_child = || {
-                let stat = Stat::of(pid).filter(|stat| stat.group == self.pid && stat.is_running())?;
-                (stat.started >= self.started && self.program == program_of(pid)?).then_some(())
-            };
-            if pid != self.pid && is_child().is_some() {
+        let is_child = |stat: &Stat| {
+            stat.group == self.pid && stat.started >= self.started && stat.program == self.program && stat.is_running()
+        };
+        for pid in pids().into_iter().filter(|pid| *pid != self.pid) {
+            if Stat::of(pid).as_ref().is_some_and(is_child) {
                 kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
             }
         }
@@ -124,37 +131,44 @@ pub(crate) fn end_strays(dir: &Path) {
     const PROGRAMS: [&str; 8] =
         ["postgres", "initdb", "cp", "redis-server", "redis-check-rdb", "nginx", "gatefold-api", "gatefold-ws"];
     for pid in pids() {
-        let works_here = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
-        let program = program_of(pid).and_then(|program| Some(program.file_name()?.to_str()?.to_owned()));
-        if works_here && program.is_some_and(|program| PROGRAMS.contains(&program.as_str())) {
-            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        let Some(stat) = Stat::of(pid).filter(|stat| PROGRAMS.contains(&stat.program.as_str())) else { continue };
+        if works_in(pid, dir) {
+            let (pid, leads) = (Pid::from_raw(pid), stat.group == pid);
+            // With the workers of Nginx, of whom nothing tells where they work.
+            let _ = if leads { killpg(pid, Signal::SIGKILL) } else { kill(pid, Signal::SIGKILL) };
         }
     }
 }
 
+/// Whether it works in or below a directory. Of another user's process that may not be seen; Postgres and `initdb` were
+/// told of it on their command lines.
+fn works_in(pid: i32, dir: &Path) -> bool {
+    match fs::read_link(format!("/proc/{pid}/cwd")) {
+        Ok(cwd) => cwd.starts_with(dir),
+        Err(_) => fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+            line.split(|byte| *byte == 0).any(|argument| Path::new(OsStr::from_bytes(argument)).starts_with(dir))
+        }),
+    }
+}
+
 /// Every process that there is.
-pub(crate) fn pids() -> Vec<i32> {
+fn pids() -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-fn program_of(pid: i32) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/exe")).ok()
-}
-
 /// Starts a program which outlives its starter, with its output at the end of `log`.
 pub(crate) fn spawn(mut command: Command, log: &Path) -> Result<Identity> {
-    let program = Path::new(command.get_program()).to_owned();
+    let program = Path::new(command.get_program()).display().to_string();
     let output = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
+    let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;
     let pid = i32::try_from(child.id())?;
-    let stat = Stat::of(pid).with_context(|| format!("{} vanished", program.display()))?;
-    let program = program_of(pid).unwrap_or(program);
+    let stat = Stat::of(pid).with_context(|| format!("{program} vanished"))?;
     // Unless somebody waits for it, it stays a zombie for as long as we live. Not the runtime's business: a test's
     // runtime ends before its cluster.
     thread::Builder::new().name("reaper".into()).spawn(move || child.wait())?;
-    Ok(Identity { pid, started: stat.started, program })
+    Ok(Identity { pid, started: stat.started, program: stat.program })
 }
 
 #[cfg(test)]

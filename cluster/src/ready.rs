@@ -20,9 +20,12 @@ pub(crate) enum Outcome {
 
 /// Asks once; the error says what it is waiting for.
 async fn ask(node: &Node, layout: &Layout, pid: i32) -> Result<()> {
-    ensure!(ports::listens(pid, node.port), "it does not listen on port {}", node.port);
+    // Postgres, whose descriptors may not be seen, says itself on which port it is.
+    if node.kind != Kind::Postgres {
+        ensure!(ports::listens(pid, node.port), "it does not listen on port {}", node.port);
+    }
     match node.kind {
-        Kind::Postgres => postgres::ready(layout, pid),
+        Kind::Postgres => postgres::ready(layout, pid, node.port),
         Kind::Redis => redis::ready(node.port).await,
         Kind::Nginx => answers(&format!("http://127.0.0.1:{}/", node.port)).await,
         Kind::Api | Kind::Ws => answers(&replica::ready_url(node)).await,

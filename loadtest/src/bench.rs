@@ -1,7 +1,7 @@
 //! One run of one scenario: its warm-up, what is measured, and what the servers used meanwhile.
 
+use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -150,31 +150,33 @@ impl<'a> Bench<'a> {
     /// Does some work and measures what happens meanwhile, from `from` on.
     pub(crate) async fn measure<T>(&self, from: Instant, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.recorder.measure_from(from);
-        let mut work = pin!(work);
         if from > Instant::now() + Duration::from_millis(100) {
             self.progress.warming_up();
         }
-        tokio::select! {
-            done = &mut work => return done, // stopped, or without anything to do
-            () = tokio::time::sleep_until(from.into()) => {}
-        }
-        let harness = Harness::watch();
-        self.sample().await;
-        let mut last = Instant::now();
-        let done = loop {
-            tokio::select! {
-                done = &mut work => break done,
-                () = tokio::time::sleep_until((last + TICK).into()) => {
-                    self.tick(&mut last).await;
-                }
-            }
+        // Both go on all the time: the work takes samples too, and holds what this waits for while it does.
+        let mut watch = None;
+        let done = tokio::select! {
+            done = work => done,
+            never = self.watch(from, &mut watch) => match never {},
         };
+        let Some((harness, mut last)) = watch else { return done }; // stopped, or without anything to do
         self.tick(&mut last).await;
         let mut outcome = self.outcome();
         outcome.length = from.elapsed();
         outcome.harness = Some(harness.used());
         drop(outcome);
         done
+    }
+
+    /// Ticks from `from` on. What is begun then is put into `watch`: the harness, and the last tick.
+    async fn watch(&self, from: Instant, watch: &mut Option<(Harness, Instant)>) -> Infallible {
+        tokio::time::sleep_until(from.into()).await;
+        let (_, last) = watch.insert((Harness::watch(), Instant::now()));
+        self.sample().await;
+        loop {
+            tokio::time::sleep_until((*last + TICK).into()).await;
+            self.tick(last).await;
+        }
     }
 
     async fn tick(&self, last: &mut Instant) {
@@ -185,7 +187,7 @@ impl<'a> Bench<'a> {
         self.sample().await;
     }
 
-    /// What the servers use now; also kept for the report.
+    /// What the servers use now; also kept for the report. It may take as long as the servers do to say so.
     pub(crate) async fn sample(&self) -> Sample {
         let sample = self.servers.lock().await.sample().await;
         self.outcome().samples.push(sample.clone());

@@ -47,16 +47,17 @@ pub(crate) struct Run {
 
 #[derive(Args)]
 pub(crate) struct Limits {
-    /// The directory of the cluster, built in release and without rate limits [default: that of this working directory]
+    /// The directory of the cluster, built in release, without rate limits and with two REST replicas or more [default:
+    /// that of this working directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) cluster: Option<PathBuf>,
-    /// How long each of its scenarios is measured, and each of the bare servers
+    /// How long each of its scenarios is measured but for `revoke`, which takes 25 s, and each of the bare servers
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
     /// How often all of it is measured: what counts are the medians
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) runs: u8,
-    /// Idle sockets to weigh
+    /// Idle sockets to weigh, in rooms, after the WebSocket replicas were restarted
     #[arg(long, default_value_t = 5_000, value_name = "N", value_parser = at_least_one)]
     pub(crate) sockets: usize,
     /// Exit with 1 if anything is beyond its bound
@@ -126,16 +127,17 @@ pub(crate) struct Load {
     /// How long each is run before that
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     pub(crate) warm_up: Duration,
-    /// Open loop: operations a second, whatever becomes of them; latencies count from when each should have started
+    /// Open loop: operations a second, whatever becomes of them; latencies count from when each should have started. Not
+    /// of `reconnect`
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     pub(crate) rate: Option<f64>,
-    /// Closed loop: operations at once, each started when another ends
+    /// Closed loop: operations at once, each started when another ends. Not of `reconnect`
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) concurrency: Option<u32>,
     /// For choices by chance, so that they can be made again
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
-    /// How long an operation may take
+    /// How long an operation may take, and each step of getting ready
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
 }
@@ -166,7 +168,8 @@ pub(crate) struct Sizes {
 #[derive(Args)]
 #[command(next_help_heading = "Verdict")]
 pub(crate) struct Verdict {
-    /// The most that the 99th percentile of an operation may be (refresh=50ms), or of all (50ms); may be repeated
+    /// The most that the 99th percentile of an operation may be (refresh=50ms), or of all (50ms), where what failed took
+    /// for ever; may be repeated
     #[arg(long, value_name = "[OPERATION=]DURATION")]
     pub(crate) max_p99: Vec<MaxP99>,
     /// The most errors of an operation (refresh=0), or of each (0, or 0.1%); may be repeated

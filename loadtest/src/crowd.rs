@@ -1,25 +1,32 @@
 //! The virtual users: registered where that is allowed and they are new, signed in, ready before anything is measured.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use http::StatusCode;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::cli;
 use crate::failure::Failure;
 use crate::target::Target;
 use crate::user::{Client, Credentials, User};
+use crate::{cli, setup};
 
 /// How many are signed in at once: passwords are hashed, and a server has few cores for that.
 const AT_ONCE: usize = 8;
 /// As many as a user may have; one more would end the first.
 const SESSIONS_PER_ACCOUNT: usize = 50;
 
-/// Signs everybody in.
-pub(crate) async fn gather(target: &Target, options: &cli::Users) -> Result<Vec<Arc<User>>> {
-    let may_register = !target.original && registration_is_open(target, options).await?;
+/// Signs everybody in, each within `patience`, unless told to `stop`.
+pub(crate) async fn gather(
+    target: &Target,
+    options: &cli::Users,
+    patience: Duration,
+    stop: &CancellationToken,
+) -> Result<Vec<Arc<User>>> {
+    let may_register = !target.original && may_register(target, options, patience, stop).await?;
     if !may_register && options.count > SESSIONS_PER_ACCOUNT {
         eprintln!(
             "Nobody can be registered, so all users share the account {}. A server that allows {SESSIONS_PER_ACCOUNT} \
@@ -35,28 +42,31 @@ pub(crate) async fn gather(target: &Target, options: &cli::Users) -> Result<Vec<
         let places = Arc::clone(&places);
         signing_in.spawn(async move {
             let _place = places.acquire_owned().await;
-            (number, sign_in(client, may_register).await)
+            Ok((number, Arc::new(setup::within(patience, sign_in(client, may_register)).await?)))
         });
     }
-    let mut users = Vec::with_capacity(options.count);
-    while let Some(signed_in) = signing_in.join_next().await {
-        let (number, user) = signed_in?;
-        let user = user.map_err(|failure| match failure {
-            Failure::Refused { status: 429, .. } => anyhow::anyhow!(
-                "{failure}: lift the rate limits of the deployment for a load test (gatefold-cluster up --no-rate-limits)"
-            ),
-            failure => failure.into(),
-        });
-        users.push((number, Arc::new(user.context("cannot sign a virtual user in")?)));
-    }
-    users.sort_by_key(|(number, _)| *number);
-    Ok(users.into_iter().map(|(_, user)| user).collect())
+    setup::all(signing_in, stop).await.map_err(|error| match error.downcast_ref() {
+        Some(Failure::Refused { status: 429, .. }) => error
+            .context("lift the rate limits of the deployment for a load test (gatefold-cluster up --no-rate-limits)"),
+        Some(_) => error.context("cannot sign a virtual user in"),
+        None => error,
+    })
 }
 
 /// Asks with a name that is taken or will be used anyway.
-async fn registration_is_open(target: &Target, options: &cli::Users) -> Result<bool> {
+async fn may_register(
+    target: &Target,
+    options: &cli::Users,
+    patience: Duration,
+    stop: &CancellationToken,
+) -> Result<bool> {
     let credentials = credentials(target, options, Some(0));
-    match Client::new(target.rest_for(0), Arc::new(credentials)).register().await {
+    let mut client = Client::new(target.rest_for(0), Arc::new(credentials));
+    let asked = tokio::select! {
+        asked = setup::within(patience, client.register()) => asked,
+        () = stop.cancelled() => bail!("interrupted before anything was measured"),
+    };
+    match asked {
         Ok(_) | Err(Failure::Refused { status: 409, .. }) => Ok(true),
         Err(Failure::Refused { status: 403..=405, .. }) => Ok(false),
         Err(failure) => Err(failure).context(format!("{} cannot be used", target.url)),

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::bench::Bench;
 use crate::failure::Failure;
 use crate::record::Meter;
+use crate::setup;
 use crate::socket::{Listener, Opener, Socket};
 use crate::user::User;
 
@@ -43,7 +44,18 @@ pub(crate) async fn open_sockets(bench: &Bench<'_>, sockets: usize) -> Result<Ve
         listener: deaf(),
         room: None,
     });
-    Ok(open(wanted).await?.into_iter().map(|(_, socket)| socket).collect())
+    Ok(open(bench, wanted).await?.into_iter().map(|(_, socket)| socket).collect())
+}
+
+/// Opens a socket for each of these users.
+pub(crate) async fn open_for(bench: &Bench<'_>, users: &[Arc<User>]) -> Result<Vec<(Arc<User>, Socket)>> {
+    let wanted = users.iter().enumerate().map(|(number, user)| Wanted {
+        opener: bench.target.socket_for(number),
+        user: Arc::clone(user),
+        listener: deaf(),
+        room: None,
+    });
+    open(bench, wanted).await
 }
 
 /// Opens rooms of so many members each, of `users` in turn: nobody is in a room twice who need not be. `listener` is
@@ -64,7 +76,7 @@ pub(crate) async fn fill(
             Wanted { opener, user, listener: Arc::clone(&listener), room }
         })
     });
-    let mut sockets = open(wanted).await?.into_iter();
+    let mut sockets = open(bench, wanted).await?.into_iter();
     Ok(names.into_iter().map(|name| Room { name, members: sockets.by_ref().take(members).collect() }).collect())
 }
 
@@ -81,27 +93,29 @@ struct Wanted {
     room: Option<Arc<str>>,
 }
 
-async fn open(wanted: impl Iterator<Item = Wanted>) -> Result<Vec<(Arc<User>, Socket)>> {
+async fn open(bench: &Bench<'_>, wanted: impl Iterator<Item = Wanted>) -> Result<Vec<(Arc<User>, Socket)>> {
     let places = Arc::new(Semaphore::new(AT_ONCE));
+    let patience = bench.plan.timeout;
     let mut opening = JoinSet::new();
     for (number, wanted) in wanted.enumerate() {
         let places = Arc::clone(&places);
         opening.spawn(async move {
             let _place = places.acquire_owned().await;
-            let Wanted { opener, user, listener, room } = wanted;
-            let mut socket = opener.open(&user, listener).await?;
-            if let Some(room) = room {
-                join(&mut socket, &room).await?;
-            }
-            Ok::<_, Failure>((number, user, socket))
+            Ok((number, setup::within(patience, wanted.open()).await?))
         });
     }
-    let mut sockets = Vec::with_capacity(opening.len());
-    while let Some(opened) = opening.join_next().await {
-        sockets.push(opened?.context("cannot open the sockets that this needs")?);
+    setup::all(opening, &bench.stop).await.context("cannot open the sockets that this needs")
+}
+
+impl Wanted {
+    async fn open(self) -> Result<(Arc<User>, Socket), Failure> {
+        let Self { opener, user, listener, room } = self;
+        let mut socket = opener.open(&user, listener).await?;
+        if let Some(room) = room {
+            join(&mut socket, &room).await?;
+        }
+        Ok((user, socket))
     }
-    sockets.sort_by_key(|(number, ..)| *number);
-    Ok(sockets.into_iter().map(|(_, user, socket)| (user, socket)).collect())
 }
 
 pub(crate) async fn join(socket: &mut Socket, room: &str) -> Result<(), Failure> {

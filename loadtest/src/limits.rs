@@ -23,6 +23,7 @@ pub(crate) async fn run(options: &cli::Limits) -> Result<bool> {
     let status = status.ok().filter(gatefold_cluster::Status::is_up).with_context(|| {
         format!("no cluster runs in {}: start one with gatefold-cluster up --no-rate-limits", dir.display())
     })?;
+    scenarios::check(&status)?;
     if cfg!(debug_assertions) {
         eprintln!("This harness was built without optimisation: its figures mean nothing. Build it with --release.");
     }

@@ -18,6 +18,7 @@ mod rest;
 mod run;
 mod sample;
 mod scenario;
+mod setup;
 mod socket;
 mod target;
 mod threshold;

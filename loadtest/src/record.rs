@@ -3,6 +3,8 @@
 //! What was intended to start before the measured part of a run (the warm-up) is left out; everything else counts, also
 //! when it ends late.
 
+mod awaited;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use self::awaited::Awaited;
 use crate::failure::Failure;
 
 /// The longest latency that is told from longer ones, in microseconds.
@@ -64,6 +67,8 @@ pub(crate) struct Measured {
     pub(crate) errors: u64,
     pub(crate) per_second: f64,
     pub(crate) latency_ms: Latency,
+    /// The 99th percentile of all of them, as if those that failed had never ended; none if it is one of those.
+    pub(crate) p99_of_all_ms: Option<f64>,
     /// How often each error occurred.
     pub(crate) error_kinds: BTreeMap<String, u64>,
     /// For plots: percentile and latency.
@@ -71,7 +76,7 @@ pub(crate) struct Measured {
     pub(crate) series: Vec<Point>,
 }
 
-/// Of those that succeeded, in milliseconds.
+/// Of those that succeeded, in milliseconds. Those that failed have none: most of them were given up.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Latency {
@@ -165,6 +170,11 @@ impl Meter {
         }
     }
 
+    /// An operation that others wait for is under way: it counts as soon as it has ended, and also if it is given up.
+    pub(crate) fn awaiting(&self, intended: Instant) -> Awaited<'_> {
+        Awaited::new(self, intended)
+    }
+
     pub(crate) fn failed(&self, intended: Instant, failure: &Failure) {
         self.failed_times(intended, failure, 1);
     }
@@ -204,10 +214,11 @@ impl Tally {
 
     fn measured(&self, name: &str, length: Duration) -> Measured {
         let whole = &self.whole;
+        let errors = self.errors.values().sum();
         Measured {
             name: name.to_owned(),
             count: whole.len(),
-            errors: self.errors.values().sum(),
+            errors,
             per_second: ratio(whole.len()) / length.as_secs_f64().max(f64::EPSILON),
             latency_ms: Latency {
                 mean: whole.mean() / 1_000.0,
@@ -217,6 +228,7 @@ impl Tally {
                 p999: quantile(whole, 0.999),
                 max: millis(whole.max()),
             },
+            p99_of_all_ms: p99_of_all(whole, errors),
             error_kinds: self.errors.clone(),
             percentiles: percentiles(whole),
             series: self.points.clone(),
@@ -238,6 +250,13 @@ fn percentiles(whole: &Histogram<u64>) -> Vec<(f64, f64)> {
         .iter_quantiles(5)
         .map(|step| (step.quantile_iterated_to() * 100.0, millis(step.value_iterated_to())))
         .collect()
+}
+
+/// The 99th percentile where so many more took for ever.
+fn p99_of_all(whole: &Histogram<u64>, endless: u64) -> Option<f64> {
+    let rank = ((whole.len() + endless) * 99).div_ceil(100);
+    // Between two ranks, so that no rounding makes it the next one.
+    (rank <= whole.len()).then(|| quantile(whole, (ratio(rank) - 0.5) / ratio(whole.len().max(1))))
 }
 
 fn quantile(histogram: &Histogram<u64>, quantile: f64) -> f64 {

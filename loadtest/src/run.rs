@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, Plan};
@@ -35,18 +36,21 @@ pub(crate) async fn measure(options: &cli::Run) -> Result<Report> {
     let mut target = Target::of(&options.target).await?;
     let scenarios = possible(options, &target)?;
     raise_file_limit(options)?;
-    let stop = stop_on_interrupt();
+    let stop = stop_on_interrupt()?;
     let progress = Progress::new(options.verdict.plain);
     let started = OffsetDateTime::now_utc().format(&Rfc3339)?;
     let mut servers = Servers::of(&mut target, &options.target.metrics).await?;
     progress.say(&format!("signing {} users in", options.users.count));
-    let users = crowd::gather(&target, &options.users).await?;
+    let users = crowd::gather(&target, &options.users, options.load.timeout, &stop).await?;
     let mut runs = Vec::new();
     for scenario in scenarios {
         progress.begin(&scenario.name());
         let plan = plan(scenario, options);
         let bench = Bench::new(&target, &users, &options.sizes, plan, &mut servers, &progress, stop.clone());
-        scenario.run(&bench).await.with_context(|| format!("{} failed", scenario.name()))?;
+        match scenario.run(&bench).await {
+            Err(_) if stop.is_cancelled() && !runs.is_empty() => break, // what was measured before is told
+            outcome => outcome.with_context(|| format!("{} failed", scenario.name()))?,
+        }
         runs.push(ran(scenario, &plan, bench));
         if stop.is_cancelled() {
             break;
@@ -78,7 +82,13 @@ fn possible(options: &cli::Run, target: &Target) -> Result<Vec<Scenario>> {
     if possible.is_empty() {
         bail!("nothing is left to be run");
     }
+    let paced = options.load.rate.is_some() || options.load.concurrency.is_some();
     for scenario in &possible {
+        ensure!(
+            scenario.is_paced() || !paced,
+            "{} takes neither --rate nor --concurrency: wave follows wave, of all sockets at once",
+            scenario.name()
+        );
         scenario.check(options.users.count, &options.sizes, target)?;
     }
     Ok(possible)
@@ -112,7 +122,7 @@ fn ran(scenario: Scenario, plan: &Plan, bench: Bench<'_>) -> Ran {
     let count = operations.iter().filter(|measured| counts(&measured.name)).map(|measured| measured.count).sum();
     Ran {
         scenario: scenario.name(),
-        load: plan.load.to_string(),
+        load: if scenario.is_paced() { plan.load.to_string() } else { "wave after wave".to_owned() },
         seconds: outcome.length.as_secs_f64(),
         servers: sample::used(&outcome.samples, count, recorder.start()),
         cpu_is_per: scenario.operation(),
@@ -137,20 +147,19 @@ fn raise_file_limit(options: &cli::Run) -> Result<()> {
 }
 
 /// An interrupted run tells what it has measured; interrupted twice, it ends.
-fn stop_on_interrupt() -> CancellationToken {
+fn stop_on_interrupt() -> Result<CancellationToken> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
     let cancel = stop.clone();
+    let runtime = tokio::runtime::Handle::current();
     std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                eprintln!("interrupted: ending what is under way; once more to end at once");
-                cancel.cancel();
-                if tokio::signal::ctrl_c().await.is_ok() {
-                    std::process::exit(130);
-                }
-            }
+            interrupts.recv().await;
+            eprintln!("interrupted: ending what is under way; once more to end at once");
+            cancel.cancel();
+            interrupts.recv().await;
+            std::process::exit(130);
         });
     });
-    stop
+    Ok(stop)
 }

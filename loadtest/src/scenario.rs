@@ -1,6 +1,6 @@
 //! The scenarios: what virtual users do. One file each.
 
-mod connect;
+pub(crate) mod connect;
 mod fanout;
 mod login;
 mod logout;
@@ -45,7 +45,8 @@ pub(crate) enum Scenario {
     Typing,
     /// Join and leave rooms, until everybody in the room has heard
     Presence,
-    /// Log out, and wait until every REST replica refuses the session and every WebSocket replica has closed its sockets
+    /// Log out at one REST replica, and wait until every other one refuses the session and every WebSocket replica has
+    /// closed its sockets
     Revoke,
     /// Break all sockets and open them again, everybody at once
     Reconnect,
@@ -91,7 +92,13 @@ impl Scenario {
         }
     }
 
-    /// The load where none was asked for.
+    /// Whether there is a rate or a number at once to be asked for. What breaks all sockets has none: one wave follows the
+    /// other.
+    pub(crate) fn is_paced(self) -> bool {
+        self != Self::Reconnect
+    }
+
+    /// The load where none was asked for; of no meaning for one that is not paced.
     pub(crate) fn usual_load(self) -> Load {
         match self {
             Self::Login | Self::Logout | Self::Refresh | Self::Protected | Self::Ping => {

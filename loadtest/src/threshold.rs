@@ -69,10 +69,14 @@ impl FromStr for MaxErrors {
 }
 
 impl MaxP99 {
+    /// Of all that was begun: a server that is out of order is not fast.
     fn judge(&self, found: &Measured) -> (String, String, bool) {
         let limit = self.at_most.as_secs_f64() * 1_000.0;
-        let p99 = found.latency_ms.p99;
-        (format!("p99 <= {limit} ms"), format!("{p99:.3} ms"), found.count > 0 && p99 <= limit)
+        let was = match found.p99_of_all_ms {
+            Some(p99) => format!("{p99:.3} ms"),
+            None => format!("never: {} of {} failed", found.errors, found.errors + found.count),
+        };
+        (format!("p99 <= {limit} ms"), was, found.p99_of_all_ms.is_some_and(|p99| p99 <= limit))
     }
 }
 
@@ -134,15 +138,15 @@ mod tests {
     use crate::failure::Failure;
     use crate::record::Recorder;
 
-    /// 1,000 refreshes of 10 ms, but for 20 of 60 ms, and two errors.
-    fn refreshes() -> Vec<Measured> {
+    /// 1,000 refreshes of 10 ms, but for 20 of 60 ms, and some errors.
+    fn refreshes(errors: u64) -> Vec<Measured> {
         let start = Instant::now();
         let recorder = Recorder::starting(start);
         let meter = recorder.meter("refresh");
         for number in 0..1_000 {
             meter.succeeded(start, Duration::from_millis(if number < 20 { 60 } else { 10 }));
         }
-        meter.failed_times(start, &Failure::Timeout, 2);
+        meter.failed_times(start, &Failure::Timeout, errors);
         recorder.tick(Duration::from_secs(1));
         recorder.measured(Duration::from_secs(1))
     }
@@ -150,13 +154,24 @@ mod tests {
     fn held(p99: &[&str], errors: &[&str]) -> Vec<bool> {
         let p99: Vec<MaxP99> = p99.iter().map(|text| text.parse().unwrap()).collect();
         let errors: Vec<MaxErrors> = errors.iter().map(|text| text.parse().unwrap()).collect();
-        judge(&p99, &errors, &[("refresh", &refreshes())]).into_iter().map(|verdict| verdict.held).collect()
+        judge(&p99, &errors, &[("refresh", &refreshes(2))]).into_iter().map(|verdict| verdict.held).collect()
     }
 
     #[test]
     fn thresholds_are_held_or_missed() {
         assert_eq!(held(&["refresh=61ms", "refresh=59ms", "70ms"], &[]), [true, false, true]);
         assert_eq!(held(&[], &["2", "refresh=1", "0.2%", "0.1%"]), [true, false, true, false]);
+    }
+
+    #[test]
+    fn what_failed_was_not_fast() {
+        let judged = |errors, limit: &str| {
+            let verdicts = judge(&[limit.parse().unwrap()], &[], &[("refresh", &refreshes(errors))]);
+            (verdicts[0].found.clone(), verdicts[0].held)
+        };
+        assert!(judged(10, "61ms").1, "1% may fail");
+        assert_eq!(judged(11, "1h"), ("never: 11 of 1011 failed".to_owned(), false));
+        assert!(!judged(100_000, "1h").1, "an outage");
     }
 
     #[test]

@@ -114,8 +114,17 @@ impl Client {
     /// Ends the session; gives it, since its access token may be asked about.
     pub(crate) async fn log_out(&mut self) -> Result<Session, Failure> {
         let cookie = self.cookie()?;
-        let answer = self.rest.call(Method::POST, "/api/logout", &[(COOKIE, cookie.as_str())], None).await?;
-        answer.expect_status(StatusCode::OK)?;
+        log_out(&mut self.rest, &cookie).await?;
+        self.end_session()
+    }
+
+    /// As [`Self::log_out`], at a replica that is chosen for it.
+    pub(crate) async fn log_out_at(&mut self, replica: &mut Rest) -> Result<Session, Failure> {
+        log_out(replica, &self.cookie()?).await?;
+        self.end_session()
+    }
+
+    fn end_session(&mut self) -> Result<Session, Failure> {
         self.unanswered = None;
         self.session.take().ok_or(Failure::Unexpected("a log-out without a session"))
     }
@@ -152,6 +161,11 @@ impl Client {
         self.session = Some(Session { access: Arc::clone(&tokens.access_token), cookie, renew_at });
         Ok(tokens)
     }
+}
+
+async fn log_out(rest: &mut Rest, cookie: &str) -> Result<(), Failure> {
+    let answer = rest.call(Method::POST, "/api/logout", &[(COOKIE, cookie)], None).await?;
+    answer.expect_status(StatusCode::OK)
 }
 
 /// Whether an access token is taken.

@@ -1,6 +1,7 @@
 //! Real clusters of real programs: that they come and go whole, and that Nginx keeps its promises.
 
 mod command_line;
+mod containers;
 mod faults;
 mod harness;
 mod lifecycle;

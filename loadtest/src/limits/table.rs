@@ -131,8 +131,8 @@ const LINES: [(Outline, Measure<Costs>, Measure<Bare>); 9] = [
     (outline("ping", "us", "a send", 1.3 * UWS_PING_IN_SENDS), |ours| ours.ping, |bare| bare.send),
     (outline("delivery", "us", "a send", 1.1 * UWS_DELIVERY_IN_SENDS), |ours| ours.delivery, |bare| bare.send),
     (outline("idle socket", "bytes", "2 KiB", 1.0), |ours| ours.socket_bytes, |_| 2_048.0),
-    (outline("log-out to refusal, p99", "ms", "20 ms", 1.0), |ours| ours.refused_p99, |_| 20.0),
-    (outline("log-out to close, p99", "ms", "20 ms", 1.0), |ours| ours.closed_p99, |_| 20.0),
+    (outline("log-out to refusal elsewhere, p99", "ms", "20 ms", 1.0), |ours| ours.refused_p99, |_| 20.0),
+    (outline("log-out to close elsewhere, p99", "ms", "20 ms", 1.0), |ours| ours.closed_p99, |_| 20.0),
     // Not a matter of speed but of what a Redis can carry.
     (
         outline("refresh, in Redis", "us", "a short script", 2.0),

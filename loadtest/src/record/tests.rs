@@ -41,6 +41,26 @@ fn what_was_meant_for_the_warm_up_does_not_count() {
 }
 
 #[test]
+fn what_is_given_up_is_an_error_and_never_ended() {
+    let now = Instant::now();
+    let recorder = Recorder::starting(now);
+    let meter = recorder.meter("refused");
+    for number in 1..=198 {
+        meter.awaiting(now).succeeded(after(number));
+    }
+    drop(meter.awaiting(now));
+    meter.awaiting(now).failed(&Failure::NotDelivered);
+    recorder.tick(Duration::from_secs(1));
+    let measured = &recorder.measured(Duration::from_secs(1))[0];
+    assert_eq!((measured.count, measured.errors, measured.error_kinds["timeout"]), (198, 2, 1));
+    assert!(measured.p99_of_all_ms.is_some_and(|p99| (197.5..198.5).contains(&p99)), "{measured:?}");
+
+    meter.failed(now, &Failure::NeverStarted);
+    recorder.tick(Duration::from_secs(1));
+    assert_eq!(recorder.measured(Duration::from_secs(1))[0].p99_of_all_ms, None);
+}
+
+#[test]
 fn errors_are_counted_by_what_they_say() {
     let now = Instant::now();
     let recorder = Recorder::starting(now);

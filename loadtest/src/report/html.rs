@@ -5,7 +5,7 @@ use std::fmt::{Result as FmtResult, Write as _};
 use anyhow::Result;
 
 use super::plot::{Line, Plot};
-use super::terminal::{known, mebibytes, millis, number};
+use super::terminal::{OF_SUCCESSES, known, mebibytes, millis, number};
 use super::{Ran, Report};
 use crate::record::{Measured, Point};
 use crate::sample::{ServerUse, UsePoint};
@@ -46,6 +46,9 @@ fn scenario(html: &mut String, run: &Ran) -> FmtResult {
     }
     let heads = ["", "count", "a second", "mean", "p50", "p90", "p99", "p99.9", "max", "errors"];
     table(html, &heads, run.operations.iter().map(operation))?;
+    if run.operations.iter().any(|found| found.errors > 0) {
+        writeln!(html, "<p>{}</p>", escape(OF_SUCCESSES))?;
+    }
     let errors = run.operations.iter().flat_map(|found| {
         let name = escape(&found.name);
         found.error_kinds.iter().map(move |(kind, count)| vec![name.clone(), escape(kind), count.to_string()])

@@ -10,6 +10,8 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
+/// How much of its right end an axis is wide at least, so that it is not nothing where all points share one x.
+const NARROWEST: f64 = 1e-3;
 /// More points than this cannot be told apart.
 const MOST_POINTS: usize = 600;
 
@@ -37,7 +39,7 @@ impl Plot<'_> {
             return Ok(());
         }
         let right = points().map(|point| point.0).fold(f64::MIN, f64::max);
-        let left = points().map(|point| point.0).fold(f64::MAX, f64::min).min(right - f64::EPSILON);
+        let left = points().map(|point| point.0).fold(f64::MAX, f64::min).min(right - NARROWEST * right.abs().max(1.0));
         let step = step(points().map(|point| point.1).fold(0.0, f64::max));
         let top = (points().map(|point| point.1).fold(0.0, f64::max) / step).ceil().max(1.0) * step;
         let x = |value: f64| LEFT + (value - left) / (right - left) * (WIDTH - LEFT - RIGHT);
@@ -132,6 +134,16 @@ mod tests {
             (0..6_000).map(|at| (f64::from(at), if at == 4_321 { 99.0 } else { 1.0 })).collect();
         let thinned: Vec<(f64, f64)> = thin(&points).collect();
         assert!(thinned.len() <= MOST_POINTS && thinned.contains(&(4_321.0, 99.0)));
+    }
+
+    #[test]
+    fn a_plot_of_one_moment_has_a_width() {
+        for at in [0.0, 2.0, 7.0, 86_400.0] {
+            let lines = ["max", "p99", "p50"].map(|name| Line { name: name.to_owned(), points: vec![(at, 1.0)] });
+            let mut html = String::new();
+            Plot { title: "t", x: "x", y: "y", marks: None, lines: lines.into() }.render(&mut html).unwrap();
+            assert!(html.contains("<svg") && !html.contains("NaN") && !html.contains("inf"), "at {at}: {html}");
+        }
     }
 
     #[test]

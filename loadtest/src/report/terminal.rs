@@ -6,6 +6,9 @@ use anyhow::Result;
 
 use super::{Ran, Report};
 
+/// Said where there are errors.
+pub(super) const OF_SUCCESSES: &str = "the latencies are of those that succeeded; what failed is counted beside them";
+
 /// The text of the summary.
 pub(super) fn render(report: &Report) -> Result<String> {
     let mut text = String::new();
@@ -35,6 +38,9 @@ fn scenario(text: &mut String, run: &Ran) -> FmtResult {
         ]));
     }
     write_table(text, &table)?;
+    if run.operations.iter().any(|found| found.errors > 0) {
+        writeln!(text, "  ({OF_SUCCESSES})")?;
+    }
     for found in &run.operations {
         for (kind, count) in &found.error_kinds {
             writeln!(text, "  {}: {count} x {kind}", found.name)?;
@@ -153,6 +159,7 @@ mod tests {
         assert!(has(&["refresh (200 a second, measured for 3.0 s)"]), "{text}");
         assert!(has(&["refresh", "600", "200.0", "1"]), "{text}");
         assert!(has(&["api-1", "0.18", "0.06", "300.0", "11.44"]), "{text}");
+        assert!(has(&[OF_SUCCESSES]), "{text}");
         assert!(has(&["refresh: 1 x 500"]) && has(&["MISSED refresh: refresh errors <= 0 (was 1)"]), "{text}");
     }
 

@@ -17,39 +17,42 @@ use crate::record::{Meter, ratio};
 use crate::sample::{Sample, Usage};
 use crate::socket::Socket;
 
+/// What each socket adds to the memory of a kind of processes.
+pub(crate) const MEMORY: &str = "memory for each socket";
 /// In a closed loop: it ends when all sockets are open, and not before.
 const EVER: Duration = Duration::from_hours(24);
 
 pub(super) async fn run(bench: &Bench<'_>) -> Result<()> {
-    let meter = bench.meter("connect");
     let start = Instant::now() + Duration::from_millis(20);
-    bench.measure(start, ramp_and_hold(bench, start, meter)).await
+    bench.measure(start, ramp_and_hold(bench, start)).await
 }
 
-async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> Result<()> {
+async fn ramp_and_hold(bench: &Bench<'_>, start: Instant) -> Result<()> {
     let before = bench.sample().await;
-    let sockets = ramp(bench, start, &meter).await?;
+    let connect = bench.meter("connect");
+    let sockets = ramp(bench, start, &connect).await?;
     let ramped = start.elapsed().as_secs_f64();
     let opened = sockets.len();
     let after = bench.sample().await;
     bench.say(&format!("holding {opened} sockets"));
     let lost = hold(bench, &sockets).await;
     let held = bench.sample().await;
-    meter.failed_times(start, &Failure::Connection("lost while held".to_owned()), lost);
+    connect.failed_times(start, &Failure::Connection("lost while held".to_owned()), lost);
     bench.fact("sockets open", ratio(opened as u64 - lost), "");
     bench.fact("opened", ratio(opened as u64) / ramped, "a second");
     let each = 1.0 / ratio(opened.max(1) as u64);
     for (kind, processes) in by_kind(&before) {
-        let sum = |of: &dyn Fn(&str) -> Option<f64>| processes.iter().map(|name| of(name).unwrap_or(0.0)).sum::<f64>();
+        // Of all of them or of none: the sum of some would be a figure too, and a wrong one.
+        let sum = |of: &dyn Fn(&str) -> Option<f64>| processes.iter().map(|name| of(name)).sum::<Option<f64>>();
         let seconds = (held.at - after.at).as_secs_f64().max(f64::EPSILON);
         let facts = [
-            ("memory for each socket", sum(&|name| gained(name, memory_of, &before, &held)) * each, "bytes"),
-            ("CPU to open one", sum(&|name| spent(name, &before, &after)) * 1e6 * each, "us"),
-            ("CPU to hold 100,000", sum(&|name| spent(name, &after, &held)) / seconds * 1e5 * each, "cores"),
+            (MEMORY, sum(&|name| gained(name, memory_of, &before, &held)), each, "bytes"),
+            ("CPU to open one", sum(&|name| spent(name, &before, &after)), 1e6 * each, "us"),
+            ("CPU to hold 100,000", sum(&|name| spent(name, &after, &held)), 1e5 * each / seconds, "cores"),
         ];
-        for (what, value, unit) in facts {
-            if value > 0.0 {
-                bench.fact(format!("{kind}: {what}"), value, unit);
+        for (what, value, factor, unit) in facts {
+            if let Some(value) = value.filter(|value| *value > 0.0) {
+                bench.fact(format!("{kind}: {what}"), value * factor, unit);
             }
         }
         let growth = [
@@ -57,35 +60,38 @@ async fn ramp_and_hold(bench: &Bench<'_>, start: Instant, meter: Arc<Meter>) -> 
             ("open files gained while held", open_files_of, ""),
         ];
         for (what, of, unit) in growth {
-            bench.fact(format!("{kind}: {what}"), sum(&|name| gained(name, of, &after, &held)), unit);
+            if let Some(value) = sum(&|name| gained(name, of, &after, &held)) {
+                bench.fact(format!("{kind}: {what}"), value, unit);
+            }
         }
     }
     close_all(sockets).await;
     Ok(())
 }
 
-async fn ramp(bench: &Bench<'_>, start: Instant, meter: &Arc<Meter>) -> Result<Vec<Socket>> {
+async fn ramp(bench: &Bench<'_>, start: Instant, connect: &Arc<Meter>) -> Result<Vec<Socket>> {
     let count = bench.sockets();
     let length = match bench.plan.load {
         Load::Open(schedule) => Duration::from_secs_f64(ratio(count as u64) / schedule.rate()),
         Load::Closed { .. } => EVER,
     };
     let (pace, _) = Pace::start(bench.plan.load, start, start + length, count, &bench.stop)?;
-    let rooms = room_names(bench.sizes.joined_rooms);
+    let (rooms, joins) = (room_names(bench.sizes.joined_rooms), bench.meter("join"));
     let mut opening = JoinSet::new();
     for number in 0..count {
         let room = rooms.get(number % rooms.len().max(1)).cloned();
         let (opener, user) = (bench.target.socket_for(number), Arc::clone(bench.user(number)));
-        let (pace, meter, patience) = (Arc::clone(&pace), Arc::clone(meter), bench.plan.timeout);
+        let (pace, connect, joins) = (Arc::clone(&pace), Arc::clone(connect), Arc::clone(&joins));
+        let patience = bench.plan.timeout;
         opening.spawn(async move {
             let turn = pace.next().await?;
             let outcome = timeout(patience, opener.open(&user, deaf())).await.unwrap_or(Err(Failure::Timeout));
-            meter.record(turn.intended, &outcome.as_ref().map(drop).map_err(Clone::clone));
+            connect.record(turn.intended, &outcome.as_ref().map(drop).map_err(Clone::clone));
             let mut socket = outcome.ok()?;
-            if let Some(room) = room
-                && let Err(failure) = join(&mut socket, &room).await
-            {
-                meter.failed_times(turn.intended, &failure, 1);
+            if let Some(room) = room {
+                let begun = Instant::now();
+                let joined = timeout(patience, join(&mut socket, &room)).await.unwrap_or(Err(Failure::Timeout));
+                joins.record(begun, &joined);
             }
             Some(socket)
         });

@@ -60,8 +60,9 @@ impl Person {
         if let Some(mut socket) = self.socket.take()
             && !self.opener.original
         {
-            socket.ended().await;
-            self.meters.of("closed").record(answered, &Ok(()));
+            let closed = self.meters.of("closed").awaiting(answered);
+            let end = socket.ended().await;
+            closed.succeeded(end.at.saturating_duration_since(answered));
         }
         self.user.client.lock().await.log_in().await.map(drop)
     }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::bench::{Actor, Bench};
 use crate::failure::Failure;
-use crate::hall::{Echoes, close_all, deaf, fill, join, leave};
+use crate::hall::{Echoes, close_all, fill, join, leave, open_for};
 use crate::record::Meter;
 use crate::socket::{Listener, Socket};
 
@@ -64,11 +64,10 @@ pub(super) async fn run(bench: &Bench<'_>) -> Result<()> {
     let (watchers, visitors) = bench.users.split_at(usize::from(bench.sizes.members));
     let rooms = fill(bench, watchers, listener).await?;
     let mut actors = Vec::new();
-    for (number, user) in visitors.iter().enumerate() {
-        let opened = bench.target.socket_for(number).open(user, deaf()).await;
+    for (number, (user, socket)) in open_for(bench, visitors).await?.into_iter().enumerate() {
         let room = number % rooms.len();
         actors.push(ComesAndGoes {
-            socket: opened.context("cannot open the sockets that this needs")?,
+            socket,
             user: user.id,
             room: (room, Arc::clone(&rooms[room].name)),
             watchers: rooms[room].members.len(),

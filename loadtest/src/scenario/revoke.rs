@@ -1,11 +1,12 @@
-//! How soon a log-out is true everywhere: from its answer until each REST replica refuses the access token, and until
-//! each WebSocket replica has closed the session's socket there.
+//! How soon a log-out is true everywhere: from its answer until each other REST replica refuses the access token, and
+//! until each WebSocket replica has closed the session's socket there. The replica that logs out knows at once, so it is
+//! not asked; which one it is must be known, so the log-outs go to the replicas in turn and not through the proxy.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
-use tokio::task::JoinSet;
+use futures_util::future::{join, join_all};
 
 use crate::bench::{Actor, Bench};
 use crate::failure::Failure;
@@ -21,7 +22,10 @@ const SESSION_REVOKED: u16 = 4503;
 
 struct Revokes {
     user: Arc<User>,
-    api: Vec<Arc<Endpoint>>,
+    /// Where it logs out.
+    here: Rest,
+    /// All the other REST replicas.
+    elsewhere: Vec<Arc<Endpoint>>,
     ws: Vec<Opener>,
     /// One on each WebSocket replica.
     sockets: Vec<Socket>,
@@ -42,23 +46,14 @@ impl Actor for Revokes {
 
     async fn act(&mut self, intended: Instant) -> Result<(), Failure> {
         let asked = Instant::now();
-        let session = self.user.client.lock().await.log_out().await?;
+        let session = self.user.client.lock().await.log_out_at(&mut self.here).await?;
         let answered = Instant::now();
         self.logout.succeeded(intended.max(asked), answered - asked);
-        let mut waiting = JoinSet::new();
-        for endpoint in &self.api {
-            let (endpoint, access) = (Arc::clone(endpoint), Arc::clone(&session.access));
-            let meter = Arc::clone(&self.refused);
-            waiting.spawn(async move { refused(endpoint, &access, answered, &meter).await });
-        }
-        for socket in self.sockets.drain(..) {
-            let meter = Arc::clone(&self.closed);
-            waiting.spawn(async move { closed(socket, answered, &meter).await });
-        }
-        while let Some(done) = waiting.join_next().await {
-            done.unwrap_or(Err(Failure::Unexpected("a panic of the harness")))?;
-        }
-        Ok(())
+        // Not tasks, which would end later than this when it is given up, and not be counted.
+        let refused = self.elsewhere.iter().map(|at| refused(at, &session.access, answered, &self.refused));
+        let closed = self.sockets.drain(..).map(|socket| closed(socket, answered, &self.closed));
+        let (refused, closed) = join(join_all(refused), join_all(closed)).await;
+        refused.into_iter().chain(closed).collect()
     }
 
     fn meter(&self) -> &Meter {
@@ -67,17 +62,18 @@ impl Actor for Revokes {
 }
 
 /// Asks again and again; the time until the answer that refuses is the most that it can have taken.
-async fn refused(endpoint: Arc<Endpoint>, access: &str, answered: Instant, meter: &Meter) -> Result<(), Failure> {
-    let mut rest = Rest::new(endpoint);
+async fn refused(endpoint: &Arc<Endpoint>, access: &str, answered: Instant, meter: &Meter) -> Result<(), Failure> {
+    let mut rest = Rest::new(Arc::clone(endpoint));
+    let awaited = meter.awaiting(answered);
     loop {
         match protected(&mut rest, access).await {
             Ok(()) => {}
             Err(failure) if failure.is_unauthorized() => {
-                meter.succeeded(answered, answered.elapsed());
+                awaited.succeeded(answered.elapsed());
                 return Ok(());
             }
             Err(failure) => {
-                meter.failed(answered, &failure);
+                awaited.failed(&failure);
                 return Err(failure);
             }
         }
@@ -86,21 +82,27 @@ async fn refused(endpoint: Arc<Endpoint>, access: &str, answered: Instant, meter
 
 /// One that was closed before the answer came took no time.
 async fn closed(mut socket: Socket, answered: Instant, meter: &Meter) -> Result<(), Failure> {
+    let awaited = meter.awaiting(answered);
     let end = socket.ended().await;
     if matches!(end.failure, Failure::Closed { code: SESSION_REVOKED, .. }) {
-        meter.succeeded(answered, end.at.checked_duration_since(answered).unwrap_or(Duration::ZERO));
+        awaited.succeeded(end.at.saturating_duration_since(answered));
         return Ok(());
     }
-    meter.failed(answered, &end.failure);
+    awaited.failed(&end.failure);
     Err(end.failure)
+}
+
+fn others(all: &[Arc<Endpoint>], but: usize) -> Vec<Arc<Endpoint>> {
+    all.iter().enumerate().filter(|(number, _)| *number != but).map(|(_, endpoint)| Arc::clone(endpoint)).collect()
 }
 
 pub(super) async fn run(bench: &Bench<'_>) -> Result<()> {
     let target = bench.target;
     let ws: Vec<Opener> = target.ws.iter().map(|endpoint| target.opener(endpoint)).collect();
-    let actors = bench.users.iter().map(|user| Revokes {
+    let actors = bench.users.iter().enumerate().map(|(number, user)| Revokes {
         user: Arc::clone(user),
-        api: target.api.clone(),
+        here: Rest::new(Arc::clone(&target.api[number % target.api.len()])),
+        elsewhere: others(&target.api, number % target.api.len()),
         ws: ws.clone(),
         sockets: Vec::new(),
         meter: bench.meter("revoke"),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gatefold_cluster::Cluster;
@@ -9,6 +10,9 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// A program that takes longer does not end at all.
+pub(crate) const LONGEST: Duration = Duration::from_mins(3);
 
 /// The cluster of all tests, which break nothing for longer than a moment.
 pub(crate) async fn shared() -> Result<&'static Cluster> {
@@ -24,9 +28,19 @@ pub(crate) fn program(cluster: &Cluster, test: &str, arguments: &[&str]) -> Comm
     command
 }
 
-/// Runs a program without keeping the runtime from its work.
-pub(crate) async fn output(mut command: Command) -> Result<Output> {
-    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+/// As [`program`], with a URL in place of the cluster's directory.
+pub(crate) fn program_for(url: &str, test: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-loadtest"));
+    command.arg("run").args(arguments).args(["--target", url]);
+    command.args(["--users", "8", "--user-prefix", test, "--warm-up", "200ms"]).stdin(Stdio::null());
+    command
+}
+
+/// Runs a program to its end, which must come.
+pub(crate) async fn output(command: Command) -> Result<Output> {
+    let mut command = tokio::process::Command::from(command);
+    let ended = tokio::time::timeout(LONGEST, command.kill_on_drop(true).output()).await;
+    Ok(ended.context("the program does not end")??)
 }
 
 /// Where a test's report goes, and what it says in the end.

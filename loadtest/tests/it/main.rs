@@ -2,4 +2,5 @@
 
 mod harness;
 mod scenarios;
+mod slow;
 mod truth;

@@ -42,8 +42,13 @@ async fn every_scenario_does_something_and_nothing_fails() -> Result<()> {
     let servers = report["runs"][1]["servers"].as_array().context("servers")?;
     let spent = |name: &str| servers.iter().find(|server| server["name"] == name)?["cpuMicrosPerOperation"].as_f64();
     ensure!(spent("api-1") > Some(1.0) && spent("api-2") > Some(1.0), "a refresh costs CPU: {servers:?}");
+    ensure!(report["runs"][10]["load"] == "wave after wave", "{}", report["runs"][10]["load"]);
     let open = &report["runs"][4]["facts"][0];
     ensure!(open["name"] == "sockets open" && open["value"] == 16.0, "{open}");
+
+    // Of two replicas of each kind one has logged out and the other refuses, and both have closed a socket.
+    let count = |name| anyhow::Ok(operation(&report, "revoke", name)?["count"].as_u64().context("a count")?);
+    ensure!(2 * count("refused")? == count("closed")?, "{} and {}", count("refused")?, count("closed")?);
 
     let deliveries = operation(&report, "fanout", "delivery")?["count"].as_u64();
     let published = operation(&report, "fanout", "publish")?["count"].as_u64();

@@ -64,6 +64,7 @@ async fn a_run_that_cannot_be_made_says_why() -> Result<()> {
     for (arguments, why) in [
         (&["presence", "--members", "8"][..], "more --users than --members"),
         (&["fanout", "--original"][..], "nothing is left to be run"),
+        (&["protected", "reconnect", "--rate", "50"], "reconnect takes neither --rate nor --concurrency"),
         (&["ping", "--sockets", "2", "--rate", "100"][..], "open more with --sockets"),
     ] {
         let output = output(program(cluster, "unusable", arguments)).await?;
