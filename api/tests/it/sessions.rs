@@ -112,7 +112,8 @@ async fn a_session_ends_at_its_absolute_limit_however_often_it_is_refreshed() {
     let started = std::time::Instant::now();
     eventually("the session is over", async || client.refresh().await.summary() == "401 session_not_found").await;
     let lived = started.elapsed().as_secs_f32();
-    assert!((3.0..6.0).contains(&lived), "it lived for {lived} s");
+    // Counted from a moment after the log-in, and to the last second, which is too little for an access token.
+    assert!((2.0..6.0).contains(&lived), "it lived for {lived} s");
 }
 
 #[tokio::test]
