@@ -25,8 +25,8 @@ pub(crate) async fn all<T: Send + 'static>(
     let mut done = Vec::with_capacity(steps.len());
     loop {
         tokio::select! {
-            step = steps.join_next() => match step {
-                Some(step) => done.push(step??),
+            ended = steps.join_next() => match ended {
+                Some(ended) => done.push(ended??),
                 None => break,
             },
             () = stop.cancelled() => bail!("interrupted before anything was measured"),
