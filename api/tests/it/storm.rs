@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::harness::{Door, PASSWORD, Requester, TestApp, two_replicas, unhurried};
 
 /// Measured calls of each kind.
 const CALLS: usize = 300;
+/// Between them.
+const PAUSE: Duration = Duration::from_millis(5);
 /// Log-ins that must be served meanwhile.
 const LOG_INS: usize = 10;
 
@@ -35,6 +37,8 @@ async fn measured(is_enough: impl Fn() -> bool, mut call: impl AsyncFnMut()) -> 
         let started = Instant::now();
         call().await;
         took.push(started.elapsed());
+        // So that calls that wait are as many as the time in which they do: without, most would be made while none has to.
+        sleep(PAUSE).await;
     }
     Took::new(took)
 }
@@ -79,16 +83,13 @@ async fn a_full_login_queue_refuses_log_ins_and_delays_nothing_else_for_long() {
         () = storm => panic!("the storm ended first"),
     };
     let log_ins = Took::new(served.take());
-    println!(
-        "{} log-ins served, {} refused; half of them within {:?}",
-        log_ins.0.len(),
-        refused.take(),
-        log_ins.percentile(50)
-    );
+    let refused = refused.take();
+    println!("{} log-ins served, half of them within {:?}; {refused} refused", log_ins.0.len(), log_ins.percentile(50));
+    assert!(refused > 0, "the queue was never full");
     for (what, idle, busy) in [("protected", &idle[0], &busy[0]), ("refresh", &idle[1], &busy[1])] {
         let [idle, median, p90, p99] =
             [idle.percentile(99), busy.percentile(50), busy.percentile(90), busy.percentile(99)];
         println!("{what}: p99 {idle:?} idle; in a storm p50 {median:?}, p90 {p90:?}, p99 {p99:?}");
-        assert!(median * 3 < log_ins.percentile(50), "{what} waits for hashes: {median:?}");
+        assert!(median * 8 < log_ins.percentile(50), "{what} waits for hashes: {median:?}");
     }
 }
