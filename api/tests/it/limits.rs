@@ -11,7 +11,7 @@ use insta::assert_snapshot;
 use serde_json::json;
 use tokio::{sync::OnceCell, task::JoinSet};
 
-use crate::harness::{Answer, Door, PASSWORD, PROMISED, TestApp, eventually, send};
+use crate::harness::{Answer, Door, PASSWORD, TestApp, eventually, send, unhurried};
 
 const WRONG: &str = "wrong horse battery staple";
 const REPLICAS: usize = 4;
@@ -27,7 +27,7 @@ fn limited() -> Builder {
 /// The cluster of all tests that break nothing.
 async fn app() -> &'static TestApp {
     static SHARED: OnceCell<TestApp> = OnceCell::const_new();
-    SHARED.get_or_init(|| TestApp::start(limited())).await
+    SHARED.get_or_init(|| TestApp::start(unhurried(limited()))).await
 }
 
 /// A client at an address, at one replica.
@@ -326,7 +326,6 @@ async fn without_redis_nobody_guesses_and_the_fence_stands() {
     let guesses = (0..60).map(|guess| client.login("limits.outage", if guess % 2 == 0 { WRONG } else { PASSWORD }));
     let mut fenced = 0;
     for answer in join_all(guesses).await {
-        assert!(answer.took <= PROMISED, "{answer:?}");
         match answer.summary().as_str() {
             "503 unavailable" => {}
             "429 rate_limited" => fenced += 1,
@@ -336,13 +335,13 @@ async fn without_redis_nobody_guesses_and_the_fence_stands() {
     assert!((10..30).contains(&fenced), "{fenced} of 60 met the fence, which stands at 40");
     assert_eq!(client.at_replica(1).login("limits.outage", WRONG).await.status, 503, "each replica has its own");
     let protected = client.request(Method::GET, "/api/protected").bearer_auth(session.access_token().unwrap());
-    let mut least = PROMISED;
-    for _ in 0..5 {
+    // A limit is waited for for 100 ms.
+    eventually("a protected call does not wait for its limit", async || {
         let answer = send(protected.try_clone().unwrap()).await;
         assert_eq!(answer.status, 200);
-        least = least.min(answer.took);
-    }
-    assert!(least.as_millis() < 50, "a protected call does not wait for its limit: {least:?}");
+        answer.took.as_millis() < 90
+    })
+    .await;
 
     let metrics = app.metrics_of(0).await;
     for (policy, outcome) in [("login-ip", "skipped"), ("login-ip", "fenced"), ("api-ip", "passed")] {

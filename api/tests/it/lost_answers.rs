@@ -12,7 +12,7 @@ use gatefold_cluster::Signal;
 use http::header;
 use tokio::{sync::Barrier, task::JoinSet};
 
-use crate::harness::{Answer, Door, PROMISED, Requester, TestApp, eventually, two_replicas};
+use crate::harness::{Answer, Door, Requester, TestApp, eventually, two_replicas};
 
 async fn breakable() -> TestApp {
     TestApp::start(two_replicas().redis_through_proxy()).await
@@ -22,7 +22,6 @@ async fn breakable() -> TestApp {
 fn assert_unavailable(answer: &Answer) {
     answer.assert_problem(503, "unavailable");
     assert!(answer.cookie().is_none(), "the cookie stays: {answer:?}");
-    assert!(answer.took <= PROMISED, "{:?}", answer.took);
 }
 
 /// The same token until the answer is another than 503; how often that was.
@@ -87,6 +86,13 @@ async fn the_same_token_works_on_the_other_replica_after_the_time_that_was_given
     faults.pass();
     let seconds = refused.header(header::RETRY_AFTER).unwrap().parse().unwrap();
     tokio::time::sleep(Duration::from_secs(seconds)).await;
+    // By then it is, unless the machine stood still.
+    let metrics = app.cluster.process("api-1").unwrap().metrics_url.unwrap();
+    eventually("the rotation is reopened", async || {
+        let metrics = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
+        metrics.contains(r#"family_reopenings_total{outcome="reopened"}"#)
+    })
+    .await;
     assert_eq!(alice.at(Door::Replica(1)).refresh().await.status, 200);
 }
 

@@ -10,7 +10,7 @@ use gatefold_cluster::Signal;
 use http::header;
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
-use crate::harness::{Answer, Door, PASSWORD, Requester, TestApp, eventually, two_replicas};
+use crate::harness::{Answer, Door, PASSWORD, PATIENCE, Requester, TestApp, eventually, two_replicas, unhurried};
 
 /// A draining replica asks to be left alone: its answers end their connections.
 async fn is_draining(replica: &Requester) {
@@ -24,7 +24,7 @@ async fn is_draining(replica: &Requester) {
 #[tokio::test]
 async fn what_is_in_flight_is_finished() {
     const LOG_INS: usize = 6;
-    let app = TestApp::start(two_replicas().postgres_through_proxy()).await;
+    let app = TestApp::start(two_replicas().postgres_through_proxy().env("BACKEND_TIMEOUT", "20s")).await;
     app.add_user("shutdown.flight").await;
     let faults = app.cluster.postgres_faults().unwrap();
     faults.stall(); // Each log-in now waits, all but one for a new connection.
@@ -42,7 +42,7 @@ async fn what_is_in_flight_is_finished() {
     for log_in in log_ins.join_all().await {
         assert_eq!(log_in.expect("an answer").status, 200);
     }
-    app.cluster.await_exit("api-1", Duration::from_secs(5)).await.unwrap();
+    app.cluster.await_exit("api-1", PATIENCE).await.unwrap();
     assert!(replica.try_get("/api/health").await.is_err(), "and then it is gone");
 }
 
@@ -62,24 +62,26 @@ async fn log_ins_that_wait(app: &TestApp, name: &'static str) -> JoinSet<reqwest
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let app = TestApp::start(two_replicas().postgres_through_proxy()).await;
+    // Without the second one it would wait for longer than anybody waits here.
+    let builder = two_replicas().postgres_through_proxy().env("DRAIN_SECONDS", "60s").env("BACKEND_TIMEOUT", "60s");
+    let app = TestApp::start(builder).await;
     app.add_user("shutdown.twice").await;
     let _log_ins = log_ins_that_wait(&app, "shutdown.twice").await;
     app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
     is_draining(&app.anonymous().at(Door::Replica(0))).await;
     app.cluster.signal("api-1", Signal::SIGINT).unwrap();
-    app.cluster.await_exit("api-1", Duration::from_secs(3)).await.unwrap();
+    app.cluster.await_exit("api-1", PATIENCE).await.unwrap();
 }
 
 #[tokio::test]
 async fn draining_lasts_no_longer_than_it_was_told() {
-    let builder = two_replicas().postgres_through_proxy().env("DRAIN_SECONDS", "3s").env("BACKEND_TIMEOUT", "40s");
+    let builder = two_replicas().postgres_through_proxy().env("DRAIN_SECONDS", "3s").env("BACKEND_TIMEOUT", "60s");
     let app = TestApp::start(builder).await;
     app.add_user("shutdown.deadline").await;
     let log_ins = log_ins_that_wait(&app, "shutdown.deadline").await;
     let told = Instant::now();
     app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
-    app.cluster.await_exit("api-1", Duration::from_secs(10)).await.unwrap();
+    app.cluster.await_exit("api-1", PATIENCE).await.unwrap();
     assert!(told.elapsed() >= Duration::from_secs(3), "it gave up after {:?}", told.elapsed());
     for log_in in log_ins.join_all().await {
         assert!(log_in.is_err(), "nobody has answered it: {log_in:?}");
@@ -192,7 +194,7 @@ async fn under_load(name: &str, app: &TestApp, what_happens: impl AsyncFnOnce(&L
 
 #[tokio::test]
 async fn nobody_notices_that_the_replicas_restart_one_after_the_other() {
-    let app = TestApp::start(two_replicas()).await;
+    let app = TestApp::start(unhurried(two_replicas())).await;
     under_load("shutdown.rolling", &app, async |load| {
         for replica in ["api-1", "api-2"] {
             app.cluster.restart(replica).await.unwrap();
@@ -204,7 +206,7 @@ async fn nobody_notices_that_the_replicas_restart_one_after_the_other() {
 
 #[tokio::test]
 async fn nobody_is_logged_out_when_a_replica_is_killed() {
-    let app = TestApp::start(two_replicas()).await;
+    let app = TestApp::start(unhurried(two_replicas())).await;
     under_load("shutdown.killed", &app, async |load| {
         for replica in ["api-1", "api-2", "api-1"] {
             app.cluster.kill(replica).await.unwrap();

@@ -43,13 +43,19 @@ pub const PASSWORD: &str = "correct horse battery";
 pub async fn shared() -> &'static Gatefold {
     static SHARED: OnceCell<Gatefold> = OnceCell::const_new();
     let start = async || {
-        let gatefold = Gatefold::start(Cluster::builder().api(1).ws(2).env("ALLOWED_ORIGINS", ALLOWED_ORIGIN)).await;
+        let gatefold =
+            Gatefold::start(unhurried(Cluster::builder().api(1).ws(2)).env("ALLOWED_ORIGINS", ALLOWED_ORIGIN)).await;
         for name in ["alice", "bob"] {
             gatefold.cluster.create_user(name, PASSWORD).await.expect("a user");
         }
         gatefold
     };
     SHARED.get_or_init(start).await
+}
+
+/// A cluster whose Redis answers, if not always at once: a machine that does nothing for some seconds is no outage.
+pub fn unhurried(cluster: Builder) -> Builder {
+    cluster.env("BACKEND_TIMEOUT", "10s")
 }
 
 /// A cluster, and its key to sign tokens with.

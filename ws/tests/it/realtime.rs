@@ -22,7 +22,7 @@ use std::time::Duration;
 use gatefold_cluster::Cluster;
 use tokio::sync::OnceCell;
 
-use crate::harness::Gatefold;
+use crate::harness::{Gatefold, unhurried};
 
 /// How long a replica is believed to live without a sign of life.
 const LEASE: Duration = Duration::from_secs(15);
@@ -33,12 +33,20 @@ const TYPING: Duration = Duration::from_secs(2);
 /// More users than this do not hear of each other's typing here.
 const TYPING_ROOM_LIMIT: usize = 5;
 
-/// Three replicas, for all tests that break nothing.
+/// Three replicas, for all tests that break nothing and wait for what happens by itself.
 async fn shared() -> &'static Gatefold {
     static SHARED: OnceCell<Gatefold> = OnceCell::const_new();
+    let builder = || unhurried(Cluster::builder()).ws(3).env("PRESENCE_GRACE", "1500ms").env("TYPING_EXPIRY", "2s");
+    SHARED.get_or_init(|| Gatefold::start(builder())).await
+}
+
+/// As [`shared`], but nothing that is awaited happens by itself: typing lasts, and lost connections count, for longer than
+/// anybody waits.
+async fn patient() -> &'static Gatefold {
+    static PATIENT: OnceCell<Gatefold> = OnceCell::const_new();
     let builder = || {
-        let builder = Cluster::builder().ws(3).env("PRESENCE_GRACE", "1500ms").env("TYPING_EXPIRY", "2s");
+        let builder = unhurried(Cluster::builder()).ws(3).env("PRESENCE_GRACE", "60s").env("TYPING_EXPIRY", "60s");
         builder.env("TYPING_ROOM_LIMIT", TYPING_ROOM_LIMIT.to_string())
     };
-    SHARED.get_or_init(|| Gatefold::start(builder())).await
+    PATIENT.get_or_init(|| Gatefold::start(builder())).await
 }

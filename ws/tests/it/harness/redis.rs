@@ -36,6 +36,12 @@ impl Gatefold {
         users.iter().map(|user| user.parse().expect("an id")).collect()
     }
 
+    /// The number of the latest of all the events of a room.
+    pub async fn events_in_redis(&self, room: &str) -> u64 {
+        let number = self.redis_list(&["HMGET", &format!("room:{{{room}}}:clock"), "seq"]).await;
+        number[0].parse().expect("a number")
+    }
+
     /// The replicas that have users in a room, and those that have a lease.
     pub async fn replicas_in_redis(&self, room: &str) -> (BTreeSet<String>, BTreeSet<String>) {
         let prefix = format!("room:{{{room}}}:members:");

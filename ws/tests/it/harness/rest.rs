@@ -124,17 +124,6 @@ impl Gatefold {
         reply
     }
 
-    /// How many scripts Redis has run until now.
-    pub async fn scripts_run(&self) -> u64 {
-        let statistics = self.redis_command("INFO commandstats").await;
-        let calls = |command: &str| {
-            let line = statistics.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
-            let calls = line.and_then(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok());
-            calls.unwrap_or_default()
-        };
-        calls("evalsha") + calls("eval") + calls("fcall")
-    }
-
     /// Whether a replica says that it is ready, and what it says of its revocations.
     pub async fn readiness(&self, replica: &str) -> (u16, String) {
         let (status, body) = super::get(&format!("{}/ready", self.replica_url(replica))).await;

@@ -9,7 +9,7 @@ use gatefold_cluster::Cluster;
 use serde_json::json;
 
 use super::LEASE;
-use crate::harness::{Gatefold, User, member::addresses, new_room, within};
+use crate::harness::{Gatefold, PATIENCE, User, member::addresses, new_room, unhurried, within};
 
 const MEMBERS: usize = 1001;
 /// How many of them are named.
@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_a_replica_with_a_thousand_members_is_killed_exactly_they_leave_once() {
-    let gatefold = Gatefold::start(Cluster::builder().ws(3).env("PRESENCE_GRACE", "3s")).await;
+    let gatefold = Gatefold::start(unhurried(Cluster::builder()).ws(3).env("PRESENCE_GRACE", "3s")).await;
     let room = new_room();
     let started = Instant::now();
     let crowd = gatefold.crowd(MEMBERS, "ws-1", &room).await;
@@ -49,13 +49,14 @@ async fn when_a_replica_with_a_thousand_members_is_killed_exactly_they_leave_onc
 
     let killed = Instant::now();
     gatefold.cluster.kill("ws-1").await.expect("killed");
-    let deadline = LEASE + GRACE + Duration::from_secs(2);
-    within(deadline + Duration::from_secs(10), "everybody lost is missed", async || {
+    // Two seconds should do, of which a machine that does nothing for some takes more.
+    let deadline = LEASE + GRACE + Duration::from_secs(10);
+    within(deadline + PATIENCE, "everybody lost is missed", async || {
         watchers.iter().all(|watcher| watcher.view().rooms[&room].gone().count() >= lost.len())
     })
     .await;
     // Had anybody else to be missed, or anybody twice, it would be in the same breath.
-    within(Duration::from_secs(5), "Redis knows no more of them", async || {
+    within(PATIENCE, "Redis knows no more of them", async || {
         gatefold.users_in_redis(&room).await.len() == watchers.len() + second_devices.len()
     })
     .await;

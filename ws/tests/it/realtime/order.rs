@@ -86,6 +86,8 @@ async fn whoever_is_cut_gets_what_they_missed_once_or_is_told_that_it_is_not_all
     let members = members(gatefold, &room).await;
     // The first of each replica only watches: their views are the truth.
     let watchers: Vec<_> = members.iter().step_by(PER_REPLICA).collect();
+    // One is away before the first message.
+    members[1].cut(Duration::from_millis(100));
     everybody_talks(&members, &room, |number| {
         let unlucky = &members[number % members.len()];
         if !watchers.iter().any(|watcher| watcher.user.id == unlucky.user.id) {

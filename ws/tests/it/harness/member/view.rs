@@ -36,6 +36,8 @@ pub struct Room {
     pub typing: BTreeSet<i64>,
     /// In the order in which they came; none is there twice.
     pub messages: Vec<Message>,
+    /// From where to go on after a loss: the last message, or what was told for it when it came in.
+    last: Option<String>,
     /// How often a message came that was there already.
     pub duplicates: usize,
     /// How often the server said that it cannot tell everything that was missed.
@@ -87,7 +89,7 @@ impl View {
     }
 
     pub fn last_id(&self, room: &str) -> Option<String> {
-        self.rooms.get(room)?.messages.last().map(|message| message.id.clone())
+        self.rooms.get(room)?.last.clone()
     }
 
     pub fn hear(&mut self, message: &Value) {
@@ -127,9 +129,10 @@ impl View {
         room.joined = true;
         room.present = ids(&payload["users"]).into_iter().collect();
         room.typing = ids(&payload["typing"]).into_iter().collect();
-        let seen = !room.messages.is_empty();
+        let comes_back = room.last.is_some();
+        room.last.get_or_insert_with(|| payload["last"].as_str().expect("an id").to_owned());
         payload["messages"].as_array().expect("a list").iter().for_each(|message| room.add(message));
-        if seen && payload["recovered"] == false {
+        if comes_back && payload["recovered"] == false {
             room.gaps += 1;
         }
     }
@@ -161,6 +164,7 @@ impl Room {
             return;
         }
         let author = message["user"]["id"].as_i64().expect("an id");
+        self.last = Some(id.to_owned());
         self.messages.push(Message { id: id.to_owned(), author, data: message["data"].clone() });
     }
 
