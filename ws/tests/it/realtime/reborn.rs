@@ -9,7 +9,7 @@ use super::LEASE;
 use crate::harness::{Gatefold, new_room, within};
 
 /// How long others may take to evict it, and it to begin anew.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Enough for some to be joined before it knows that it was taken for dead.
 const ROOMS: usize = 20;
 
