@@ -7,6 +7,7 @@
 
 pub mod keys;
 mod script;
+mod send;
 mod time;
 
 use std::{
@@ -17,12 +18,12 @@ use std::{
 pub use fred::types::{FromValue, Value};
 use fred::{
     clients::{Client, Pool, SubscriberClient},
-    error::{Error, ErrorKind},
+    error::Error,
     interfaces::{ClientLike, EventInterface},
     prelude::{Builder, Config, ReconnectPolicy, TcpConfig},
     types::{
         ClusterHash, CustomCommand,
-        config::{Options, Server, UnresponsiveConfig},
+        config::{Server, UnresponsiveConfig},
     },
     util::redis_keyslot,
 };
@@ -34,6 +35,7 @@ use tokio::{
     time::Instant,
 };
 
+use self::send::send;
 pub use self::{script::Script, time::RedisTime};
 use crate::{config::StoreConfig, lifecycle::Lifecycle, trace::Span};
 
@@ -311,26 +313,6 @@ async fn watch(
 
 fn note(last_away: &Mutex<Option<Instant>>) {
     *last_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-}
-
-/// Sends one command and waits for the answer until then. What was not sent by then never is: the client library must know
-/// for how long it matters, for it would keep what nobody waits for any more, and send it when Redis is back.
-async fn send<R: FromValue>(
-    client: &Client,
-    command: CustomCommand,
-    arguments: Vec<Value>,
-    until: Instant,
-) -> Result<R, RedisError> {
-    let patience = until.saturating_duration_since(Instant::now());
-    if patience.is_zero() {
-        // To the client library it would mean for ever.
-        return Err(RedisError::Timeout(patience));
-    }
-    let options = Options { timeout: Some(patience), ..Options::default() };
-    client.with_options(&options).custom(command, arguments).await.map_err(|error| match error.kind() {
-        ErrorKind::Timeout => RedisError::Timeout(patience),
-        _ => error.into(),
-    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use fred::{
 
 use tokio::time::Instant;
 
-use super::{RedisError, send};
+use super::{RedisError, send::send};
 
 /// A Lua script. Its header says its KEYS, ARGV, reply and the invariant that it keeps; one function of ours calls it.
 pub struct Script {
