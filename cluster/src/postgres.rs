@@ -61,7 +61,7 @@ pub(crate) async fn prepare(layout: &Layout, settings: &Settings) -> Result<()> 
         chown(&home, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
     if !is_new(layout) {
-        return eventually(Duration::from_secs(10), || async { lock_file::is_free(&data(layout)) }).await;
+        return eventually(Duration::from_secs(10), || async { lock_file::take_from_the_dead(&data(layout)) }).await;
     }
     let unfinished = home.join("unfinished");
     if unfinished.exists() {

@@ -151,6 +151,11 @@ fn works_in(pid: i32, dir: &Path) -> bool {
     }
 }
 
+/// Whether it has exited, and its parent has not noticed.
+pub(crate) fn is_zombie(pid: i32) -> bool {
+    Stat::of(pid).is_some_and(|stat| !stat.is_running())
+}
+
 /// Every process that there is.
 fn pids() -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::process;
+
 /// The file, of which each line is one thing.
 fn path(data: &Path) -> std::path::PathBuf {
     data.join("postmaster.pid")
@@ -20,14 +22,20 @@ pub(super) fn says_ready(data: &Path, pid: i32, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Fails while the children of a killed server live, as they do a moment longer: until they end no new one can start.
-/// They are known by the shared memory that they are attached to, which the kernel lists for everybody.
-pub(super) fn is_free(data: &Path) -> Result<()> {
+/// Takes the lock from a server that was killed. Fails while its children live, as they do a moment longer: until they end
+/// no new one can start. They are known by the shared memory that they are attached to, which the kernel lists for
+/// everybody.
+pub(super) fn take_from_the_dead(data: &Path) -> Result<()> {
     let Ok(text) = fs::read_to_string(path(data)) else { return Ok(()) }; // it ended as it should
     let memory = text.lines().nth(6).and_then(memory);
     let list = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
     let attached = memory.map_or(0, |memory| attached(&list, memory));
     ensure!(attached == 0, "{attached} processes of a killed server still work in {}", data.display());
+    let pid = text.lines().next().and_then(|pid| pid.trim().parse().ok());
+    if pid.is_some_and(process::is_zombie) {
+        // To Postgres it lives. It stays so for ever in a container whose first process waits for nobody.
+        fs::remove_file(path(data)).context("cannot remove the lock of a killed server")?;
+    }
     Ok(())
 }
 

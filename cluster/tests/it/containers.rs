@@ -1,7 +1,8 @@
-//! As root in an ordinary container, which may not look into the processes of other users: Postgres and the workers of
-//! Nginx.
+//! In an ordinary container: root may not look into the processes of other users, which Postgres and the workers of Nginx
+//! are, and the first process does not wait for those that it inherits.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use gatefold_cluster::{ProcessState, eventually};
@@ -106,4 +107,37 @@ async fn what_was_started_without_having_become_known_is_ended() -> Result<()> {
     std::fs::remove_file(line.dir().join("state.json"))?;
     succeeds(&line, &["down"])?;
     nothing_is_left_of(&line).await
+}
+
+#[test]
+fn a_killed_postgres_starts_again_where_nobody_buries_the_dead() -> Result<()> {
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]);
+        command
+    };
+    if !unshare().arg("true").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: this needs unshare (util-linux) and the right to make a PID namespace");
+        return Ok(());
+    }
+    let line = CommandLine::new()?;
+    let up = line.command(&["up", "--api", "0", "--ws", "0", "--port", &nobody()?.port().to_string()]);
+    // As the first process of a container often is: `sleep` waits for nobody whom it inherits.
+    let script = r#"{ "$0" "$@" && "$0" --dir "$2" kill postgres && "$0" --dir "$2" restart postgres && echo well
+        "$0" --dir "$2" down; echo over; } 2>&1 & exec sleep 1000"#;
+    let mut container = unshare();
+    container.arg(script).arg(up.get_program()).args(up.get_args()).stdout(Stdio::piped());
+    container.current_dir(up.get_current_dir().context("a folder to run in")?);
+    let mut container = container.spawn()?;
+    let mut said = Vec::new();
+    for line in BufReader::new(container.stdout.take().context("piped")?).lines() {
+        said.push(line?);
+        if said.last().is_some_and(|line| line == "over") {
+            break;
+        }
+    }
+    container.kill()?;
+    container.wait()?;
+    ensure!(said.iter().any(|line| line == "well"), "{said:#?}");
+    Ok(())
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use anyhow::{Context, Result, ensure};
-use gatefold_cluster::Cluster;
+use gatefold_cluster::{Cluster, available};
+use rand::RngExt;
 use serde_json::Value;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -140,9 +141,12 @@ impl Stub {
     }
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens. It is below those that outgoing connections are given, or one of them might soon be
+/// in the way.
 pub(crate) fn nobody() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    let mut ports = std::iter::repeat_with(|| rand::rng().random_range(10_000..32_768)).take(1_000);
+    let port = ports.find(|port| available(*port).is_ok()).context("no free port")?;
+    Ok(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 /// A cluster as people run it. A guard of its own sweeps it away if the test cannot.
