@@ -5,7 +5,7 @@ use std::time::Duration;
 use gatefold_cluster::Signal;
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::harness::{Answer, Door, Requester, TestApp, shared, two_replicas};
+use crate::harness::{Answer, Door, Requester, TestApp, shared, two_replicas, unhurried};
 
 const SESSIONS: usize = 20;
 /// Each with two rotations.
@@ -87,7 +87,7 @@ async fn a_duplicate_of_a_refresh_ends_no_session_whenever_and_wherever_it_arriv
 /// Nobody holds the requests back here but a replica that stood still, with each in its hands when its client gave up.
 #[tokio::test]
 async fn what_a_replica_that_stood_still_does_with_what_was_given_up_ends_no_session() {
-    let app = TestApp::start(two_replicas()).await;
+    let app = TestApp::start(unhurried(two_replicas())).await;
     app.add_user("late.still").await;
     let mut clients = Vec::new();
     for _ in 0..40 {

@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, Door, PASSWORD, Requester, TestApp, send, shared, two_replicas, unique};
+use crate::harness::{Answer, Door, PASSWORD, Requester, TestApp, send, shared, two_replicas, unhurried, unique};
 
 async fn login_with(requester: &Requester, body: &Value) -> Answer {
     send(requester.request(Method::POST, "/api/login").json(body)).await
@@ -151,7 +151,7 @@ async fn an_unknown_user_and_a_wrong_password_take_the_same_time() {
 /// More log-ins at once than can be hashed must not starve what is cheap.
 #[tokio::test]
 async fn a_storm_of_log_ins_is_refused_in_part_and_refreshes_go_on() {
-    let app = TestApp::start(two_replicas().env("ARGON2_PASSES", "20").env("ARGON2_QUEUE", "0")).await;
+    let app = TestApp::start(unhurried(two_replicas()).env("ARGON2_PASSES", "20").env("ARGON2_QUEUE", "0")).await;
     let mut alice = app.signed_in("login.storm").await.at(Door::Replica(0));
     let mut storm = JoinSet::new();
     for _ in 0..24 {

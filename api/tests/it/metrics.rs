@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use gatefold_cluster::{Cluster, Kind};
 use serde_json::json;
 
-use crate::harness::{Door, Requester, TestApp, collector::Collector, eventually, unique};
+use crate::harness::{Door, Requester, TestApp, collector::Collector, eventually, unhurried, unique};
 
 /// What a cluster without trouble never tells.
 const TROUBLE: [&str; 11] = [
@@ -89,7 +89,7 @@ async fn use_a_little(app: &TestApp) {
 #[tokio::test]
 async fn what_is_measured_is_what_is_documented() {
     let collector = Collector::start().await;
-    let builder = Cluster::builder().api(1).ws(1).env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    let builder = unhurried(Cluster::builder()).api(1).ws(1).env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
     let app = TestApp::start(builder).await;
     use_a_little(&app).await;
 

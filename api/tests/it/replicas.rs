@@ -1,6 +1,6 @@
 //! Any replica serves any session.
 
-use crate::harness::{Door, PASSWORD, TestApp, shared, two_replicas};
+use crate::harness::{Door, PASSWORD, TestApp, eventually, shared, two_replicas};
 
 #[tokio::test]
 async fn a_session_of_one_replica_is_one_of_all() {
@@ -27,9 +27,12 @@ async fn nginx_spreads_the_requests_over_all_of_them() {
         assert_eq!(alice.get("/api/protected").await.status, 200);
     }
     for replica in app.cluster.replicas(gatefold_cluster::Kind::Api) {
-        let metrics = reqwest::get(replica.metrics_url.unwrap()).await.unwrap().text().await.unwrap();
+        let (name, url) = (replica.name, replica.metrics_url.unwrap());
         let counted = |line: &str| line.starts_with("http_requests_total") && line.contains("route=\"/api/protected\"");
-        assert!(metrics.lines().any(counted), "{} got nothing", replica.name);
+        eventually(&format!("{name} has got something"), async || {
+            reqwest::get(&url).await.unwrap().text().await.unwrap().lines().any(counted)
+        })
+        .await;
     }
 }
 

@@ -8,7 +8,9 @@ use futures_util::{SinkExt, StreamExt};
 use http::{Method, header};
 use serde_json::json;
 
-use crate::harness::{Door, PASSWORD, Requester, TestApp, collector::Collector, eventually, hex, send, two_replicas};
+use crate::harness::{
+    Door, PASSWORD, Requester, TestApp, collector::Collector, eventually, hex, send, two_replicas, unhurried,
+};
 
 /// Everything that was secret at some time.
 #[derive(Default)]
@@ -42,7 +44,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
 #[tokio::test]
 async fn no_secret_is_in_any_log_at_any_level_nor_in_any_trace() {
     let collector = Collector::start().await;
-    let builder = two_replicas().ws(1).env("LOG_LEVEL", "trace");
+    let builder = unhurried(two_replicas()).ws(1).env("LOG_LEVEL", "trace");
     let app = TestApp::start(builder.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())).await;
     let mut secrets = Secrets::default();
     use_everything(&app, &mut secrets).await;

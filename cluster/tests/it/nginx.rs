@@ -79,9 +79,12 @@ async fn too_many_sign_ins_are_429() -> Result<()> {
 #[tokio::test]
 async fn ten_sign_ins_at_once_are_let_through_and_then_no_more() -> Result<()> {
     let cluster = Cluster::builder().without_stores().nginx_rate_limits(true).start().await?;
-    let answers: Result<Vec<u16>> =
-        (0..12).map(|_| Ok(request(&cluster.url(), "POST", "/api/login", "")?.status)).collect();
-    ensure!(answers?.ends_with(&[429]), "a burst of ten, and one every two seconds");
+    let mut passed = 0;
+    while passed < 40 && request(&cluster.url(), "POST", "/api/login", "")?.status != 429 {
+        passed += 1;
+    }
+    // A burst of ten, and one every two seconds.
+    ensure!((11..40).contains(&passed), "{passed} were let through");
     let others: Result<Vec<u16>> = (0..20).map(|_| Ok(get(&cluster.url(), "/api/health")?.status)).collect();
     ensure!(others?.iter().all(|status| *status == 502), "other calls have a limit of their own");
     Ok(())

@@ -17,7 +17,7 @@ pub(crate) const LONGEST: Duration = Duration::from_mins(3);
 /// The cluster of all tests, which break nothing for longer than a moment.
 pub(crate) async fn shared() -> Result<&'static Cluster> {
     static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-    SHARED.get_or_try_init(async || Cluster::builder().api(2).ws(2).start().await).await
+    SHARED.get_or_try_init(async || Cluster::builder().api(2).ws(2).env("BACKEND_TIMEOUT", "10s").start().await).await
 }
 
 /// The program, about to load the cluster with a few users named after the test.

@@ -22,8 +22,8 @@ use crate::harness::{
     new_room, within,
 };
 
-/// How soon a session that was ended must have ended everywhere.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// How soon a session that was ended must have ended everywhere, on a machine that may do nothing for some seconds.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// A call for each operation that the API says it has, and for the files that are served beside it.
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_log_out_ends_the_sessions_sockets_and_tokens_on_every_replica() {
 
 /// How long a replica that is gone may still be taken for one that lives, and its users for present: lease and grace, and a
 /// little. What is noticed of its end is noticed by then.
-const NOTICED: Duration = Duration::from_secs(15 + 5 + 2);
+const NOTICED: Duration = Duration::from_secs(15 + 10 + 2);
 const ROOMS: usize = 4;
 const IN_EACH: usize = 10;
 

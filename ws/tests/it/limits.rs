@@ -24,7 +24,8 @@ async fn a_burst_is_served_then_refused_then_the_socket_is_closed() {
     assert_eq!((code, reason.as_str()), (4429, "rate_limited"));
     let served = heard.iter().filter(|message| message["type"] == "pong").count();
     let refused: Vec<_> = heard.iter().filter(|message| message["payload"]["code"] == "rate_limited").collect();
-    assert!((60..120).contains(&served), "{served} served");
+    // As many at once; and thirty more for each second that all of it has taken.
+    assert!((60..400).contains(&served), "{served} served");
     assert_eq!(refused.len(), 60);
     assert_eq!(refused[0]["payload"]["requireReauth"], false);
     assert_eq!(refused[0]["id"], 1);

@@ -11,11 +11,9 @@ async fn without_redis_sockets_stay_and_the_replica_says_that_it_is_not_ready() 
     let mut client = gatefold.client().await;
     gatefold.cluster.stop("redis").await.expect("stopped");
 
-    let ready = get(&format!("{replica}/ready")).await;
-    assert_eq!(
-        ready,
-        (503, r#"{"status":"unavailable","checks":{"redis":"unavailable","revocations":"unavailable"}}"#.to_owned())
-    );
+    let unavailable = r#"{"status":"unavailable","checks":{"redis":"unavailable","revocations":"unavailable"}}"#;
+    eventually("it is not ready", async || get(&format!("{replica}/ready")).await == (503, unavailable.to_owned()))
+        .await;
     assert_eq!(get(&format!("{replica}/health")).await.0, 200);
     client.is_served().await;
     gatefold.client().await.is_served().await;

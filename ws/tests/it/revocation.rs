@@ -8,12 +8,12 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::harness::{Client, Gatefold, Login, PASSWORD, many_sessions, refusal};
+use crate::harness::{Client, Gatefold, Login, PASSWORD, many_sessions, refusal, unhurried};
 
 /// Two replicas of each kind, for all tests that break nothing.
 async fn shared() -> &'static Gatefold {
     static SHARED: OnceCell<Gatefold> = OnceCell::const_new();
-    SHARED.get_or_init(|| Gatefold::start(two_and_two())).await
+    SHARED.get_or_init(|| Gatefold::start(unhurried(two_and_two()))).await
 }
 
 fn two_and_two() -> Builder {
@@ -59,7 +59,8 @@ async fn a_log_out_through_any_replica_closes_the_sessions_sockets_on_every_repl
         "from the answer to a log-out to the close frame, {} sockets: p50 {median:?}, max {slowest:?}",
         times.len()
     );
-    assert!(slowest < Duration::from_secs(1), "{times:?}");
+    // A replica that heard of it only when it looks by itself would take half a second.
+    assert!(median < Duration::from_millis(250), "{times:?}");
     bystander.is_served().await;
 }
 
@@ -151,15 +152,20 @@ async fn the_oldest_session_of_too_many_loses_its_sockets() {
 async fn a_token_of_a_session_that_has_ended_opens_no_socket_anywhere_in_any_way() {
     let gatefold = shared().await;
     let login = gatefold.log_in(&gatefold.new_user().await).await;
+    let mut sockets = gatefold.sockets(&login).await;
     let mut waiting = Vec::new();
     for url in gatefold.everywhere() {
         waiting.push(Client::connect(&url).await);
     }
     // The socket that closes tells that its replica knows.
-    let mut sockets = gatefold.sockets(&login).await;
     gatefold.log_out_at("api-1", &login).await;
     assert_all_closed(&mut sockets, "logout").await;
     let token = &login.access_token;
+    // These have five seconds for their first message.
+    for mut socket in waiting {
+        socket.say(json!({"type": "auth", "access": token})).await;
+        assert_eq!(socket.closed().await, (4503, "logout".to_owned()));
+    }
     for url in gatefold.everywhere() {
         let (bearer, offered) = (format!("Bearer {token}"), format!("gatefold.v1, bearer.{token}"));
         let in_query = refusal(&format!("{url}?token={token}"), &[]).await;
@@ -183,22 +189,20 @@ async fn a_token_of_a_session_that_has_ended_opens_no_socket_anywhere_in_any_way
             }
         }
     }
-    for mut socket in waiting {
-        socket.say(json!({"type": "auth", "access": token})).await;
-        assert_eq!(socket.closed().await, (4503, "logout".to_owned()));
-    }
 }
 
 #[tokio::test]
 async fn a_socket_in_the_grace_after_its_token_expired_is_closed_too() {
     let gatefold = shared().await;
     let login = gatefold.log_in(&gatefold.new_user().await).await;
-    let mut sockets = Vec::new();
-    for url in gatefold.every_replica() {
-        let token = gatefold.short_token_of(&login, Duration::from_secs(2));
-        let mut socket = Client::connect(&format!("{url}?token={token}")).await;
+    let mut sockets = gatefold.sockets(&login).await;
+    for socket in &mut sockets {
+        // One may have expired on its way.
+        while {
+            let access = gatefold.short_token_of(&login, Duration::from_secs(2));
+            socket.ask(json!({"type": "reauth", "access": access})).await["type"] != "reauth_success"
+        } {}
         while socket.hear().await["payload"]["code"] != "token_expired" {}
-        sockets.push(socket);
     }
     gatefold.log_out_at("api-2", &login).await;
     assert_all_closed(&mut sockets, "logout").await;
@@ -206,7 +210,7 @@ async fn a_socket_in_the_grace_after_its_token_expired_is_closed_too() {
 
 #[tokio::test]
 async fn a_replica_that_starts_later_knows_what_was_revoked_before() {
-    let gatefold = Gatefold::start(two_and_two()).await;
+    let gatefold = Gatefold::start(unhurried(two_and_two())).await;
     let login = gatefold.log_in(&gatefold.new_user().await).await;
     gatefold.log_out_at("api-1", &login).await;
     gatefold.cluster.restart("ws-2").await.expect("it starts again");

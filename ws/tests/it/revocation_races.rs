@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio_tungstenite::{connect_async, tungstenite::Error};
 
-use crate::harness::{Client, Gatefold, Login, many_sessions};
+use crate::harness::{Client, Gatefold, Login, many_sessions, unhurried};
 
 /// How often each race is run.
 const RUNS: usize = 200;
@@ -28,7 +28,7 @@ enum Fate {
 }
 
 async fn two_and_two() -> Gatefold {
-    Gatefold::start(many_sessions().api(2).ws(2)).await
+    Gatefold::start(unhurried(many_sessions().api(2).ws(2))).await
 }
 
 /// Opens a socket, which must come to an end.

@@ -30,13 +30,16 @@ async fn a_replica_that_is_told_to_end_tells_its_sockets_to_come_back_elsewhere(
 
 #[tokio::test]
 async fn a_draining_replica_is_not_ready_and_takes_no_new_sockets() {
-    let gatefold = Gatefold::start(Cluster::builder().ws(1)).await;
+    // It is not gone before Redis was told, which takes its time here.
+    let gatefold = Gatefold::start(Cluster::builder().ws(1).redis_through_proxy().env("BACKEND_TIMEOUT", "10s")).await;
     let mut client = gatefold.client().await;
+    gatefold.cluster.redis_faults().expect("a proxy").stall();
     gatefold.cluster.signal("ws-1", Signal::SIGTERM).expect("signalled");
     assert_eq!(client.hear_out().await.1, 1012);
-    let (status, body) = get(&format!("{}/ready", gatefold.replica_url("ws-1"))).await;
+    let ready = format!("{}/ready", gatefold.replica_url("ws-1"));
+    let url = format!("{}?token={}", gatefold.direct(), gatefold.token());
+    let ((status, body), refused) = tokio::join!(get(&ready), refused(&url, &[]));
     let ready: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!((status, &ready["status"]), (503, &json!("draining")));
-    let url = format!("{}?token={}", gatefold.direct(), gatefold.token());
-    assert_eq!(refused(&url, &[]).await, (503, "unavailable".to_owned()));
+    assert_eq!(refused, (503, "unavailable".to_owned()));
 }

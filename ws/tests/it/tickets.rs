@@ -7,11 +7,11 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio_tungstenite::{connect_async, tungstenite::Error};
 
-use crate::harness::{Client, Gatefold, Login, many_sessions, refused};
+use crate::harness::{Client, Gatefold, Login, many_sessions, refused, unhurried};
 
 async fn shared() -> &'static Gatefold {
     static SHARED: OnceCell<Gatefold> = OnceCell::const_new();
-    SHARED.get_or_init(|| Gatefold::start(many_sessions().api(2).ws(2))).await
+    SHARED.get_or_init(|| Gatefold::start(unhurried(many_sessions().api(2).ws(2)))).await
 }
 
 async fn logged_in(gatefold: &Gatefold) -> Login {
@@ -94,12 +94,12 @@ async fn a_ticket_says_how_long_it_lives_and_redis_lets_it_live_no_longer() {
 async fn a_ticket_dies_with_its_access_token() {
     let gatefold = shared().await;
     let mut login = logged_in(gatefold).await;
-    login.access_token = gatefold.short_token_of(&login, Duration::from_secs(3));
+    login.access_token = gatefold.short_token_of(&login, Duration::from_secs(6));
     let (status, body) = gatefold.post_to("api-1", "ws-ticket", &login).await;
     assert_eq!(status, 200);
-    assert!(body["expiresIn"].as_u64().expect("seconds") <= 3);
+    assert!(body["expiresIn"].as_u64().expect("seconds") <= 6);
     let ticket = body["ticket"].as_str().expect("a ticket");
-    tokio::time::sleep(Duration::from_millis(3100)).await;
+    tokio::time::sleep(Duration::from_millis(6100)).await;
     assert_eq!(refused(&format!("{}?ticket={ticket}", gatefold.direct()), &[]).await, invalid());
     // A request with the token would still be served, for clocks; but nothing can be opened with it.
     let (status, problem) = gatefold.post_to("api-2", "ws-ticket", &login).await;

@@ -7,15 +7,16 @@ use gatefold_shared::clock;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::harness::{Client, Gatefold, PASSWORD, refused, shared};
+use crate::harness::{Client, Gatefold, PASSWORD, refused, shared, unhurried};
 
-/// Tokens live for three seconds here, and sockets three seconds longer.
+/// Tokens live for nine seconds here, and sockets six seconds longer. Whatever has to be done in time has four at least.
 async fn short_lived() -> &'static Gatefold {
     static CLUSTER: OnceCell<Gatefold> = OnceCell::const_new();
     let start = async || {
-        let lifetimes = [("ACCESS_TOKEN_EXPIRY", "3s"), ("TOKEN_WARNING", "2s"), ("REAUTH_GRACE", "3s")];
-        let builder =
-            lifetimes.iter().fold(Cluster::builder().api(1).ws(1), |builder, (name, value)| builder.env(name, *value));
+        let lifetimes = [("ACCESS_TOKEN_EXPIRY", "9s"), ("TOKEN_WARNING", "5s"), ("REAUTH_GRACE", "6s")];
+        let builder = lifetimes
+            .iter()
+            .fold(unhurried(Cluster::builder().api(1).ws(1)), |builder, (name, value)| builder.env(name, *value));
         let gatefold = Gatefold::start(builder).await;
         gatefold.cluster.create_user("alice", PASSWORD).await.expect("a user");
         gatefold

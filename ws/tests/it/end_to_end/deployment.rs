@@ -5,6 +5,8 @@ use std::{env, ffi::OsString};
 use gatefold_cluster::{Cluster, Kind};
 use tokio::process::Command;
 
+use crate::harness::unhurried;
+
 /// A deployment, and the cluster that it is if it is the test's own.
 pub struct Deployment {
     url: String,
@@ -17,7 +19,8 @@ impl Deployment {
             let url = url.into_string().expect("GATEFOLD_URL: text");
             return Self { url: url.trim_end_matches('/').to_owned(), own: None };
         }
-        let builder = Cluster::builder().api(2).ws(2).env("DRAIN_SECONDS", "8s");
+        let builder =
+            unhurried(Cluster::builder()).api(2).ws(2).env("DRAIN_SECONDS", "20s").env("PRESENCE_GRACE", "10s");
         let cheap = builder.env("ARGON2_MEMORY_KIB", "8").env("ARGON2_PASSES", "1");
         Self::of(cheap.start().await.expect("a cluster"))
     }

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::harness::{Gatefold, User, eventually, many_sessions, new_room};
+use crate::harness::{Gatefold, User, eventually, many_sessions, new_room, unhurried};
 
 #[tokio::test]
 async fn who_is_deleted_is_put_off_every_socket_and_seen_to_leave_and_redis_forgets_the_name() {
-    let gatefold = Gatefold::start(many_sessions().api(1).ws(2).env("PRESENCE_GRACE", "1s")).await;
+    let gatefold = Gatefold::start(unhurried(many_sessions()).api(1).ws(2).env("PRESENCE_GRACE", "1s")).await;
     let (name, room) = (gatefold.new_user().await, new_room());
     let login = gatefold.log_in(&name).await;
     let user = User { id: login.user_id, name: name.clone(), family: login.family() };

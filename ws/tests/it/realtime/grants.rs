@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::harness::{Gatefold, Login, User, eventually, many_sessions, new_room, visitor::Visitor};
+use crate::harness::{Gatefold, Login, User, eventually, many_sessions, new_room, unhurried, visitor::Visitor};
 
 fn builder() -> Builder {
     many_sessions().api(1).ws(2)
@@ -13,7 +13,7 @@ fn builder() -> Builder {
 
 async fn shared() -> &'static Gatefold {
     static SHARED: OnceCell<Gatefold> = OnceCell::const_new();
-    SHARED.get_or_init(|| Gatefold::start(builder())).await
+    SHARED.get_or_init(|| Gatefold::start(unhurried(builder()))).await
 }
 
 /// A socket of somebody who has logged in.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::LEASE;
 use crate::harness::{
-    Gatefold, User,
+    Gatefold, PATIENCE, User,
     member::{Member, addresses},
     new_room,
     visitor::{Visitor, ids},
@@ -59,14 +59,15 @@ impl Scene {
             ] {
                 let asked = Instant::now();
                 assert_eq!(visitor.error(message).await, "unavailable");
-                assert!(asked.elapsed() < Duration::from_secs(4), "told after {:?}", asked.elapsed());
+                // A machine that does nothing for some seconds may be the reason, too.
+                assert!(asked.elapsed() < Duration::from_secs(10), "told after {:?}", asked.elapsed());
             }
             assert_eq!(visitor.ask(json!({"type": "ping"})).await["type"], "pong");
         }
         // Members cannot publish either.
         self.members[0].publish(&self.room, "never published");
         let told = async || self.members[0].view().errors.contains(&"unavailable".to_owned());
-        within(Duration::from_secs(4), "publishing is refused", told).await;
+        within(Duration::from_secs(10), "publishing is refused", told).await;
     }
 
     /// Everybody is there again who is there, for everybody and in Redis; and what is published arrives.
@@ -173,7 +174,7 @@ async fn a_replica_that_sleeps_for_longer_than_its_lease_takes_its_members_back_
     let on = |replica: usize| scene.members.iter().skip(replica).step_by(2);
     let asleep: BTreeSet<_> = on(1).map(|member| member.user.id).collect();
     scene.gatefold.cluster.signal("ws-2", Signal::SIGSTOP).expect("signalled");
-    within(LEASE + GRACE + Duration::from_secs(4), "its members are missed", async || {
+    within(LEASE + GRACE + PATIENCE, "its members are missed", async || {
         on(0).all(|member| member.view().rooms[&room].present.is_disjoint(&asleep))
     })
     .await;

@@ -8,16 +8,17 @@ use std::{
 use gatefold_cluster::Cluster;
 
 use super::LEASE;
-use crate::harness::{Gatefold, User, member::addresses, new_room, within};
+use crate::harness::{Gatefold, User, member::addresses, new_room, unhurried, within};
 
 const ROOMS: usize = 10;
 const IN_EACH: usize = 100;
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_under_a_thousand_members_shows_nobody_leaving() {
     let gatefold =
-        Gatefold::start(Cluster::builder().ws(3).env("DRAIN_SECONDS", "8s").env("PRESENCE_GRACE", "5s")).await;
+        Gatefold::start(unhurried(Cluster::builder()).ws(3).env("DRAIN_SECONDS", "20s").env("PRESENCE_GRACE", "10s"))
+            .await;
     let nginx = addresses([gatefold.cluster.ws_url()]);
     let rooms: Vec<_> = (0..ROOMS).map(|_| new_room()).collect();
     let mut members = Vec::new();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::shared;
 use crate::harness::{
-    User,
+    PATIENCE, User,
     member::addresses,
     new_room,
     raw::{Heard, Raw, TEXT, whole},
@@ -53,17 +53,17 @@ async fn whoever_does_not_read_is_cut_and_nobody_else_waits() {
         slowest = slowest.max(told.elapsed());
     }
     println!("while one did not read, others heard after at most {slowest:?}");
-    assert!(slowest < Duration::from_secs(2), "others waited for {slowest:?}");
+    assert!(slowest < Duration::from_secs(8), "others waited for {slowest:?}");
     within(Duration::from_secs(30), "everybody who reads hears everything", async || {
         authors.iter().all(|author| author.view().rooms[&loud].messages.len() == AUTHORS * MESSAGES)
     })
     .await;
-    within(Duration::from_secs(15), "whoever did not read is gone", async || {
+    within(Duration::from_secs(30), "whoever did not read is gone", async || {
         authors.iter().all(|author| author.view().rooms[&loud].gone().any(|event| event.user == deaf.id))
     })
     .await;
-    let metrics = gatefold.metrics_of("ws-1").await;
-    assert!(metrics.contains(r#"ws_closed_total{code="1013"}"#), "{metrics}");
+    let is_counted = async || gatefold.metrics_of("ws-1").await.contains(r#"ws_closed_total{code="1013"}"#);
+    within(PATIENCE, "its end is counted", is_counted).await;
     // Whatever is still on its way is whole; behind it there is the reason, if it found room, and the end.
     loop {
         match raw.hear_or_half().await {
