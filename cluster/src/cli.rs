@@ -159,7 +159,16 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
 async fn up(cluster: &Cluster, options: Up) -> Result<ExitCode> {
     let program = std::env::current_exe()?;
     let here = program.parent().context("a program is in a folder")?.to_owned();
-    let port = if cluster.status()?.is_up() { options.port } else { choose_port(options.port, options.or_port)? };
+    let is_up = || Ok::<_, anyhow::Error>(cluster.status()?.is_up());
+    let port = if is_up()? {
+        options.port
+    } else {
+        match choose_port(options.port, options.or_port) {
+            // Another `up` has begun meanwhile, and has the port.
+            Err(_) if is_up()? => options.port,
+            chosen => chosen?,
+        }
+    };
     let plan = Plan {
         api: options.api,
         ws: options.ws,

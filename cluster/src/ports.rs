@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use anyhow::{Result, bail};
 use rand::RngExt;
+use tokio::net::TcpSocket;
 
 /// Below the ports that the kernel hands out to outgoing connections, so that none of those is ever in the way.
 const RANGE: std::ops::Range<u16> = 10_000..32_768;
@@ -23,11 +24,16 @@ pub(crate) fn free(taken: &HashSet<u16>) -> Result<u16> {
     bail!("no free port between {} and {}", RANGE.start, RANGE.end)
 }
 
-/// Whether this user may listen on a port of every address, and nobody else does.
+/// Whether this user may listen on a port of every address, and nobody else does. It does not listen itself, or two who ask
+/// at once would be in each other's way.
 pub fn available(port: u16) -> std::io::Result<()> {
-    drop(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?);
+    let bind = |socket: TcpSocket, address: IpAddr| {
+        socket.set_reuseaddr(true)?;
+        socket.bind((address, port).into())
+    };
+    bind(TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into())?;
     if has_ipv6() {
-        drop(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?);
+        bind(TcpSocket::new_v6()?, Ipv6Addr::UNSPECIFIED.into())?;
     }
     Ok(())
 }
@@ -36,8 +42,8 @@ pub(crate) fn has_ipv6() -> bool {
     TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).is_ok()
 }
 
-/// Whether that very process, which must be of this user's own, listens on the port. An answer from the port alone would not tell: it may be another
-/// cluster's, while the process is about to find its port taken.
+/// Whether that very process, which must be of this user's own, listens on the port. An answer from the port alone would not
+/// tell: it may be another cluster's, while the process is about to find its port taken.
 pub(crate) fn listens(pid: i32, port: u16) -> bool {
     let listeners = listeners(port);
     if listeners.is_empty() {
