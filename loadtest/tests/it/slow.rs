@@ -58,10 +58,12 @@ async fn getting_ready_has_a_time_limit() -> Result<()> {
     let (cluster, (_mute, silent)) = (shared().await?, mute()?);
     let signing_in = program_for(&silent, "unanswered", &["protected"]);
     let opening = program(cluster, "unopened", &["ping", "--direct", "--ws", &silent]);
-    for (mut command, why) in
-        [(signing_in, "cannot be used: timeout"), (opening, "cannot open the sockets that this needs: timeout")]
-    {
-        command.args(["--timeout", "4s"]);
+    for (mut command, patience, why) in [
+        (signing_in, "2s", "cannot be used: timeout"),
+        // Users have to be signed in before, at a server that answers.
+        (opening, "15s", "cannot open the sockets that this needs: timeout"),
+    ] {
+        command.args(["--timeout", patience]);
         let output = output(command).await?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.code() == Some(2) && said.contains(why), "{said}");
