@@ -43,7 +43,7 @@ async fn a_replica_that_does_not_say_that_it_refuses_is_a_failure() -> Result<()
     let api = cluster.process("api-1")?.url;
     let arguments = ["revoke", "--api", &api, "--api", &silent, "--ws", &cluster.process("ws-1")?.url];
     let mut command = program(cluster, "unheard", &arguments);
-    command.args(["--concurrency", "8", "--timeout", "10s", "--duration", "5s", "--max-p99", "refused=1h"]);
+    command.args(["--concurrency", "8", "--timeout", "10s", "--duration", "12s", "--max-p99", "refused=1h"]);
     command.arg("--json").arg(reports.path("report.json"));
     let output = output(command).await?;
     let said = String::from_utf8_lossy(&output.stdout);
