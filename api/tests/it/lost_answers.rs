@@ -14,8 +14,9 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use crate::harness::{Answer, Door, Requester, TestApp, eventually, two_replicas};
 
+/// Twice as patient as usual: the proxy is a thread of this process, which may stand still for some seconds.
 async fn breakable() -> TestApp {
-    TestApp::start(two_replicas().redis_through_proxy()).await
+    TestApp::start(two_replicas().redis_through_proxy().env("BACKEND_TIMEOUT", "4s")).await
 }
 
 #[track_caller]
