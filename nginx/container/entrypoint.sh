@@ -117,6 +117,7 @@ case $edge in
 esac
 
 # Every connection is a descriptor, and engines give 1,024 of them to whom does not ask for more.
+# shellcheck disable=SC3045 # the shells of Alpine and of Debian know it
 ulimit -n "$(ulimit -H -n)"
 
 # Told to end or to read its files again, Nginx lets go of sockets after a while: it would wait for them for ever.
