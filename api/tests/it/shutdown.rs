@@ -23,22 +23,13 @@ async fn is_draining(replica: &Requester) {
 
 #[tokio::test]
 async fn what_is_in_flight_is_finished() {
-    const LOG_INS: usize = 6;
     let app = TestApp::start(two_replicas().postgres_through_proxy().env("BACKEND_TIMEOUT", "20s")).await;
     app.add_user("shutdown.flight").await;
-    let faults = app.cluster.postgres_faults().unwrap();
-    faults.stall(); // Each log-in now waits, all but one for a new connection.
-    let before = faults.connections();
-    let mut log_ins = JoinSet::new();
-    for _ in 0..LOG_INS {
-        let mut client = app.anonymous().at(Door::Replica(0));
-        log_ins.spawn(async move { client.try_login("shutdown.flight", PASSWORD).await });
-    }
-    eventually("all of them wait for postgres", async || faults.connections() >= before + LOG_INS - 1).await;
+    let log_ins = log_ins_that_wait(&app, "shutdown.flight", 6).await;
     app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
     let replica = app.anonymous().at(Door::Replica(0));
     is_draining(&replica).await;
-    faults.pass();
+    app.cluster.postgres_faults().unwrap().pass();
     for log_in in log_ins.join_all().await {
         assert_eq!(log_in.expect("an answer").status, 200);
     }
@@ -46,17 +37,17 @@ async fn what_is_in_flight_is_finished() {
     assert!(replica.try_get("/api/health").await.is_err(), "and then it is gone");
 }
 
-/// Log-ins at the first replica, one of which waits for a Postgres that says nothing any more.
-async fn log_ins_that_wait(app: &TestApp, name: &'static str) -> JoinSet<reqwest::Result<Answer>> {
+/// So many log-ins at the first replica, which all wait for a Postgres that says nothing any more.
+async fn log_ins_that_wait(app: &TestApp, name: &'static str, count: usize) -> JoinSet<reqwest::Result<Answer>> {
     let faults = app.cluster.postgres_faults().unwrap();
-    faults.stall();
+    faults.stall(); // All but one have to wait for a new connection.
     let before = faults.connections();
     let mut log_ins = JoinSet::new();
-    for _ in 0..2 {
+    for _ in 0..count {
         let mut client = app.anonymous().at(Door::Replica(0));
         log_ins.spawn(async move { client.try_login(name, PASSWORD).await });
     }
-    eventually("one of them waits for postgres", async || faults.connections() > before).await;
+    eventually("all of them wait for postgres", async || faults.connections() >= before + count - 1).await;
     log_ins
 }
 
@@ -66,7 +57,7 @@ async fn a_second_signal_ends_it_at_once() {
     let builder = two_replicas().postgres_through_proxy().env("DRAIN_SECONDS", "60s").env("BACKEND_TIMEOUT", "60s");
     let app = TestApp::start(builder).await;
     app.add_user("shutdown.twice").await;
-    let _log_ins = log_ins_that_wait(&app, "shutdown.twice").await;
+    let _log_ins = log_ins_that_wait(&app, "shutdown.twice", 2).await;
     app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
     is_draining(&app.anonymous().at(Door::Replica(0))).await;
     app.cluster.signal("api-1", Signal::SIGINT).unwrap();
@@ -78,7 +69,7 @@ async fn draining_lasts_no_longer_than_it_was_told() {
     let builder = two_replicas().postgres_through_proxy().env("DRAIN_SECONDS", "3s").env("BACKEND_TIMEOUT", "60s");
     let app = TestApp::start(builder).await;
     app.add_user("shutdown.deadline").await;
-    let log_ins = log_ins_that_wait(&app, "shutdown.deadline").await;
+    let log_ins = log_ins_that_wait(&app, "shutdown.deadline", 2).await;
     let told = Instant::now();
     app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
     app.cluster.await_exit("api-1", PATIENCE).await.unwrap();

@@ -255,6 +255,11 @@ fn message(seq: u64, id: &str) -> String {
     format!(r#"{{"seq":{seq},"stopped":[],"id":"{id}","message":{{"id":"{id}"}}}}"#)
 }
 
+fn state(users: &[i64], last_message: &str) -> RoomState {
+    let users = users.iter().map(|&id| user(id)).collect();
+    RoomState { users, last_message: last_message.parse().ok(), ..RoomState::default() }
+}
+
 fn history(seq: u64, ids: &[&str]) -> History {
     let published = |id: &&str| crate::hub::history::Published {
         id: id.parse().expect("an id"),
@@ -272,7 +277,7 @@ async fn missed_messages_are_told_once_and_in_order() {
     let mut update = room.next_update(now).expect("the room has to be read");
     assert_eq!(update.since.take().map(|id| id.to_string()).as_deref(), Some("1-0"));
     hear(&mut room, &message(14, "4-0")).await;
-    let state = Some(RoomState { users: vec![user(1)], last_message: "3-0".parse().ok(), ..RoomState::default() });
+    let state = Some(state(&[1], "3-0"));
     // The history was read a little later than the room.
     let read = (Updated { seq: 13, state }, Some(history(14, &["2-0", "3-0", "4-0"])));
     room.is_updated(update, read, now).await;

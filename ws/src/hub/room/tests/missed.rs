@@ -4,11 +4,6 @@ use super::*;
 
 const HOUR: Duration = Duration::from_hours(1);
 
-fn state(users: &[i64], last_message: &str) -> RoomState {
-    let users = users.iter().map(|&id| user(id)).collect();
-    RoomState { users, last_message: last_message.parse().ok(), ..RoomState::default() }
-}
-
 /// Reads the room as it was after event `seq`, and what was said since the members heard the last message.
 async fn is_read(room: &mut Room, (seq, last): (u64, &str), history: History, now: Instant) {
     let mut update = room.next_update(now).expect("the room has to be read");
