@@ -70,7 +70,10 @@ async fn who_wants_to_be_forgotten_is_out_everywhere_and_only_a_number_is_left_o
     let said = administer(app, &["user", "delete", &name, "--erase-events", "--yes"], "").await;
     assert_eq!(said["sessionsEnded"], 1, "{said}");
     assert!(said["eventsErased"].as_u64().unwrap() >= 4, "{said}");
-    assert_eq!(client.get("/api/protected").await.summary(), "401 session_revoked");
+    crate::harness::eventually("the token is refused", async || {
+        client.get("/api/protected").await.summary() == "401 session_revoked"
+    })
+    .await;
     assert_eq!(client.refresh().await.summary(), "401 session_revoked");
     assert_eq!(app.anonymous().login(&name, PASSWORD).await.summary(), "401 invalid_credentials");
     assert_eq!(keys_with(app, &name).await, Vec::<String>::new(), "no key of redis names them");
