@@ -249,10 +249,14 @@ async fn whoever_left_hears_no_more() {
     alice.join(&room).await;
     bob.join(&room).await;
     bob.leave(&room).await;
+    alice.hears_presence(&room, "join", &bob.user).await;
+    alice.hears_presence(&room, "leave", &bob.user).await;
     for number in 0..5 {
         alice.publish(&room, number).await;
+        // Then their replica has told it to all who are there.
+        alice.hears_message(&room, number).await;
     }
-    // What they say meanwhile is in the history, and in nothing else that bob hears.
+    // What is said meanwhile is in the history, and in nothing else that bob hears.
     assert_eq!(bob.join(&room).await["messages"], json!([]));
     bob.has_heard_everything(&room, &mut alice).await;
 }
