@@ -9,6 +9,7 @@ pub mod keys;
 mod script;
 mod send;
 mod time;
+mod under_way;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -35,15 +36,15 @@ use tokio::{
     time::Instant,
 };
 
-use self::send::send;
 pub use self::{script::Script, time::RedisTime};
+use self::{send::send, under_way::UnderWay};
 use crate::{config::StoreConfig, lifecycle::Lifecycle, trace::Span};
 
 /// Connections a replica. One carries tens of thousands of commands a second; a second one keeps a large reply from
 /// delaying the rest.
 const CONNECTIONS: usize = 2;
 /// Commands that may wait on a connection while Redis is away; more fail at once. Those that were given up are not sent any
-/// more, but stay in memory until Redis is back.
+/// more, but stay in memory until Redis is back: see [`under_way`] for those that may be large.
 const MAX_WAITING: usize = 20_000;
 
 /// After Redis comes back, how long it takes until every replica has found it and put right what was left unfinished.
@@ -63,6 +64,9 @@ pub enum RedisError {
     /// The change was made, but not by enough of Redis's replicas: it may be lost in a fail-over.
     #[error("only {0} replicas of redis acknowledged a change")]
     NotAcknowledged(i64),
+    /// Nothing was sent.
+    #[error("too much waits for redis already")]
+    TooMuch,
     /// A script answered what it never should: the replicas or the scripts are of different versions.
     #[error("unexpected reply of the script `{0}`")]
     Reply(&'static str),
@@ -80,6 +84,8 @@ pub struct Redis {
     call_timeout: Duration,
     /// When Redis was last seen to be away (a call failed, a connection was lost), or to come back.
     last_away: Arc<Mutex<Option<Instant>>>,
+    /// What scripts bring that store what users like.
+    stored: Arc<UnderWay>,
 }
 
 impl Redis {
@@ -111,7 +117,8 @@ impl Redis {
         drop(pool.connect());
         drop(commits.as_ref().map(Pool::connect));
         let ack_replicas = i64::from(config.redis_ack_replicas);
-        Ok(Self { pool, time: RedisTime::default(), builder, commits, ack_replicas, call_timeout, last_away })
+        let (time, stored) = (RedisTime::default(), Arc::default());
+        Ok(Self { pool, time, builder, commits, ack_replicas, call_timeout, last_away, stored })
     }
 
     /// How long one call may take.
@@ -213,16 +220,41 @@ impl Redis {
         until: Instant,
     ) -> Result<R, RedisError> {
         let (started, span) = (Instant::now(), Span::redis(script.name()));
-        let result = script.evaluate(client, keys, arguments, until).await;
+        let result = if script.is_storing() {
+            self.store(client, script, keys, arguments, until).await
+        } else {
+            script.evaluate(client, keys, arguments, until).await
+        };
         histogram!("redis_script_duration_seconds", "script" => script.name()).record(started.elapsed());
         span.end(&result);
         if let Err(error) = &result {
             counter!("redis_script_errors_total", "script" => script.name()).increment(1);
             // Most often the first to know: a silent network breaks no connection for a while. Whoever has less patience
             // than a call may have, as limits do, knows nothing: a moment's slowness is no absence.
-            if !matches!(error, RedisError::Timeout(_)) || started.elapsed() * 2 >= self.call_timeout {
+            let is_absence = match error {
+                RedisError::Timeout(_) => started.elapsed() * 2 >= self.call_timeout,
+                RedisError::TooMuch => false,
+                _ => true,
+            };
+            if is_absence {
                 note(&self.last_away);
             }
+        }
+        result
+    }
+
+    async fn store<R: FromValue>(
+        &self,
+        client: &Client,
+        script: &Script,
+        keys: &[String],
+        arguments: Vec<Value>,
+        until: Instant,
+    ) -> Result<R, RedisError> {
+        let sending = self.stored.begin(under_way::size(&arguments))?;
+        let result = script.evaluate(client, keys, arguments, until).await;
+        if result.is_ok() {
+            sending.is_answered();
         }
         result
     }

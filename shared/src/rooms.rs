@@ -21,7 +21,7 @@ use crate::{
 
 /// What every script over a room begins with.
 pub const PRELUDE: &str = include_str!("rooms/prelude.lua");
-static PUBLISH: Script = Script::new("publish", &[PRELUDE, include_str!("rooms/publish.lua")]);
+static PUBLISH: Script = Script::storing("publish", &[PRELUDE, include_str!("rooms/publish.lua")]);
 static PRESENT: Script = Script::new("present", &[PRELUDE, include_str!("rooms/present.lua")]);
 static EXPEL: Script = Script::new("expel", &[PRELUDE, include_str!("rooms/expel.lua")]);
 

@@ -17,19 +17,30 @@ use super::{RedisError, send::send};
 /// A Lua script. Its header says its KEYS, ARGV, reply and the invariant that it keeps; one function of ours calls it.
 pub struct Script {
     name: &'static str,
+    is_storing: bool,
     parts: &'static [&'static str],
     whole: OnceLock<(Str, FredScript)>,
 }
 
 impl Script {
-    /// The script whose text is these parts, one after the other; `name` is for metrics and errors.
+    /// The script whose text is these parts, one after the other; `name` is for metrics and errors. It runs also when Redis's
+    /// memory is full: sessions must still be refreshed and ended then.
     pub const fn new(name: &'static str, parts: &'static [&'static str]) -> Self {
-        Self { name, parts, whole: OnceLock::new() }
+        Self { name, is_storing: false, parts, whole: OnceLock::new() }
+    }
+
+    /// One that stores what users like, as much as they like. When Redis's memory is full it is refused.
+    pub const fn storing(name: &'static str, parts: &'static [&'static str]) -> Self {
+        Self { name, is_storing: true, parts, whole: OnceLock::new() }
     }
 
     /// The error for a reply that the script never gives.
     pub fn unexpected_reply(&self) -> RedisError {
         RedisError::Reply(self.name)
+    }
+
+    pub(super) fn is_storing(&self) -> bool {
+        self.is_storing
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -65,7 +76,8 @@ impl Script {
 
     fn whole(&self) -> &(Str, FredScript) {
         self.whole.get_or_init(|| {
-            let lua = Str::from(self.parts.concat());
+            let header = if self.is_storing { "" } else { "#!lua flags=allow-oom\n" };
+            let lua = Str::from(header.to_owned() + &self.parts.concat());
             (lua.clone(), FredScript::from_lua(lua))
         })
     }

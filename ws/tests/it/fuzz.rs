@@ -41,14 +41,12 @@ struct Held {
 impl Held {
     async fn by(gatefold: &Gatefold) -> Self {
         let pid = gatefold.cluster.process("ws-1").expect("a replica").pid.expect("a process");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it is alive");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         let metrics = gatefold.metrics_of("ws-1").await;
         let sockets = metrics.lines().find_map(|line| line.strip_prefix("ws_connections ")).expect("a gauge");
         Self {
             sockets: sockets.parse().expect("a number"),
             descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it is alive").count(),
-            resident_kib: resident.trim().trim_end_matches(" kB").parse().expect("a number"),
+            resident_kib: gatefold.resident_kib("ws-1"),
         }
     }
 }

@@ -137,6 +137,14 @@ impl Gatefold {
         self.cluster.process(name).expect("a replica").url
     }
 
+    /// The memory of a process.
+    pub fn resident_kib(&self, name: &str) -> u64 {
+        let pid = self.cluster.process(name).expect("a process").pid.expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        resident.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     pub fn log_of(&self, name: &str) -> String {
         let log = self.cluster.process(name).expect("a process").log;
         std::fs::read_to_string(log).expect("a log")

@@ -4,6 +4,7 @@ mod chaos;
 mod deletion;
 mod drain;
 mod expired_token;
+mod full_redis;
 mod given_up;
 mod grants;
 mod history;

@@ -37,3 +37,34 @@ async fn nobody_hears_of_typing_or_arrivals_that_were_given_up_while_redis_hung(
     assert_eq!(typist.insist(publish("afterwards")).await["type"], "published");
     member.hears_message(&room, "afterwards").await;
 }
+
+#[tokio::test]
+async fn what_is_published_while_redis_is_away_does_not_pile_up() {
+    const AUTHORS: usize = 200;
+    const EACH: usize = 50;
+    let gatefold = Gatefold::start(Cluster::builder().ws(1).redis_through_proxy()).await;
+    let room = new_room();
+    let mut authors = Vec::new();
+    for _ in 0..AUTHORS {
+        let mut author = gatefold.visitor("ws-1").await;
+        author.join(&room).await;
+        authors.push(author);
+    }
+    let before = gatefold.resident_kib("ws-1");
+    gatefold.cluster.redis_faults().expect("a proxy").refuse();
+    let large = json!({"type": "publish", "room": room, "data": "x".repeat(16_000)}).to_string();
+    let saying = authors.iter_mut().map(async |author| {
+        for _ in 0..EACH {
+            author.client.say(&large).await;
+        }
+        let mut refused = 0;
+        while refused < EACH {
+            let heard = author.client.hear().await;
+            refused += usize::from(heard["payload"]["code"] == "unavailable");
+        }
+    });
+    futures_util::future::join_all(saying).await;
+    let grown = gatefold.resident_kib("ws-1").saturating_sub(before);
+    println!("{} KiB were published, and {grown} KiB of memory were added", AUTHORS * EACH * 16);
+    assert!(grown < 96 * 1024, "{grown} KiB are kept");
+}
