@@ -254,7 +254,7 @@ impl Redis {
         let sending = self.stored.begin(under_way::size(&arguments))?;
         let result = script.evaluate(client, keys, arguments, until).await;
         if result.is_ok() {
-            sending.is_answered();
+            sending.answered();
         }
         result
     }

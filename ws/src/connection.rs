@@ -27,7 +27,7 @@ use crate::{
     limits::{Admission, Limits},
     peer::Peer,
     protocol::{self, ClientMessage, Envelope, ErrorCode, MessageId, ServerMessage},
-    roster::{Entered, Roster},
+    roster::Entered,
     seats::Seat,
     session::Session,
     socket::{Incoming, Socket},
@@ -153,7 +153,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
 
     /// Takes the token from the first message, which must be `auth`; returns its id.
     async fn first_message(&mut self, mut timer: Pin<&mut Sleep>) -> Result<Option<MessageId>, Ending> {
-        let _entered = self.app.roster.enter(Roster::NOBODY, Arc::clone(&self.peer));
+        let _entered = self.app.roster.enter(self.peer.id, Arc::clone(&self.peer));
         let deadline = Instant::now() + AUTH_WITHIN;
         loop {
             let incoming = self.wait(timer.as_mut(), deadline).await?;
@@ -189,7 +189,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
 
     /// Does what is due.
     fn on_time(&mut self, session: &mut Session, now: Instant) -> Result<(), Ending> {
-        if self.heartbeat.is_dead(now) {
+        if self.heartbeat.check_dead(now) {
             return Err(Ending::Silence);
         }
         if self.peer.deadline().is_some_and(|deadline| now >= deadline) {

@@ -37,7 +37,7 @@ impl Heartbeat {
     }
 
     /// Whether the peer has been silent for too long.
-    pub(crate) fn is_dead(&mut self, now: Instant) -> bool {
+    pub(crate) fn check_dead(&mut self, now: Instant) -> bool {
         let end = self.heard_at + SILENCE;
         if now >= end + TOO_LATE {
             self.heard_at = now + READING - SILENCE;
@@ -65,9 +65,9 @@ mod tests {
         let now = Instant::now();
         let mut heartbeat = Heartbeat::new(now);
         let late = now + SILENCE * 2;
-        assert!(!heartbeat.is_dead(late), "what the peer has said may not have been read");
+        assert!(!heartbeat.check_dead(late), "what the peer has said may not have been read");
         assert!(heartbeat.deadline() <= late + READING);
-        assert!(!heartbeat.is_dead(late + READING / 2));
-        assert!(heartbeat.is_dead(late + READING));
+        assert!(!heartbeat.check_dead(late + READING / 2));
+        assert!(heartbeat.check_dead(late + READING));
     }
 }

@@ -231,7 +231,7 @@ pub(crate) enum ServerMessage {
     ReauthSuccess { expires_at: u64 },
     /// The token will expire soon.
     TokenExpiring { expires_at: u64 },
-    /// Answers `join`.
+    /// Answers `join`; unasked if messages were lost on their way here.
     Joined {
         room: RoomName,
         count: u64,

@@ -28,14 +28,11 @@ pub(crate) struct Entered {
 }
 
 impl Roster {
-    /// In place of the session of a connection that has not said yet whose it is.
-    pub(crate) const NOBODY: Uuid = Uuid::nil();
-
     fn by_family(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Arc<Peer>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a connection of a session.
+    /// Enters a connection of a session, or by its own id as long as it has not said whose it is.
     pub(crate) fn enter(self: &Arc<Self>, family: Uuid, peer: Arc<Peer>) -> Entered {
         let entered = Entered { roster: Arc::clone(self), family, peer: peer.id };
         let mut by_family = self.by_family();

@@ -44,7 +44,7 @@ pub(super) struct Sending<'a> {
 
 impl Sending<'_> {
     /// Redis answered, and so has dealt with whatever was sent before.
-    pub(super) fn is_answered(mut self) {
+    pub(super) fn answered(mut self) {
         self.is_answered = true;
     }
 }
@@ -72,13 +72,13 @@ mod tests {
         let first = under_way.begin(MOST / 2).expect("a place");
         drop(under_way.begin(MOST / 2).expect("a place"));
         assert!(under_way.begin(1).is_err(), "half is awaited and half was given up");
-        first.is_answered();
+        first.answered();
         let all = under_way.begin(MOST).expect("a place");
         assert!(under_way.begin(1).is_err());
         drop(all);
         let probe = under_way.begin(1).expect("one at a time");
         assert!(under_way.begin(1).is_err());
-        probe.is_answered();
+        probe.answered();
         assert!(under_way.begin(MOST).is_ok());
     }
 }

@@ -65,7 +65,7 @@ async fn hear(revocations: Revocations, mut messages: Receiver<Message>) {
             // What was missed stands in the streams; the next round reads it, and until then this replica is not ready.
             Err(RecvError::Lagged(missed)) => {
                 warn!(missed, "more was revoked at once than could be applied; reading it instead");
-                hearing.is_lost();
+                hearing.mark_lost();
             }
             Err(RecvError::Closed) => return,
         }
@@ -99,7 +99,7 @@ impl Reader {
                     if matches!(event, Err(RecvError::Closed)) {
                         return;
                     }
-                    self.is_deaf();
+                    self.mark_deaf();
                 }
                 () = sleep(self.pause()) => {}
             }
@@ -111,15 +111,15 @@ impl Reader {
         if self.revocations.state.hearing.is_confirmed() { ROUND } else { ROUND_WHILE_DEAF }
     }
 
-    fn is_deaf(&self) {
-        if self.revocations.state.hearing.is_lost() {
+    fn mark_deaf(&self) {
+        if self.revocations.state.hearing.mark_lost() {
             warn!("revocations are not heard: the subscription was lost");
         }
     }
 
     /// Subscribes to all channels. The client library can neither pipeline this command nor take several channels at once.
     async fn subscribe(&mut self) {
-        self.is_deaf();
+        self.mark_deaf();
         self.heard_at = Instant::now();
         let patience = self.revocations.redis.call_timeout();
         for channel in keys::all_revocations().iter().chain(&*self.probes) {
@@ -164,7 +164,7 @@ impl Reader {
     }
 
     async fn connect_anew(&mut self) {
-        self.is_deaf();
+        self.mark_deaf();
         self.heard_at = Instant::now();
         // It goes on trying, and says so when it has succeeded, also when nobody waits for that.
         let _ = timeout(self.revocations.redis.call_timeout(), self.subscriber.force_reconnection()).await;
@@ -202,7 +202,7 @@ impl Reader {
                     self.revocations.learn(*entry);
                 }
                 let is_rolled_back =
-                    held.write().unwrap_or_else(PoisonError::into_inner).has_read(partition, expected, &page, now);
+                    held.write().unwrap_or_else(PoisonError::into_inner).record_page(partition, expected, &page, now);
                 if !page.is_end {
                     unread.push(partition);
                 } else if is_rolled_back {
@@ -229,7 +229,7 @@ impl Reader {
             for entry in entries {
                 self.revocations.reassert(&entry).await?;
             }
-            held.write().unwrap_or_else(PoisonError::into_inner).is_restored(partition);
+            held.write().unwrap_or_else(PoisonError::into_inner).mark_restored(partition);
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ impl Hearing {
     }
 
     /// Something may have been missed. Tells whether that is news.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(super) fn mark_lost(&self) -> bool {
         let mut state = self.state();
         let was_confirmed = state.is_confirmed;
         *state = State { subscription: state.subscription + 1, ..State::default() };
@@ -78,7 +78,7 @@ mod tests {
         let first = hearing.subscription();
         (0..63).for_each(|partition| hearing.echo(partition, first));
         assert_eq!(hearing.complete(), None);
-        assert!(!hearing.is_lost(), "there was nothing to lose");
+        assert!(!hearing.mark_lost(), "there was nothing to lose");
         let second = hearing.subscription();
         hearing.echo(63, second);
         (0..64).for_each(|partition| hearing.echo(partition, first));
@@ -88,7 +88,7 @@ mod tests {
         assert!(hearing.confirm(second));
         assert!(hearing.is_confirmed());
         assert_eq!(hearing.complete(), None, "the next count begins at nothing");
-        assert!(hearing.is_lost());
+        assert!(hearing.mark_lost());
         assert!(!hearing.is_confirmed());
     }
 
@@ -98,7 +98,7 @@ mod tests {
         let subscription = hearing.subscription();
         (0..64).for_each(|partition| hearing.echo(partition, subscription));
         let complete = hearing.complete().expect("all came back");
-        hearing.is_lost();
+        hearing.mark_lost();
         assert!(!hearing.confirm(complete));
         assert!(!hearing.is_confirmed());
     }

@@ -71,7 +71,7 @@ impl Held {
 
     /// Takes note of what a read returned, after each of its entries was [added](Self::add). Tells whether Redis has rolled
     /// back: something that it must still have is gone.
-    pub(super) fn has_read(&mut self, partition: usize, expected: Expected, page: &Page, now: i64) -> bool {
+    pub(super) fn record_page(&mut self, partition: usize, expected: Expected, page: &Page, now: i64) -> bool {
         let Self { by_family, partitions } = self;
         let partition = &mut partitions[partition];
         let lost_its_last =
@@ -97,7 +97,7 @@ impl Held {
     }
 
     /// All that Redis should have in a partition is there again.
-    pub(super) fn is_restored(&mut self, partition: usize) {
+    pub(super) fn mark_restored(&mut self, partition: usize) {
         self.partitions[partition].rolled_back = false;
     }
 
@@ -137,7 +137,7 @@ mod tests {
         }
         let id_of = |entry: Option<&Entry>| entry.map(|entry| entry.id);
         let (first, last) = (id_of(entries.first()), id_of(entries.last()));
-        held.has_read(0, expected, &Page { entries: entries.to_vec(), first, last, is_end }, now)
+        held.record_page(0, expected, &Page { entries: entries.to_vec(), first, last, is_end }, now)
     }
 
     fn read_from(held: &Held) -> StreamId {
@@ -160,7 +160,7 @@ mod tests {
         assert!(read(&mut held, &[], 20));
         assert_eq!(read_from(&held), StreamId::default(), "everything is read again");
         assert!(read(&mut held, &[], 20), "until it was made good");
-        held.is_restored(0);
+        held.mark_restored(0);
         assert!(!read(&mut held, &[entry(21, 100)], 20));
     }
 
@@ -216,10 +216,10 @@ mod tests {
         let unreadable =
             |first, last| Page { first: Some(StreamId(first, 0)), last: Some(StreamId(last, 0)), ..Page::default() };
         let expected = held.expected(&[0])[0].1;
-        assert!(!held.has_read(0, expected, &unreadable(3, 5), 20));
+        assert!(!held.record_page(0, expected, &unreadable(3, 5), 20));
         assert_eq!(read_from(&held), StreamId(5, 0));
         let expected = held.expected(&[0])[0].1;
-        assert!(!held.has_read(0, expected, &unreadable(5, 8), 20));
+        assert!(!held.record_page(0, expected, &unreadable(5, 8), 20));
         assert_eq!(read_from(&held), StreamId(8, 0));
     }
 

@@ -201,7 +201,11 @@ impl Room {
         for id in self.changed.drain() {
             match (self.here.get(&id), self.told.contains(&id)) {
                 (Some(here), false) => changes.arrivals.push(here.user(id)),
-                (None, true) => changes.departures.push(id),
+                (None, true) => {
+                    // Whoever comes back meanwhile has not been seen to come yet.
+                    self.told.remove(&id);
+                    changes.departures.push(id);
+                }
                 _ => {}
             }
         }
@@ -209,29 +213,29 @@ impl Room {
     }
 
     /// A user is not here any more.
-    fn is_gone(&mut self, user_id: i64) {
+    fn remove_user(&mut self, user_id: i64) {
         if self.here.remove(&user_id).is_some() {
             self.changed.insert(user_id);
         }
     }
 
     /// Events may have been missed.
-    pub(super) fn has_missed(&mut self) {
+    pub(super) fn on_missed(&mut self) {
         self.epoch += 1;
         self.step = Step::Out { backlog: Vec::new() };
         self.waiting.ask_again();
     }
 
     /// Nothing is subscribed to any more. Perhaps Redis has also lost what it was told.
-    pub(super) fn is_unsubscribed(&mut self) {
-        self.has_missed();
+    pub(super) fn on_unsubscribed(&mut self) {
+        self.on_missed();
         self.is_unsure = true;
         self.is_subscribed = false;
     }
 
     /// The replica has a new id instead of `former`, under which Redis was told nothing.
-    pub(super) fn is_reborn(&mut self, former: Uuid) {
-        self.is_unsubscribed();
+    pub(super) fn on_reborn(&mut self, former: Uuid) {
+        self.on_unsubscribed();
         self.former.push(former);
         self.told.clear();
     }

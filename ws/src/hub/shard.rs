@@ -82,9 +82,9 @@ impl Shard {
                 let everybody_goes = self.context.life.draining().is_cancelled();
                 self.change(&room, |room| room.lose(peer, everybody_goes, Instant::now()));
             }
-            Notice::Missed => self.change_all(Room::has_missed),
-            Notice::Unsubscribed => self.change_all(Room::is_unsubscribed),
-            Notice::Reborn(former) => self.change_all(|room| room.is_reborn(former)),
+            Notice::Missed => self.change_all(Room::on_missed),
+            Notice::Unsubscribed => self.change_all(Room::on_unsubscribed),
+            Notice::Reborn(former) => self.change_all(|room| room.on_reborn(former)),
         }
     }
 
@@ -235,13 +235,13 @@ impl Shard {
                 match result {
                     Ok(updated) => {
                         let was_read = updated.0.state.is_some();
-                        room.is_updated(update, updated, now).await;
+                        room.on_updated(update, updated, now).await;
                         if was_read {
                             self.check_grants(&name);
                         }
                     }
                     Err(error) => {
-                        if room.is_not_updated(&update, now) {
+                        if room.on_update_failed(&update, now) {
                             warn!(%error, room = %name, "redis could not be told who is in a room; trying again");
                         }
                     }

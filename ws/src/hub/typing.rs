@@ -57,7 +57,7 @@ impl Typists {
     }
 
     /// Redis says that a user stopped, perhaps because of something that was published elsewhere.
-    pub(super) fn has_stopped(&mut self, user_id: i64) {
+    pub(super) fn on_stopped(&mut self, user_id: i64) {
         if !self.is_telling && !self.wanted.contains_key(&user_id) {
             self.by_user.remove(&user_id);
         }
@@ -186,7 +186,7 @@ mod tests {
         let (mut typists, now, one) = (Typists::default(), Instant::now(), Uuid::nil());
         typists.start(one, &user(), EXPIRY, now);
         assert_eq!(starts(&mut typists), 1);
-        typists.has_stopped(7);
+        typists.on_stopped(7);
         typists.start(one, &user(), EXPIRY, now);
         assert_eq!(starts(&mut typists), 1);
     }

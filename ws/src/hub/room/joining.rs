@@ -93,6 +93,18 @@ impl Waiting {
         }
     }
 
+    /// Messages are missing between what the members were told and what comes: those who come back may miss them, too.
+    pub(super) fn on_gap(&mut self) {
+        for joining in &mut self.list {
+            match &mut joining.lookup {
+                Lookup::Done(LookedUp { history: Some(history), .. }) => history.recovered = false,
+                // It may have been found before the gap.
+                Lookup::UnderWay(_) => (joining.lookup, joining.asked) = (Lookup::Needed, 0),
+                _ => {}
+            }
+        }
+    }
+
     /// Takes out those for whom `is_one` holds, in order.
     pub(super) fn take(&mut self, is_one: impl Fn(&Joining) -> bool) -> Vec<Joining> {
         self.list.extract_if(.., |joining| is_one(joining)).collect()

@@ -6,6 +6,7 @@ use gatefold_shared::{
     rooms::{RoomName, User},
     trace::Parent,
 };
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -87,7 +88,7 @@ impl Room {
             return refuse(peer, ErrorCode::NotJoined, pending);
         };
         if self.here.get(&member.user_id).is_some_and(|here| here.connections == 0) {
-            self.is_gone(member.user_id);
+            self.remove_user(member.user_id);
         }
         self.cause = pending.trace();
         pending.answer(peer, &ServerMessage::Left { room: self.name.clone() });
@@ -112,7 +113,7 @@ impl Room {
 
     pub(super) fn leave_if_due(&mut self, user_id: i64, now: Instant) {
         if self.here.get(&user_id).is_some_and(|here| here.leaves_at.is_some_and(|at| at <= now)) {
-            self.is_gone(user_id);
+            self.remove_user(user_id);
         }
     }
 
@@ -128,7 +129,7 @@ impl Room {
                 member.peer.deliver(&frame::text(&left.to_json(None)));
             }
         }
-        self.is_gone(user_id);
+        self.remove_user(user_id);
     }
 
     /// Takes a connection out; what it waits for is answered with `error`. Its user is still counted as here.
@@ -202,7 +203,7 @@ impl Room {
     /// Somebody has waited for long enough. If everything but an event came, no events come: the room is followed anew.
     pub(super) fn give_up(&mut self, ticket: u64) {
         if matches!(self.step, Step::In { .. }) && self.lacks_an_event(ticket) {
-            self.is_unsubscribed();
+            self.on_unsubscribed();
         }
         self.turn_away(|waiting| waiting == ticket, ErrorCode::Unavailable);
     }
@@ -228,11 +229,24 @@ impl Room {
                     // Perhaps they were on their way back.
                     self.leaves_soon(user_id, Instant::now());
                 } else if self.here.get(&user_id).is_some_and(|here| here.connections == 0) {
-                    self.is_gone(user_id);
+                    self.remove_user(user_id);
                 }
             }
         }
         self.waiting.tidy();
+    }
+
+    /// How the room is, for a user who is let in, or who is in it and missed something.
+    pub(super) fn joined(&mut self, user_id: i64, messages: Vec<Box<RawValue>>, recovered: bool) -> ServerMessage {
+        ServerMessage::Joined {
+            room: self.name.clone(),
+            count: self.view.count() as u64,
+            users: self.view.list(),
+            typing: self.view.typing(user_id),
+            messages,
+            recovered,
+            last: self.last_message.unwrap_or(StreamId::ZERO).to_string(),
+        }
     }
 
     /// Lets in everybody who waits and can be: Redis knows of them, the room is followed, and they are seen in it.
@@ -249,17 +263,10 @@ impl Room {
             let told_since = history.iter().flat_map(|history| self.waiting.told_since(history, joining.since));
             let told_since: Vec<_> = told_since.cloned().collect();
             let messages = history.into_iter().flat_map(|history| history.messages).chain(told_since);
-            let joined = ServerMessage::Joined {
-                room: self.name.clone(),
-                count: self.view.count() as u64,
-                users: self.view.list(),
-                typing: self.view.typing(joining.user.id),
-                messages: messages.map(|message| message.payload).collect(),
-                recovered,
-                last: self.last_message.unwrap_or(StreamId::ZERO).to_string(),
-            };
+            let messages = messages.map(|message| message.payload).collect();
             member.is_admitted = true;
-            joining.pending.answer(&member.peer, &joined);
+            let peer = Arc::clone(&member.peer);
+            joining.pending.answer(&peer, &self.joined(joining.user.id, messages, recovered));
         }
         self.waiting.tidy();
     }

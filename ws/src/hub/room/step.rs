@@ -1,16 +1,17 @@
 //! Keeping in step with Redis: one event after the other, and the whole room when some were missed.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
 
 use fred::bytes_utils::Str;
 use gatefold_shared::trace::Span;
 use metrics::counter;
-use tokio::time::Instant;
+use tokio::{task::yield_now, time::Instant};
+use tokio_tungstenite::tungstenite::Bytes;
 use tracing::warn;
 
-use super::{Due, Room, Step, TRIED_AGAIN_AFTER};
+use super::{Due, Room, Step, TOLD_AT_ONCE, TRIED_AGAIN_AFTER};
 use crate::{
-    frame::Frames,
+    frame::{self, Frames},
     hub::{
         calls::Update,
         event::Event,
@@ -33,17 +34,17 @@ impl Room {
         };
         match &mut self.step {
             Step::Out { backlog } if backlog.len() < MAX_BACKLOG => backlog.push(text),
-            Step::Out { .. } => self.has_missed(),
+            Step::Out { .. } => self.on_missed(),
             // It was known before it came.
             Step::In { seq } if event.seq <= *seq => {}
             Step::In { seq } if event.seq == *seq + 1 => {
                 *seq = event.seq;
-                self.is_at(event.seq, now);
+                self.note_seq(event.seq, now);
                 self.apply(&event, now).await;
                 self.admit();
             }
             Step::In { .. } => {
-                self.has_missed();
+                self.on_missed();
                 self.step = Step::Out { backlog: vec![text] };
             }
         }
@@ -61,7 +62,7 @@ impl Room {
             self.schedule_typing(typist.user.id, now);
         }
         for &user_id in &event.stopped {
-            self.typists.has_stopped(user_id);
+            self.typists.on_stopped(user_id);
         }
         if event.seq > self.caught_up_to
             && let (Some(id), Some(payload)) = (event.id.and_then(|id| id.parse().ok()), event.message)
@@ -85,7 +86,7 @@ impl Room {
     }
 
     /// Redis was told.
-    pub(in crate::hub) async fn is_updated(
+    pub(in crate::hub) async fn on_updated(
         &mut self,
         update: Update,
         (updated, missed): (Updated, Option<History>),
@@ -98,9 +99,6 @@ impl Room {
                 self.told.clear();
             }
             self.told.extend(changes.arrivals.iter().map(|user| user.id));
-            for user_id in &changes.departures {
-                self.told.remove(user_id);
-            }
         }
         if let Some(state) = updated.state
             && update.epoch == self.epoch
@@ -122,7 +120,7 @@ impl Room {
             };
             // The history was read after the room, and may have known more. What was told before may be known no more.
             self.last_message = told_last.max(state.last_message);
-            self.is_at(updated.seq, now);
+            self.note_seq(updated.seq, now);
             self.go_on_from(updated.seq, now).await;
         }
         self.admit();
@@ -132,12 +130,32 @@ impl Room {
     async fn catch_up(&mut self, history: History, now: Instant) -> Option<StreamId> {
         if self.may_lack(&history, now) {
             warn!(room = %self.name, "messages may have been missed that are not in the history any more");
+            self.waiting.on_gap();
+            self.tell_gap().await;
         }
         for message in &history.messages {
             self.tell_message(history.seq, message).await;
         }
         self.caught_up_to = history.seq;
         history.messages.last().map(|message| message.id)
+    }
+
+    /// Tells the members that messages are missing here, as it is told to whoever comes back too late.
+    async fn tell_gap(&mut self) {
+        let mut frames: HashMap<Option<i64>, Bytes> = HashMap::new();
+        let members: Vec<_> = self.members.values().filter(|member| member.is_admitted).collect();
+        let members: Vec<_> = members.into_iter().map(|member| (member.user_id, Arc::clone(&member.peer))).collect();
+        for (number, (user_id, peer)) in members.into_iter().enumerate() {
+            // Nobody is told of their own typing.
+            let typist = self.view.types_until(user_id).map(|_| user_id);
+            let frame = frames
+                .entry(typist)
+                .or_insert_with(|| frame::text(&self.joined(user_id, Vec::new(), false).to_json(None)));
+            peer.deliver(frame);
+            if number % TOLD_AT_ONCE == 0 {
+                yield_now().await;
+            }
+        }
     }
 
     /// Whether there may have been messages that are neither known here nor in the history.
@@ -147,7 +165,7 @@ impl Room {
     }
 
     /// Notes the number of the room's last event.
-    fn is_at(&mut self, seq: u64, now: Instant) {
+    fn note_seq(&mut self, seq: u64, now: Instant) {
         if self.last_event.0 != seq {
             self.last_event = (seq, now);
         }
@@ -162,7 +180,7 @@ impl Room {
     }
 
     /// Redis could not be told, or it is not known whether it was. Returns whether that is new.
-    pub(in crate::hub) fn is_not_updated(&mut self, update: &Update, now: Instant) -> bool {
+    pub(in crate::hub) fn on_update_failed(&mut self, update: &Update, now: Instant) -> bool {
         self.is_updating = false;
         self.is_subscribed = false;
         self.is_unsure = true;
@@ -175,7 +193,7 @@ impl Room {
 
     /// The room has to be read, but not at once.
     pub(in crate::hub) fn reads_again(&mut self, now: Instant) {
-        self.has_missed();
+        self.on_missed();
         let retry_at = now + TRIED_AGAIN_AFTER;
         self.retry_at = Some(retry_at);
         self.schedule(retry_at, Due::Retry);

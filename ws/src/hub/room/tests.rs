@@ -87,7 +87,7 @@ fn room() -> Room {
 async fn is_told(room: &mut Room, update: Update, seq: u64, users: &[i64], now: Instant) {
     let state = || RoomState { users: users.iter().map(|&id| user(id)).collect(), ..RoomState::default() };
     let state = update.tell_state.then(state);
-    room.is_updated(update, (Updated { seq, state }, None), now).await;
+    room.on_updated(update, (Updated { seq, state }, None), now).await;
 }
 
 async fn hear(room: &mut Room, event: &str) {
@@ -162,6 +162,29 @@ async fn another_tab_needs_no_redis() {
 }
 
 #[tokio::test]
+async fn who_comes_back_while_redis_is_told_that_they_left_is_let_in_when_it_knows_that_they_came() {
+    let now = Instant::now();
+    let (mut room, _one) = room_of(1, now).await;
+    let mut two = Client::new(2);
+    two.joins(&mut room, now);
+    let update = room.next_update(now).expect("somebody came");
+    is_told(&mut room, update, 11, &[], now).await;
+    hear(&mut room, r#"{"seq":11,"join":[{"id":2,"username":"user-2"}]}"#).await;
+    assert_eq!(two.heard(), ["joined 2 true"]);
+
+    room.leave(&two.peer, pending("leave"));
+    let left = room.next_update(now).expect("somebody went");
+    two.joins(&mut room, now);
+    assert_eq!(two.heard(), ["left"]);
+    is_told(&mut room, left, 12, &[], now).await;
+    let came = room.next_update(now).expect("somebody came");
+    assert_eq!(ids(&came.changes.arrivals), [2]);
+    assert_eq!(two.heard(), [""; 0], "nobody has seen them come");
+    is_told(&mut room, came, 13, &[], now).await;
+    assert_eq!(two.heard(), ["joined 2 true"]);
+}
+
+#[tokio::test]
 async fn a_lost_connection_has_some_time_to_come_back() {
     let now = Instant::now();
     let (mut room, one) = room_of(1, now).await;
@@ -194,7 +217,7 @@ async fn while_redis_is_away_nobody_is_let_in_and_afterwards_everything_is_said_
     let mut two = Client::new(2);
     two.joins(&mut room, now);
     let update = room.next_update(now).expect("somebody came");
-    assert!(room.is_not_updated(&update, now));
+    assert!(room.on_update_failed(&update, now));
     assert_eq!(two.heard(), ["unavailable"]);
     assert!(room.next_update(now).is_none(), "not at once");
 
@@ -227,9 +250,9 @@ async fn events_that_come_twice_late_or_not_at_all_do_no_harm() {
 async fn what_is_read_is_not_believed_if_something_was_missed_meanwhile() {
     let now = Instant::now();
     let (mut room, mut one) = room_of(1, now).await;
-    room.has_missed();
+    room.on_missed();
     let update = room.next_update(now).expect("the room has to be read");
-    room.has_missed();
+    room.on_missed();
     is_told(&mut room, update, 20, &[1, 2], now).await;
     assert_eq!(one.heard(), [""; 0]);
     let update = room.next_update(now).expect("the room has to be read again");
@@ -241,7 +264,7 @@ async fn what_is_read_is_not_believed_if_something_was_missed_meanwhile() {
 async fn under_a_new_id_everything_is_said_again_and_nobody_is_told() {
     let now = Instant::now();
     let (mut room, mut one) = room_of(1, now).await;
-    room.is_reborn(Uuid::nil());
+    room.on_reborn(Uuid::nil());
     let update = room.next_update(now).expect("something to say");
     assert!(update.subscribe && update.changes.exact);
     assert_eq!(ids(&update.changes.arrivals), [1]);
@@ -273,14 +296,14 @@ async fn missed_messages_are_told_once_and_in_order() {
     let now = Instant::now();
     let (mut room, mut one) = room_of(1, now).await;
     hear(&mut room, &message(11, "1-0")).await;
-    room.has_missed();
+    room.on_missed();
     let mut update = room.next_update(now).expect("the room has to be read");
     assert_eq!(update.since.take().map(|id| id.to_string()).as_deref(), Some("1-0"));
     hear(&mut room, &message(14, "4-0")).await;
     let state = Some(state(&[1], "3-0"));
     // The history was read a little later than the room.
     let read = (Updated { seq: 13, state }, Some(history(14, &["2-0", "3-0", "4-0"])));
-    room.is_updated(update, read, now).await;
+    room.on_updated(update, read, now).await;
     hear(&mut room, &message(15, "5-0")).await;
     assert_eq!(one.heard(), ["1-0", "2-0", "3-0", "4-0", "5-0"]);
 }

@@ -8,7 +8,7 @@ const HOUR: Duration = Duration::from_hours(1);
 async fn is_read(room: &mut Room, (seq, last): (u64, &str), history: History, now: Instant) {
     let mut update = room.next_update(now).expect("the room has to be read");
     assert!(update.since.take().is_some() && update.tell_state);
-    room.is_updated(update, (Updated { seq, state: Some(state(&[1], last)) }, Some(history)), now).await;
+    room.on_updated(update, (Updated { seq, state: Some(state(&[1], last)) }, Some(history)), now).await;
 }
 
 /// What whoever joins now is told to come back with.
@@ -44,12 +44,34 @@ async fn messages_that_redis_has_lost_are_missed() {
     let now = Instant::now();
     let (mut room, mut one) = room_of(1, now).await;
     hear(&mut room, &message(11, "1000-0")).await;
-    room.has_missed();
+    room.on_missed();
     assert!(room.may_lack(&gone(4_000_000_000), now + HOUR / 2));
     let history = History { recovered: false, ..history(4_000_000_001, &["4000-0"]) };
     is_read(&mut room, (4_000_000_000, "3000-0"), history, now + HOUR / 2).await;
-    assert_eq!(one.heard(), ["1000-0", "4000-0"]);
+    // As whoever comes back is told; with the id from before, which they would come back with now.
+    let heard = one.messages();
+    assert_eq!(heard.iter().map(short).collect::<Vec<_>>(), ["1000-0", "joined 1 false", "4000-0"]);
+    assert_eq!((&heard[1]["payload"]["last"], &heard[1]["id"]), (&"1000-0".into(), &Value::Null));
     assert_eq!(last_told(&mut room, now), "4000-0", "the history was read later than the room");
+}
+
+#[tokio::test]
+async fn whoever_waits_while_messages_are_lost_is_told_of_that_too() {
+    let now = Instant::now();
+    let (mut room, _one) = room_of(1, now).await;
+    hear(&mut room, &message(11, "1000-0")).await;
+    let (mut found, mut asks) = (Client::new(1), Client::new(1));
+    let asked = comes_back(&mut room, &found, "900-0", now);
+    comes_back(&mut room, &asks, "900-0", now);
+    // What they found is ahead of what has been heard, and the rest of it never comes.
+    finds(&mut room, asked, history(12, &["1000-0", "2000-0"]));
+    room.on_missed();
+    let history = History { recovered: false, ..history(19, &["9000-0"]) };
+    is_read(&mut room, (19, "9000-0"), history, now).await;
+    assert_eq!(found.heard(), ["joined 1 false"]);
+    let again = room.next_lookups().pop().expect("it may have been found before that").asked;
+    finds(&mut room, again, gone(19));
+    assert_eq!(asks.heard(), ["joined 1 false"]);
 }
 
 #[tokio::test]
@@ -58,7 +80,7 @@ async fn when_redis_has_lost_the_last_messages_nobody_is_given_an_id_that_it_doe
     let (mut room, _one) = room_of(1, now).await;
     hear(&mut room, &message(11, "1000-0")).await;
     hear(&mut room, &message(12, "2000-0")).await;
-    room.has_missed();
+    room.on_missed();
     is_read(&mut room, (11, "1000-0"), gone(11), now).await;
     assert_eq!(last_told(&mut room, now), "1000-0");
 }
