@@ -1,9 +1,10 @@
 //! What was said while somebody was away.
 
+use gatefold_cluster::Cluster;
 use serde_json::{Value, json};
 
 use super::shared;
-use crate::harness::{Gatefold, new_room, visitor::Visitor};
+use crate::harness::{Gatefold, new_room, unhurried, visitor::Visitor};
 
 /// So many messages of a room are kept.
 const KEPT: usize = 100;
@@ -135,4 +136,29 @@ async fn between_what_was_missed_and_what_is_heard_nothing_is_lost_and_nothing_c
     for all in seen {
         assert_eq!(all, (1..55).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test]
+async fn members_are_told_that_messages_were_lost_on_their_way_to_them() {
+    let gatefold = Gatefold::start(unhurried(Cluster::builder()).ws(1).redis_through_proxy()).await;
+    let room = new_room();
+    let [mut author, mut reader] = [gatefold.visitor("ws-1").await, gatefold.visitor("ws-1").await];
+    author.join(&room).await;
+    reader.join(&room).await;
+    let seen = author.publish(&room, "seen").await;
+    reader.hears_message(&room, "seen").await;
+
+    // While this replica has lost Redis, others publish so much that not all of it is kept.
+    let faults = gatefold.cluster.redis_faults().expect("a proxy");
+    faults.refuse();
+    let kept = gatefold.redis_command(&format!("XADD room:{{{room}}}:history * user 7 data 2")).await;
+    let kept = kept.lines().nth(1).expect("an id");
+    let before = kept.strip_suffix("-0").and_then(|time| time.parse::<u64>().ok()).expect("milliseconds") - 1;
+    gatefold.redis_command(&format!("HSET room:{{{room}}}:clock gone {before}-0 last {kept}")).await;
+    faults.pass();
+
+    let told = reader.event("joined").await;
+    assert_eq!((&told["recovered"], &told["messages"], &told["count"]), (&json!(false), &json!([]), &json!(2)), "{told}");
+    assert_eq!(told["last"], json!(seen), "what to come back with if the rest does not come");
+    assert_eq!(reader.hears_message(&room, 2).await["id"], kept);
 }
