@@ -17,7 +17,7 @@ use gatefold_shared::{
     grants::{self, Grants},
     lifecycle::Lifecycle,
     live_keys::LiveKeys,
-    redis::{Redis, RedisError, Script, Value, keys},
+    redis::{Redis, RedisError, Script, Value, keys, millis},
     revocation::{Ended, PRELUDE, Revocations, Why},
 };
 use metrics::counter;
@@ -288,8 +288,4 @@ fn count(result: &Result<Rotation, FamilyError>) {
         Err(_) => "unavailable",
     };
     counter!("family_rotations_total", "outcome" => outcome).increment(1);
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

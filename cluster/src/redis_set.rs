@@ -68,6 +68,36 @@ impl RedisSet {
         Ok(())
     }
 
+    /// Moves the slot of a key to another primary, with all that is in it, as an operator would; in a Redis Cluster.
+    pub async fn move_slot_of(&self, key: &str) -> Result<()> {
+        let from = self.holder_of(key).await?.port;
+        let mut to = None;
+        for server in self.servers.iter().filter(|server| server.port != from) {
+            if ask(server.port, "ROLE").await?.contains("master") {
+                to = Some(server.port);
+            }
+        }
+        let to = to.context("there is no other primary")?;
+        let slot = ask(from, &format!("CLUSTER KEYSLOT {key}")).await?;
+        let slot = slot.trim_start_matches(':').trim();
+        let ids = [id_of(from).await?, id_of(to).await?];
+        says(to, &format!("CLUSTER SETSLOT {slot} IMPORTING {}", ids[0]), "OK").await?;
+        says(from, &format!("CLUSTER SETSLOT {slot} MIGRATING {}", ids[1]), "OK").await?;
+        loop {
+            let keys = ask(from, &format!("CLUSTER GETKEYSINSLOT {slot} 100")).await?;
+            let keys: Vec<&str> = keys.lines().skip(1).filter(|line| !line.starts_with('$')).collect();
+            if keys.is_empty() {
+                break;
+            }
+            let moved = ask(from, &format!("MIGRATE 127.0.0.1 {to} \"\" 0 5000 KEYS {}", keys.join(" "))).await?;
+            ensure!(moved.starts_with('+'), "the keys do not move: {moved}");
+        }
+        for port in [to, from] {
+            says(port, &format!("CLUSTER SETSLOT {slot} NODE {}", ids[1]), "OK").await?;
+        }
+        Ok(())
+    }
+
     async fn holder_of(&self, key: &str) -> Result<&Server> {
         for server in &self.servers {
             // Whoever has it answers with its type; others say where it has moved to.
@@ -184,6 +214,12 @@ impl Ports {
             }
         }
     }
+}
+
+/// What a server is called in its Redis Cluster.
+async fn id_of(port: u16) -> Result<String> {
+    let id = ask(port, "CLUSTER MYID").await?;
+    Ok(id.lines().nth(1).context("no id")?.to_owned())
 }
 
 /// The beginning of the reply to a command without arguments that need quoting.

@@ -8,6 +8,7 @@
 pub mod keys;
 mod script;
 mod send;
+mod stream_id;
 mod time;
 mod under_way;
 
@@ -36,7 +37,11 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::{script::Script, time::RedisTime};
+pub use self::{
+    script::Script,
+    stream_id::StreamId,
+    time::{RedisTime, millis},
+};
 use self::{send::send, under_way::UnderWay};
 use crate::{config::StoreConfig, lifecycle::Lifecycle, trace::Span};
 
@@ -64,6 +69,9 @@ pub enum RedisError {
     /// The change was made, but not by enough of Redis's replicas: it may be lost in a fail-over.
     #[error("only {0} replicas of redis acknowledged a change")]
     NotAcknowledged(i64),
+    /// A script was told when it would be given up, and Redis came to it only then. Nothing was changed.
+    #[error("redis came to it too late")]
+    TooLate,
     /// Nothing was sent.
     #[error("too much waits for redis already")]
     TooMuch,
@@ -164,7 +172,7 @@ impl Redis {
     /// there is time to ask again, as there is when this replica did not know Redis's clock yet.
     pub fn too_late(&self, now: &Value, until: Instant, script: &Script) -> Result<(), RedisError> {
         self.time.learn(now.as_i64().ok_or_else(|| script.unexpected_reply())?);
-        if Instant::now() < until { Ok(()) } else { Err(RedisError::Timeout(self.call_timeout)) }
+        if Instant::now() < until { Ok(()) } else { Err(RedisError::TooLate) }
     }
 
     /// When a call that begins now must have ended.
@@ -182,6 +190,32 @@ impl Redis {
         until: Instant,
     ) -> Result<R, RedisError> {
         self.run_on(of_key(&self.pool, keys), script, keys, arguments, until).await
+    }
+
+    /// Like [`Self::run`], but after `until`, and after `not_after` by Redis's clock, it does nothing any more. Such a script
+    /// is given that moment before its other arguments, and answers `{ 0, now }` when it is over.
+    pub async fn run_in_time(
+        &self,
+        script: &Script,
+        keys: &[String],
+        arguments: &[Value],
+        until: Instant,
+        not_after: i64,
+    ) -> Result<Vec<Value>, RedisError> {
+        loop {
+            let give_up = Value::from(self.time.at(until).min(not_after));
+            let arguments = std::iter::once(give_up).chain(arguments.iter().cloned()).collect();
+            let reply: Vec<Value> = self.run(script, keys, arguments, until).await?;
+            match &reply[..] {
+                [outcome, now] if outcome.as_i64() == Some(0) => {
+                    self.too_late(now, until, script)?;
+                    if now.as_i64() >= Some(not_after) {
+                        return Err(RedisError::TooLate);
+                    }
+                }
+                _ => return Ok(reply),
+            }
+        }
     }
 
     /// Like [`Self::run`], for a change that must not be lost: where so configured, it has happened only when enough of
@@ -202,7 +236,7 @@ impl Redis {
         let slot = keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()));
         let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
         let patience = until.saturating_duration_since(Instant::now());
-        let milliseconds = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX).max(1);
+        let milliseconds = millis(patience).max(1);
         let span = Span::redis("WAIT");
         let arguments = vec![Value::from(self.ack_replicas), Value::from(milliseconds)];
         let acknowledged = send(client, wait, arguments, until).await;

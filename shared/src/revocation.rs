@@ -31,7 +31,7 @@ pub use self::entry::{Entry, Why};
 use self::{hearing::Hearing, held::Held};
 use crate::{
     lifecycle::Lifecycle,
-    redis::{Redis, RedisError, Script, Value, keys},
+    redis::{Redis, RedisError, Script, Value, keys, millis},
 };
 
 /// What every script over families begins with.
@@ -181,7 +181,7 @@ impl Revocations {
 
     /// How long access tokens outlive their sessions, in milliseconds, for scripts that end families on the way.
     pub fn keep_for(&self) -> i64 {
-        i64::try_from(self.keep_for.as_millis()).unwrap_or(i64::MAX)
+        millis(self.keep_for)
     }
 
     async fn reassert(&self, entry: &Entry) -> Result<(), RedisError> {

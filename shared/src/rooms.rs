@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub use self::access::{Claim, claimed, may_join};
 use crate::{
-    redis::{Redis, RedisError, Script, Value, keys},
+    redis::{Redis, RedisError, Script, Value, keys, millis},
     trace::{Parent, Span},
 };
 
@@ -49,6 +49,11 @@ impl RoomName {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it takes a grant to enter.
+    pub fn is_private(&self) -> bool {
+        self.0.starts_with("private:")
     }
 }
 
@@ -126,26 +131,21 @@ async fn run_publish(
     let keys = keys::of_room(room.as_str());
     // Whoever delivers the message goes on with the trace, if it is recorded.
     let trace = Parent::current().map(|span| span.to_string()).unwrap_or_default();
-    loop {
-        let arguments: Vec<Value> = vec![
-            redis.time().at(until).into(),
-            author.id.into(),
-            author.to_json().into(),
-            data.get().into(),
-            room.as_str().into(),
-            HISTORY.into(),
-            i64::try_from(HISTORY_FOR.as_millis()).unwrap_or(i64::MAX).into(),
-            trace.as_str().into(),
-        ];
-        let reply: Vec<Value> = redis.run(&PUBLISH, &keys, arguments, until).await?;
-        match &reply[..] {
-            [outcome, now] if outcome.as_i64() == Some(0) => redis.too_late(now, until, &PUBLISH)?,
-            [outcome, id] if outcome.as_i64() == Some(1) => {
-                return id.as_string().ok_or_else(|| PUBLISH.unexpected_reply());
-            }
-            _ => return Err(PUBLISH.unexpected_reply()),
-        }
-    }
+    let arguments: [Value; 7] = [
+        author.id.into(),
+        author.to_json().into(),
+        data.get().into(),
+        room.as_str().into(),
+        HISTORY.into(),
+        millis(HISTORY_FOR).into(),
+        trace.into(),
+    ];
+    let reply = redis.run_in_time(&PUBLISH, &keys, &arguments, until, i64::MAX).await?;
+    let id = match &reply[..] {
+        [outcome, id] if outcome.as_i64() == Some(1) => id.as_string(),
+        _ => None,
+    };
+    id.ok_or_else(|| PUBLISH.unexpected_reply())
 }
 
 /// Who is in a room, wherever they are connected.

@@ -16,7 +16,7 @@ use crate::{
     clock,
     grants::Rooms,
     jwt::AccessToken,
-    redis::{Redis, RedisError, Script, Value, keys},
+    redis::{Redis, RedisError, Script, Value, keys, millis},
 };
 
 static ISSUE: Script = Script::new("issue_ticket", &[include_str!("tickets/issue.lua")]);
@@ -67,8 +67,7 @@ pub async fn issue(redis: &Redis, token: &AccessToken) -> Result<Ticket, TicketE
     let mut id = [0; LENGTH];
     rand::fill(&mut id).map_err(|_| TicketError::Random)?;
     let id = URL_SAFE_NO_PAD.encode(id);
-    let arguments: Vec<Value> =
-        vec![to_json(token).into(), i64::try_from(expires_in.as_millis()).unwrap_or(i64::MAX).into()];
+    let arguments: Vec<Value> = vec![to_json(token).into(), millis(expires_in).into()];
     let reply: Vec<i64> = redis.run(&ISSUE, &[key(&id)], arguments, redis.deadline()).await?;
     if reply == [1] { Ok(Ticket { id: id.into(), expires_in }) } else { Err(ISSUE.unexpected_reply().into()) }
 }

@@ -10,43 +10,35 @@ mod history;
 mod pending;
 mod room;
 mod shard;
+mod shards;
 mod typing;
 mod view;
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    thread::available_parallelism,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use fred::{bytes_utils::Str, clients::SubscriberClient};
 use gatefold_shared::{
     lifecycle::Lifecycle,
-    redis::{Redis, RedisError},
+    redis::{Redis, RedisError, StreamId},
     rooms::{RoomName, User},
 };
-use metrics::gauge;
 use serde_json::value::RawValue;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::interval,
-};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub(crate) use self::pending::Pending;
-use self::shard::Shard;
-use crate::{peer::Peer, presence::lease::Lease, protocol::StreamId};
+use self::{
+    shard::Shard,
+    shards::{BACKLOG, Shards},
+};
+use crate::{peer::Peer, presence::lease::Lease};
 
-/// What may wait for a shard. Clients are told to try again when there is more; events and farewells wait for their turn.
-const BACKLOG: usize = 4096;
 /// Updates of rooms that may be under way at once: after an outage there are as many as rooms.
 const UPDATES_AT_ONCE: usize = 64;
 
 /// A way to all rooms of this replica.
 pub(crate) struct Hub {
-    shards: Box<[mpsc::Sender<Notice>]>,
-    hasher: RandomState,
+    shards: Shards,
     lease: Lease,
 }
 
@@ -72,11 +64,19 @@ pub(crate) struct Request {
 
 /// See [`crate::protocol::RoomRequest`].
 pub(crate) enum What {
-    Join { since: Option<StreamId>, needs_grant: bool },
+    Join(Join),
     Leave,
     Publish { data: Box<RawValue> },
     Typing { typing: bool },
     Presence { needs_grant: bool },
+}
+
+/// What has to be looked up before somebody may join.
+#[derive(Clone, Copy)]
+pub(crate) struct Join {
+    /// The last message that they have got.
+    pub(crate) since: Option<StreamId>,
+    pub(crate) needs_grant: bool,
 }
 
 /// There is too much to do already for this.
@@ -126,30 +126,25 @@ impl Hub {
             life: life.clone(),
             updates: Semaphore::new(UPDATES_AT_ONCE),
         });
-        let shards = (0..available_parallelism().map_or(1, usize::from)).map(|_| {
-            let (sender, notices) = mpsc::channel(BACKLOG);
-            life.spawn_forever("rooms", Shard::new(Arc::clone(&context)).run(notices));
-            sender
-        });
-        let hub = Self { shards: shards.collect(), hasher: RandomState::new(), lease };
-        following::start(&hub, &context, life);
-        life.spawn_forever("watch shards", watch(hub.shards.clone()));
-        Ok(hub)
+        let shards = Shards::new(|notices| life.spawn_forever("rooms", Shard::new(Arc::clone(&context)).run(notices)));
+        following::start(&shards, &context, life);
+        life.spawn_forever("watch shards", shards.clone().watch());
+        Ok(Self { shards, lease })
     }
 
     /// Whether rooms can be joined.
     pub(crate) fn is_ready(&self) -> bool {
-        self.lease.current().1 > 0
+        self.lease.current().is_held()
     }
 
     /// What this replica is called among replicas.
     pub(crate) fn replica(&self) -> Uuid {
-        self.lease.current().0
+        self.lease.current().replica
     }
 
     /// Passes a request on; the answer goes to the peer.
     pub(crate) fn pass_on(&self, request: Request) -> Result<(), Busy> {
-        match self.shard_of(request.room.as_str()).try_reserve() {
+        match self.shards.of(request.room.as_str()).try_reserve() {
             Ok(place) => {
                 place.send(Notice::Request(request));
                 Ok(())
@@ -161,27 +156,8 @@ impl Hub {
     /// Takes a connection that has ended out of its rooms.
     pub(crate) async fn forget(&self, peer: &Peer) {
         for room in peer.leave_all() {
-            // Shards only end with the replica.
-            let _ = self.shard_of(room.as_str()).send(Notice::Gone { room, peer: peer.id }).await;
+            let shard = room.clone();
+            self.shards.tell(shard.as_str(), Notice::Gone { room, peer: peer.id }).await;
         }
     }
-
-    fn shard_of(&self, room: &str) -> &mpsc::Sender<Notice> {
-        shard_of(&self.shards, &self.hasher, room)
-    }
-}
-
-/// Tells how much waits for the shards, again and again.
-async fn watch(shards: Box<[mpsc::Sender<Notice>]>) {
-    let mut tick = interval(Duration::from_secs(1));
-    loop {
-        tick.tick().await;
-        let waiting = shards.iter().map(|shard| shard.max_capacity() - shard.capacity()).max();
-        gauge!("ws_shard_backlog").set(u32::try_from(waiting.unwrap_or_default()).unwrap_or(u32::MAX));
-    }
-}
-
-fn shard_of<'a>(shards: &'a [mpsc::Sender<Notice>], hasher: &RandomState, room: &str) -> &'a mpsc::Sender<Notice> {
-    let hash = usize::try_from(hasher.hash_one(room) % shards.len() as u64).unwrap_or_default();
-    &shards[hash]
 }

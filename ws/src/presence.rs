@@ -6,15 +6,16 @@
 
 pub(crate) mod eviction;
 pub(crate) mod lease;
+mod slots;
 
 use gatefold_shared::{
-    redis::{Redis, RedisError, Script, Value, keys},
+    redis::{Redis, RedisError, Script, StreamId, Value, keys},
     rooms::{self, RoomName, User},
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::protocol::StreamId;
+use self::lease::Term;
 
 const PRELUDE: &str = include_str!("presence/prelude.lua");
 static UPDATE: Script = Script::new("update_presence", &[rooms::PRELUDE, PRELUDE, include_str!("presence/update.lua")]);
@@ -68,41 +69,27 @@ fn keys_of(room: &RoomName, replica: Uuid) -> Vec<String> {
 /// it will not hear it later.
 pub(crate) async fn update(
     redis: &Redis,
-    (replica, lease_end): (Uuid, i64),
+    lease: Term,
     room: &RoomName,
     changes: &Changes,
     tell_state: bool,
     until: Instant,
 ) -> Result<Updated, RedisError> {
-    let keys = keys_of(room, replica);
-    loop {
-        let too_late = redis.time().at(until).min(lease_end);
-        let reply: Vec<Value> = redis.run(&UPDATE, &keys, arguments(too_late, changes, tell_state), until).await?;
-        match &reply[..] {
-            [outcome, now] if outcome.as_i64() == Some(0) => {
-                redis.too_late(now, until, &UPDATE)?;
-                if now.as_i64().is_none_or(|now| now >= lease_end) {
-                    return Err(RedisError::Timeout(redis.call_timeout()));
-                }
-            }
-            [outcome, seq, state] if outcome.as_i64() == Some(1) => {
-                let state =
-                    tell_state.then(|| read_state(state).ok_or_else(|| UPDATE.unexpected_reply())).transpose()?;
-                return Ok(Updated { seq: seq.as_u64().ok_or_else(|| UPDATE.unexpected_reply())?, state });
-            }
-            _ => return Err(UPDATE.unexpected_reply()),
+    let (keys, arguments) = (keys_of(room, lease.replica), arguments(changes, tell_state));
+    let reply = redis.run_in_time(&UPDATE, &keys, &arguments, until, lease.ends).await?;
+    match &reply[..] {
+        [outcome, seq, state] if outcome.as_i64() == Some(1) => {
+            let state = tell_state.then(|| read_state(state).ok_or_else(|| UPDATE.unexpected_reply())).transpose()?;
+            Ok(Updated { seq: seq.as_u64().ok_or_else(|| UPDATE.unexpected_reply())?, state })
         }
+        _ => Err(UPDATE.unexpected_reply()),
     }
 }
 
-fn arguments(too_late: i64, changes: &Changes, tell_state: bool) -> Vec<Value> {
+fn arguments(changes: &Changes, tell_state: bool) -> Vec<Value> {
     let flag = |it| Value::from(if it { "1" } else { "0" });
-    let mut arguments = vec![
-        too_late.into(),
-        flag(changes.exact),
-        flag(tell_state),
-        i64::try_from(changes.arrivals.len()).unwrap_or(i64::MAX).into(),
-    ];
+    let mut arguments =
+        vec![flag(changes.exact), flag(tell_state), i64::try_from(changes.arrivals.len()).unwrap_or(i64::MAX).into()];
     for user in &changes.arrivals {
         arguments.extend([Value::from(user.id), Value::from(&*user.username)]);
     }

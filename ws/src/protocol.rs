@@ -1,8 +1,11 @@
 //! The messages, as they travel: one JSON object in a text frame.
 
-use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use gatefold_shared::rooms::{RoomName, User};
+use gatefold_shared::{
+    redis::StreamId,
+    rooms::{RoomName, User},
+};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Number, Value, value::RawValue};
 
@@ -56,36 +59,6 @@ impl RoomRequest<'_> {
             Self::Typing { .. } => "typing",
             Self::Presence => "presence",
         }
-    }
-}
-
-/// The id of a message in a room. Later ones are greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct StreamId(u64, u64);
-
-impl StreamId {
-    /// Less than all others.
-    pub(crate) const ZERO: Self = Self(0, 0);
-}
-
-impl FromStr for StreamId {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        /// What Lua can count.
-        const MAX: u64 = 1 << 53;
-        let number = |digits: &str| {
-            let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-            digits.parse().ok().filter(|number| is_plain && *number <= MAX).ok_or(())
-        };
-        let (milliseconds, sequence) = text.split_once('-').ok_or(())?;
-        Ok(Self(number(milliseconds)?, number(sequence)?))
-    }
-}
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}-{}", self.0, self.1)
     }
 }
 
@@ -334,13 +307,6 @@ mod tests {
         ] {
             assert!(parse(text).message.is_none(), "{text}");
         }
-    }
-
-    #[test]
-    fn ids_of_messages_are_ordered_as_numbers() {
-        let id = |text: &str| text.parse::<StreamId>().expect("an id");
-        assert!(id("9-1") < id("10-0") && id("10-9") < id("10-10"));
-        assert_eq!(id("10-9").to_string(), "10-9");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use gatefold_shared::{
     lifecycle::Lifecycle,
-    redis::{Redis, RedisError, Script, Value},
+    redis::{Redis, RedisError, Script, Value, millis},
     revocation::PRELUDE,
 };
 use metrics::counter;
@@ -77,7 +77,7 @@ struct Lost {
 
 impl Lost {
     async fn settle(&mut self, redis: &Redis, audit: &Audit) -> Result<(), RedisError> {
-        let for_how_long = i64::try_from(REOPENED_FOR.as_millis()).unwrap_or(i64::MAX);
+        let for_how_long = millis(REOPENED_FOR);
         let arguments = vec![self.attempt.id.to_string().into(), for_how_long.into()];
         let reply: Vec<Value> = redis.run(&REOPEN, &[self.attempt.family_key()], arguments, redis.deadline()).await?;
         let outcome = match reply.first().and_then(Value::as_i64) {

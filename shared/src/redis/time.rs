@@ -46,7 +46,8 @@ impl RedisTime {
     }
 }
 
-fn millis(duration: Duration) -> i64 {
+/// As scripts take it: in milliseconds.
+pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -1,8 +1,10 @@
 //! One line of the revocation log.
 
-use std::{collections::HashMap, str::FromStr};
+use std::collections::HashMap;
 
 use uuid::Uuid;
+
+use crate::redis::StreamId;
 
 /// Why a session ended; the same words reach clients in close frames and lists of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,25 +56,6 @@ impl Why {
     /// A word that a newer replica may have written must still end the session, so any unknown one is an administrator's.
     fn of(word: &str) -> Self {
         Self::ALL.into_iter().find(|why| why.as_str() == word).unwrap_or(Self::EndedByAdmin)
-    }
-}
-
-/// The id of an entry of a stream: milliseconds and a number within them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct StreamId(pub(super) u64, pub(super) u64);
-
-impl FromStr for StreamId {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (milliseconds, number) = text.split_once('-').ok_or(())?;
-        Ok(Self(milliseconds.parse().map_err(drop)?, number.parse().map_err(drop)?))
-    }
-}
-
-impl std::fmt::Display for StreamId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.0, self.1)
     }
 }
 

@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{
-    entry::{Entry, StreamId, Why},
+    entry::{Entry, Why},
     read::Page,
 };
-use crate::redis::keys::{self, PARTITIONS};
+use crate::redis::{
+    StreamId,
+    keys::{self, PARTITIONS},
+};
 
 /// How far a partition's stream has been read, and what is known to stand behind that.
 #[derive(Clone, Default)]

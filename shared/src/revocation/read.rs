@@ -4,11 +4,8 @@ use std::collections::HashMap;
 
 use fred::types::{CustomCommand, Value};
 
-use super::{
-    entry::{Entry, StreamId},
-    held::Expected,
-};
-use crate::redis::{Redis, RedisError, keys};
+use super::{entry::Entry, held::Expected};
+use crate::redis::{Redis, RedisError, StreamId, keys};
 
 /// Entries asked for with one call, about 1 MB: the partitions that are not read to their end share them.
 const AT_ONCE: usize = 6400;

@@ -10,7 +10,7 @@ use gatefold_shared::{
 
 use super::Caller;
 use crate::{
-    hub::{Busy, Pending, Request, What},
+    hub::{Busy, Join, Pending, Request, What},
     protocol::{ErrorCode, RoomRequest},
 };
 
@@ -27,7 +27,7 @@ pub(super) fn pass_on(
         RoomRequest::Join { since } => {
             let needs_grant = needs_grant(token, &room)?;
             is_new = caller.peer.joins(&room).map_err(|_| ErrorCode::TooManyRooms)?;
-            What::Join { since, needs_grant }
+            What::Join(Join { since, needs_grant })
         }
         RoomRequest::Leave => {
             is_in()?;

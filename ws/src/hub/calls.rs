@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fred::interfaces::PubsubInterface;
 use gatefold_shared::{
     grants,
-    redis::{RedisError, keys},
+    redis::{RedisError, StreamId, keys},
     rooms::{self, Present, RoomName},
 };
 use serde_json::value::{RawValue, to_raw_value};
@@ -17,10 +17,7 @@ use super::{
     history::{self, History},
     typing,
 };
-use crate::{
-    presence::{self, Changes, Updated},
-    protocol::StreamId,
-};
+use crate::presence::{self, Changes, Updated};
 
 /// What came of a call.
 pub(super) enum Outcome {
@@ -101,7 +98,7 @@ async fn try_to_update(
     let lease = lease.current();
     if update.subscribe {
         // Before anybody is there: who evicts this replica must find the room.
-        note(context, "SADD", lease.0, room, until).await?;
+        note(context, "SADD", lease.replica, room, until).await?;
         let subscribing = timeout_at(until, subscriber.ssubscribe(keys::room(room.as_str()))).await;
         subscribing.map_err(|_| RedisError::Timeout(redis.call_timeout()))??;
     }
@@ -116,7 +113,7 @@ async fn try_to_update(
         None => None,
     };
     if update.unsubscribe {
-        note(context, "SREM", lease.0, room, until).await?;
+        note(context, "SREM", lease.replica, room, until).await?;
         // A subscription too many tells what nobody listens to.
         let _ = timeout_at(until, subscriber.sunsubscribe(keys::room(room.as_str()))).await;
     }

@@ -14,14 +14,13 @@ use tokio::sync::{
 };
 use tracing::warn;
 
-use super::{Context, Hub, Notice};
+use super::{Context, Notice, shards::Shards};
 use crate::presence::{
     eviction,
     lease::{Echoes, Keeper, Turn, listen},
 };
 
-pub(super) fn start(hub: &Hub, context: &Arc<Context>, life: &Lifecycle) {
-    let shards = Shards { senders: hub.shards.clone(), hasher: hub.hasher.clone() };
+pub(super) fn start(shards: &Shards, context: &Arc<Context>, life: &Lifecycle) {
     let echoes = Echoes::default();
     let subscriber = &context.subscriber;
     let (turns, turned) = mpsc::channel(1);
@@ -38,30 +37,11 @@ pub(super) fn start(hub: &Hub, context: &Arc<Context>, life: &Lifecycle) {
     let connected = subscriber.reconnect_rx();
     life.spawn_forever(
         "watch rooms",
-        watch_subscriptions(shards, Arc::clone(context), connected, subscriber.error_rx(), turned),
+        watch_subscriptions(shards.clone(), Arc::clone(context), connected, subscriber.error_rx(), turned),
     );
     life.spawn_forever("keep the lease", keeper.run());
     life.spawn_forever("evict", eviction::run(context.redis.clone(), context.lease.clone(), is_due));
     drop(subscriber.connect());
-}
-
-#[derive(Clone)]
-struct Shards {
-    senders: Box<[mpsc::Sender<Notice>]>,
-    hasher: std::hash::RandomState,
-}
-
-impl Shards {
-    async fn tell_all(&self, notice: impl Fn() -> Notice) {
-        for shard in &self.senders {
-            // Shards only end with the replica.
-            let _ = shard.send(notice()).await;
-        }
-    }
-
-    async fn tell(&self, room: &str, notice: Notice) {
-        let _ = super::shard_of(&self.senders, &self.hasher, room).send(notice).await;
-    }
 }
 
 async fn hear(shards: Shards, mut messages: Receiver<Message>, echoes: Echoes) {

@@ -1,13 +1,11 @@
 //! What was published in a room while somebody was away.
 
 use gatefold_shared::{
-    redis::{Redis, RedisError, Script, Value, keys},
+    redis::{Redis, RedisError, Script, StreamId, Value, keys},
     rooms::{self, RoomName},
 };
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-
-use crate::protocol::StreamId;
 
 static HISTORY: Script = Script::new("history", &[rooms::PRELUDE, include_str!("history.lua")]);
 

@@ -25,6 +25,11 @@ impl Pending {
         Self { kind, id, since: Instant::now(), span: Span::message(kind, connection) }
     }
 
+    /// When it came.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// What is done for its sake is a part of its trace.
     pub(super) fn trace(&self) -> Option<Parent> {
         self.span.as_parent()

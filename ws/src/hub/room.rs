@@ -16,7 +16,7 @@ use std::{
 
 use fred::bytes_utils::Str;
 use gatefold_shared::{
-    redis::RedisTime,
+    redis::{RedisTime, StreamId},
     rooms::{RoomName, User},
     trace::Parent,
 };
@@ -36,7 +36,6 @@ use crate::{
     frame::Frames,
     peer::Peer,
     presence::{Changes, lease},
-    protocol::StreamId,
 };
 
 /// How soon what has failed is tried again.

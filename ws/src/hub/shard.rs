@@ -17,7 +17,7 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    Context, Notice, Request, What,
+    Context, Join, Notice, Request, What,
     calls::{self, Outcome},
     room::Room,
 };
@@ -120,9 +120,9 @@ impl Shard {
         }
         let context = Arc::clone(&self.context);
         match &mut request.what {
-            What::Join { since, needs_grant } => {
-                let looking = (*since, *needs_grant);
-                self.join(request, looking);
+            What::Join(join) => {
+                let join = *join;
+                self.join(request, join);
             }
             What::Presence { .. } => {
                 let name = request.room.clone();
@@ -174,13 +174,14 @@ impl Shard {
         self.rooms.get_mut(&request.room).filter(|room| room.has(request.peer.id))
     }
 
-    fn join(&mut self, request: Request, looking: (Option<crate::protocol::StreamId>, bool)) {
+    fn join(&mut self, request: Request, join: Join) {
         let Request { room: name, peer, user, pending, .. } = request;
         let rooms = self.rooms.len();
         let Context { redis, policy, .. } = &*self.context;
         let new = || Room::new(name.clone(), *policy, redis.time().clone());
         let room = self.rooms.entry(name.clone()).or_insert_with(new);
-        room.join(&peer, user, pending, looking, redis.deadline());
+        let give_up_at = pending.since() + redis.call_timeout();
+        room.join(&peer, user, pending, join, give_up_at);
         if self.rooms.len() > rooms {
             gauge!("ws_rooms").increment(1);
         }
@@ -275,8 +276,10 @@ impl Shard {
             Outcome::MayStay { room: name, user_id, result } => match result {
                 Ok(true) => {}
                 Ok(false) => self.change(&name, |room| room.expel(user_id)),
-                // The room is read again, and everybody looked up again.
-                Err(_) => self.change(&name, |room| room.reads_again(now)),
+                Err(error) => {
+                    warn!(%error, room = %name, "could not ask who may stay; the room is read again, and everybody looked up");
+                    self.change(&name, |room| room.reads_again(now));
+                }
             },
         }
     }
@@ -295,7 +298,7 @@ impl Shard {
 
     /// Events were missed, and one may have been that somebody may not be here any more.
     fn check_grants(&mut self, name: &RoomName) {
-        if !name.as_str().starts_with("private:") {
+        if !name.is_private() {
             return;
         }
         let Some(room) = self.rooms.get(name) else { return };

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use gatefold_shared::{
-    redis::{Redis, RedisError, Script, Value, keys},
+    redis::{Redis, RedisError, Script, Value, keys, millis},
     rooms::{self, RoomName, User},
 };
 use tokio::time::Instant;
@@ -110,23 +110,16 @@ pub(super) async fn tell(
     expiry: Duration,
     until: Instant,
 ) -> Result<(), RedisError> {
-    let keys = keys::of_room(room.as_str());
-    loop {
-        let mut arguments: Vec<Value> = vec![
-            redis.time().at(until).into(),
-            i64::try_from(expiry.as_millis()).unwrap_or(i64::MAX).into(),
-            i64::try_from(changes.starts.len()).unwrap_or(i64::MAX).into(),
-        ];
-        for user in &changes.starts {
-            arguments.extend([Value::from(user.id), Value::from(&*user.username)]);
-        }
-        arguments.extend(changes.stops.iter().map(|&user_id| Value::from(user_id)));
-        let reply: Vec<Value> = redis.run(&TYPING, &keys, arguments, until).await?;
-        match &reply[..] {
-            [outcome, now] if outcome.as_i64() == Some(0) => redis.too_late(now, until, &TYPING)?,
-            [outcome] if outcome.as_i64() == Some(1) => return Ok(()),
-            _ => return Err(TYPING.unexpected_reply()),
-        }
+    let mut arguments: Vec<Value> =
+        vec![millis(expiry).into(), i64::try_from(changes.starts.len()).unwrap_or(i64::MAX).into()];
+    for user in &changes.starts {
+        arguments.extend([Value::from(user.id), Value::from(&*user.username)]);
+    }
+    arguments.extend(changes.stops.iter().map(|&user_id| Value::from(user_id)));
+    let reply = redis.run_in_time(&TYPING, &keys::of_room(room.as_str()), &arguments, until, i64::MAX).await?;
+    match &reply[..] {
+        [outcome] if outcome.as_i64() == Some(1) => Ok(()),
+        _ => Err(TYPING.unexpected_reply()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use gatefold_shared::{
-    redis::{Redis, RedisError, Script, keys},
+    redis::{Redis, RedisError, Script, keys, millis},
     rooms::RoomName,
 };
 use metrics::counter;
@@ -16,10 +16,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{
-    evict,
-    lease::{Lease, millis},
-};
+use super::{evict, lease::Lease};
 
 static CLAIM: Script = Script::new("claim", &[include_str!("claim.lua")]);
 

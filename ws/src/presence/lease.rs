@@ -14,13 +14,15 @@ use fred::{
     clients::SubscriberClient,
     interfaces::{ClientLike, PubsubInterface},
 };
-use gatefold_shared::redis::{Redis, RedisError, Script, Value, keys};
+use gatefold_shared::redis::{Redis, RedisError, Script, Value, keys, millis};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tracing::warn;
 use uuid::Uuid;
+
+use super::slots::Slots;
 
 static RENEW: Script = Script::new("renew", &[include_str!("renew.lua")]);
 
@@ -38,14 +40,41 @@ const LOST_ECHOES: u32 = 2;
 /// The current lease; clones are the same.
 #[derive(Clone)]
 pub(crate) struct Lease {
-    current: Arc<Mutex<(Uuid, i64)>>,
+    current: Arc<Mutex<Term>>,
     overdue: Duration,
+}
+
+/// Under which id this replica speaks, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term {
+    pub(crate) replica: Uuid,
+    /// In Redis's milliseconds since 1970; 0 if there was no lease yet.
+    pub(crate) ends: i64,
+}
+
+impl Term {
+    fn begin() -> Self {
+        Self { replica: Uuid::new_v4(), ends: 0 }
+    }
+
+    /// Whether Redis has ever given this lease; it may have run out.
+    pub(crate) fn is_held(self) -> bool {
+        self.ends > 0
+    }
+}
+
+/// What came of a renewal.
+enum Renewal {
+    /// The lease goes on, and in so long the first of the other replicas is to be evicted, if there is one.
+    Kept { next_eviction: Option<Duration> },
+    /// There is no lease to renew any more.
+    Lost,
 }
 
 impl Lease {
     /// `grace` is how long a lost connection has to come back.
     pub(crate) fn new(grace: Duration) -> Self {
-        Self { current: Arc::new(Mutex::new((Uuid::new_v4(), 0))), overdue: grace.max(LEAST_OVERDUE) }
+        Self { current: Arc::new(Mutex::new(Term::begin())), overdue: grace.max(LEAST_OVERDUE) }
     }
 
     /// How long a lease must have run out before its replica is evicted.
@@ -53,13 +82,13 @@ impl Lease {
         self.overdue
     }
 
-    /// The replica's id, and when its lease ends in Redis's milliseconds since 1970; long ago, if it has none.
-    pub(crate) fn current(&self) -> (Uuid, i64) {
+    /// The lease as it is known here.
+    pub(crate) fn current(&self) -> Term {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, replica: Uuid, ends: i64) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = (replica, ends);
+    fn set(&self, term: Term) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = term;
     }
 }
 
@@ -83,30 +112,36 @@ pub(crate) struct Keeper {
     pub(crate) due: watch::Sender<Option<Instant>>,
 }
 
-/// The echo of what this replica told itself last, and whether it came.
+/// The echo of what this replica told itself last.
 #[derive(Clone, Default)]
-pub(crate) struct Echoes(Arc<Mutex<(String, bool)>>);
+pub(crate) struct Echoes(Arc<Mutex<Echo>>);
+
+#[derive(Default)]
+struct Echo {
+    expected: String,
+    came: bool,
+}
 
 impl Echoes {
-    fn state(&self) -> MutexGuard<'_, (String, bool)> {
+    fn state(&self) -> MutexGuard<'_, Echo> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something came back.
     pub(crate) fn heard(&self, echo: &str) {
         let mut state = self.state();
-        state.1 |= state.0 == echo;
+        state.came |= state.expected == echo;
     }
 
     /// The next thing to say.
     fn next(&self) -> String {
         let echo = Uuid::new_v4().to_string();
-        *self.state() = (echo.clone(), false);
+        *self.state() = Echo { expected: echo.clone(), came: false };
         echo
     }
 
     fn came(&self) -> bool {
-        self.state().1
+        self.state().came
     }
 }
 
@@ -117,20 +152,21 @@ impl Keeper {
         // Since when the lease was kept without a gap: who was away judges nobody who may have been, too.
         let mut kept_since = Instant::now();
         let mut lost_echoes = 0;
+        let mut slots = Slots::default();
         loop {
             let began = Instant::now();
             let renewed = self.renew(is_new).await;
             let next = match &renewed {
-                Ok(Some(due_in)) => {
+                Ok(Renewal::Kept { next_eviction }) => {
                     is_new = false;
-                    self.due.send_replace(due_in.map(|due_in| (began + due_in).max(kept_since + LENGTH)));
+                    self.due.send_replace(next_eviction.map(|due_in| (began + due_in).max(kept_since + LENGTH)));
                     began + RENEWED_EVERY
                 }
-                Ok(None) => {
+                Ok(Renewal::Lost) => {
                     warn!("this replica was taken for dead, or redis has lost its lease: it begins anew");
                     self.due.send_replace(None);
-                    let (former, _) = self.lease.current();
-                    self.lease.set(Uuid::new_v4(), 0);
+                    let former = self.lease.current().replica;
+                    self.lease.set(Term::begin());
                     (is_new, kept_since) = (true, Instant::now());
                     listen(&self.redis, &self.subscriber, &self.lease).await;
                     self.turn(Turn::Reborn(former)).await;
@@ -145,8 +181,13 @@ impl Keeper {
                     began + TRIED_EVERY
                 }
             };
+            let is_kept = matches!(renewed, Ok(Renewal::Kept { .. }));
+            if is_kept && slots.have_moved(&self.subscriber, self.redis.call_timeout()).await {
+                warn!("slots of the redis cluster have moved: subscribing anew");
+                self.turn(Turn::Deaf).await;
+            }
             sleep_until(next).await;
-            let is_lost = matches!(renewed, Ok(Some(_))) && !self.echoes.came();
+            let is_lost = is_kept && !self.echoes.came();
             lost_echoes = if is_lost { lost_echoes + 1 } else { 0 };
             if lost_echoes >= LOST_ECHOES {
                 warn!("the subscriptions to rooms deliver nothing: connecting anew");
@@ -163,10 +204,8 @@ impl Keeper {
         let _ = self.turns.send(turn).await;
     }
 
-    /// Returns in how long the first of the other replicas is to be evicted, if there is one; or nothing at all if there is
-    /// no lease to renew.
-    async fn renew(&self, is_new: bool) -> Result<Option<Option<Duration>>, RedisError> {
-        let (replica, _) = self.lease.current();
+    async fn renew(&self, is_new: bool) -> Result<Renewal, RedisError> {
+        let replica = self.lease.current().replica;
         let keys = [keys::REPLICAS.to_owned(), keys::DEAD_REPLICAS.to_owned(), keys::replica_probe(replica)];
         let arguments: Vec<Value> = vec![
             replica.to_string().into(),
@@ -178,23 +217,20 @@ impl Keeper {
         let [outcome, now, ends, first] = reply[..] else { return Err(RENEW.unexpected_reply()) };
         self.redis.time().learn(now);
         if outcome == 0 {
-            return Ok(None);
+            return Ok(Renewal::Lost);
         }
-        self.lease.set(replica, ends);
+        self.lease.set(Term { replica, ends });
         let left = u64::try_from(first - now).map_or(Duration::ZERO, Duration::from_millis);
         // One that has run out before is due since then, or now.
         let overdue = u64::try_from(now - first).map_or(Duration::ZERO, Duration::from_millis);
-        Ok(Some((first >= 0).then(|| (left + self.lease.overdue()).saturating_sub(overdue))))
+        let next_eviction = (first >= 0).then(|| (left + self.lease.overdue()).saturating_sub(overdue));
+        Ok(Renewal::Kept { next_eviction })
     }
 }
 
 /// Subscribes to the channel on which this replica hears itself.
 pub(crate) async fn listen(redis: &Redis, subscriber: &SubscriberClient, lease: &Lease) {
-    let channel = keys::replica_probe(lease.current().0);
+    let channel = keys::replica_probe(lease.current().replica);
     // If it fails, the echoes stay away.
     let _ = timeout(redis.call_timeout(), subscriber.ssubscribe(channel)).await;
-}
-
-pub(super) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

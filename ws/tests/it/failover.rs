@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::{
     end_to_end::{account::Account, deployment::Deployment},
     harness::{
+        Gatefold, User,
         member::{Member, addresses},
         new_room, within,
     },
@@ -132,6 +133,32 @@ async fn survives(topology: Topology) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_sentinels_the_loss_of_the_primary_logs_nobody_out_and_passes_by_itself() {
     survives(Topology::Sentinel).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_whose_slot_moves_to_another_node_is_heard_again() {
+    let gatefold =
+        Gatefold::start(Cluster::builder().ws(2).redis_set(Topology::Cluster).env("BACKEND_TIMEOUT", "10s")).await;
+    let room = new_room();
+    let mut members = Vec::new();
+    for replica in ["ws-1", "ws-2"] {
+        let member = gatefold.member(&User::new(), &addresses([gatefold.socket_url(replica)]));
+        member.join(&room);
+        member.joined(&room).await;
+        members.push(member);
+    }
+    let redis = gatefold.cluster.redis_set().expect("several servers");
+    redis.move_slot_of(&format!("room:{{{room}}}:users")).await.expect("moved");
+    // Whoever comes to the former node first is refused, and may repeat it.
+    let heard = |member: &Member| member.view().rooms[&room].messages.iter().any(|message| message.data == "after");
+    let published = async || {
+        members[0].publish(&room, "after");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        members[0].view().published > 0
+    };
+    within(PASSES_WITHIN, "something is published", published).await;
+    within(PASSES_WITHIN, "everybody hears it", async || members.iter().all(heard)).await;
+    assert!(members.iter().all(|member| member.view().connections == 1), "sockets stay");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -166,6 +166,13 @@ impl Gatefold {
         .await;
     }
 
+    /// What a replica is called among replicas.
+    pub async fn replica_of(&self, name: &str) -> String {
+        let url = self.replica_url(name).replacen("http", "ws", 1);
+        let mut client = Client::connect(&format!("{url}/ws?token={}", self.token())).await;
+        client.hear().await["payload"]["replica"].as_str().expect("an id").to_owned()
+    }
+
     /// A client that has heard `connected`.
     pub async fn client(&self) -> Client {
         self.client_with(&self.token()).await

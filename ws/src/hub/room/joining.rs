@@ -2,15 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gatefold_shared::rooms::User;
+use gatefold_shared::{redis::StreamId, rooms::User};
 use uuid::Uuid;
 
 use crate::hub::{
-    Pending,
+    Join, Pending,
     calls::LookedUp,
     history::{History, Published},
 };
-use crate::protocol::StreamId;
 
 /// One of them.
 pub(super) struct Joining {
@@ -74,7 +73,7 @@ impl Waiting {
         connection: Uuid,
         user: User,
         pending: Pending,
-        (since, needs_grant): (Option<StreamId>, bool),
+        Join { since, needs_grant }: Join,
     ) -> u64 {
         let ticket = next_number();
         let lookup = if since.is_some() || needs_grant {

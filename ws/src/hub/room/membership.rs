@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gatefold_shared::{
+    redis::StreamId,
     rooms::{RoomName, User},
     trace::Parent,
 };
@@ -16,9 +17,9 @@ use super::{
 };
 use crate::{
     frame,
-    hub::{Pending, calls::LookedUp},
+    hub::{Join, Pending, calls::LookedUp},
     peer::Peer,
-    protocol::{ErrorCode, ServerMessage, StreamId},
+    protocol::{ErrorCode, ServerMessage},
 };
 
 /// Somebody who has to be looked up in Redis before they may be let in.
@@ -42,7 +43,7 @@ impl Room {
         peer: &Arc<Peer>,
         user: User,
         pending: Pending,
-        looking: (Option<StreamId>, bool),
+        join: Join,
         give_up_at: Instant,
     ) {
         // It may have left, or been turned away, after it noted this itself.
@@ -56,13 +57,12 @@ impl Room {
         }
         let new = || Member { peer: Arc::clone(peer), user_id: user.id, is_counted: false, is_admitted: false };
         self.members.entry(peer.id).or_insert_with(new);
-        let (_, needs_grant) = looking;
-        if !needs_grant {
+        if !join.needs_grant {
             self.count(peer.id, &user);
         }
         let is_known = self.told.contains(&user.id);
         self.cause = pending.trace();
-        let ticket = self.waiting.add(peer.id, user, pending, looking);
+        let ticket = self.waiting.add(peer.id, user, pending, join);
         self.schedule(give_up_at, Due::GiveUp(ticket));
         self.retry_at = None;
         if is_known {

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
 
 use fred::bytes_utils::Str;
-use gatefold_shared::trace::Span;
+use gatefold_shared::{redis::StreamId, trace::Span};
 use metrics::counter;
 use tokio::{task::yield_now, time::Instant};
 use tokio_tungstenite::tungstenite::Bytes;
@@ -18,7 +18,7 @@ use crate::{
         history::{History, Published},
     },
     presence::Updated,
-    protocol::{self, ErrorCode, StreamId},
+    protocol::{self, ErrorCode},
 };
 
 /// Events that may come while the room is read.

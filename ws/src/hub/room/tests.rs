@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
 use crate::{
-    hub::{Pending, calls::LookedUp, history::History},
+    hub::{Join, Pending, calls::LookedUp, history::History},
     presence::{RoomState, Updated},
 };
 
@@ -33,7 +33,13 @@ impl Client {
 
     fn joins(&self, room: &mut Room, now: Instant) {
         self.peer.joins(&room.name).expect("few rooms");
-        room.join(&self.peer, self.user.clone(), pending("join"), (None, false), now + Duration::from_secs(2));
+        room.join(
+            &self.peer,
+            self.user.clone(),
+            pending("join"),
+            Join { since: None, needs_grant: false },
+            now + Duration::from_secs(2),
+        );
     }
 
     /// What it has heard since it was last asked, in short.
@@ -316,7 +322,13 @@ async fn who_comes_back_gets_what_they_missed_once_however_it_is_timed() {
         let (mut room, _one) = room_of(1, now).await;
         let client = Client::new(1);
         client.peer.joins(&room.name).expect("few rooms");
-        room.join(&client.peer, user(1), pending("join"), ("0-1".parse().ok(), false), now + Duration::from_secs(2));
+        room.join(
+            &client.peer,
+            user(1),
+            pending("join"),
+            Join { since: "0-1".parse().ok(), needs_grant: false },
+            now + Duration::from_secs(2),
+        );
         let asked = room.next_lookups().pop().expect("the history").asked;
         hear(&mut room, &message(11, "1-0")).await;
         room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history(read_at, &known)) }));
@@ -362,7 +374,13 @@ async fn whoever_may_not_enter_was_never_here() {
     let (mut room, _one) = room_of(1, now).await;
     let mut two = Client::new(2);
     two.peer.joins(&room.name).expect("few rooms");
-    room.join(&two.peer, user(2), pending("join"), (None, true), now + Duration::from_secs(2));
+    room.join(
+        &two.peer,
+        user(2),
+        pending("join"),
+        Join { since: None, needs_grant: true },
+        now + Duration::from_secs(2),
+    );
     assert!(room.next_update(now).is_none(), "nobody hears of them yet");
     let asked = room.next_lookups().pop().expect("a question").asked;
     room.looked_up(asked, Some(LookedUp { may_enter: false, history: None }));

@@ -113,3 +113,13 @@ async fn a_second_signal_ends_it_at_once() {
     gatefold.cluster.signal("ws-1", Signal::SIGTERM).expect("signalled");
     gatefold.cluster.await_exit("ws-1", PATIENCE).await.expect("ended at once");
 }
+
+#[tokio::test]
+async fn whoever_does_not_say_goodbye_is_waited_for_no_longer_than_the_deadline() {
+    let gatefold = Gatefold::start(unhurried(Cluster::builder()).ws(1).env("DRAIN_SECONDS", "2s")).await;
+    // They read nothing, and so do not answer when they are told that it is the end.
+    let silent = [gatefold.client().await, gatefold.client().await];
+    gatefold.cluster.signal("ws-1", Signal::SIGTERM).expect("signalled");
+    gatefold.cluster.await_exit("ws-1", PATIENCE).await.expect("ended");
+    drop(silent);
+}

@@ -158,7 +158,29 @@ async fn members_are_told_that_messages_were_lost_on_their_way_to_them() {
     faults.pass();
 
     let told = reader.event("joined").await;
-    assert_eq!((&told["recovered"], &told["messages"], &told["count"]), (&json!(false), &json!([]), &json!(2)), "{told}");
+    assert_eq!(
+        (&told["recovered"], &told["messages"], &told["count"]),
+        (&json!(false), &json!([]), &json!(2)),
+        "{told}"
+    );
     assert_eq!(told["last"], json!(seen), "what to come back with if the rest does not come");
     assert_eq!(reader.hears_message(&room, 2).await["id"], kept);
+}
+
+#[tokio::test]
+async fn what_is_older_than_five_minutes_goes_with_the_next_message_and_is_known_to_be_gone() {
+    let gatefold = shared().await;
+    let room = new_room();
+    let (mut author, mut reader) = (gatefold.visitor("ws-1").await, gatefold.visitor("ws-2").await);
+    author.join(&room).await;
+    let now = gatefold_shared::clock::unix_millis();
+    let (old, recent) = (format!("{}-0", now - 301_000), format!("{}-0", now - 200_000));
+    for id in [&old, &recent] {
+        gatefold.redis_command(&format!("XADD room:{{{room}}}:history {id} user 7 data 1")).await;
+    }
+    author.publish(&room, 2).await;
+    let before = format!("{}-0", now - 302_000);
+    assert_eq!(missed(&mut reader, &room, &before).await, (vec![1, 2], false));
+    assert_eq!(missed(&mut reader, &room, &old).await, (vec![1, 2], true));
+    assert_eq!(missed(&mut reader, &room, &recent).await, (vec![2], true));
 }

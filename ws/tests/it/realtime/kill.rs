@@ -75,3 +75,31 @@ async fn when_a_replica_with_a_thousand_members_is_killed_exactly_they_leave_onc
     assert_eq!(asker.presence(&room).await.0, 8);
     gatefold.has_evicted(["ws-2", "ws-3"], "vanished").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_eviction_that_its_evictor_did_not_live_to_finish_is_finished_by_another() {
+    let gatefold = Gatefold::start(unhurried(Cluster::builder()).ws(2).env("PRESENCE_GRACE", "1s")).await;
+    let room = new_room();
+    let [mut watcher, mut lost] = [gatefold.visitor("ws-1").await, gatefold.visitor("ws-2").await];
+    watcher.join(&room).await;
+    lost.join(&room).await;
+    watcher.hears_presence(&room, "join", &lost.user).await;
+    let all = gatefold.replicas_in_redis(&room).await.1;
+    gatefold.cluster.kill("ws-2").await.expect("killed");
+    gatefold.cluster.start_process("ws-2").await.expect("it begins anew");
+    gatefold.cluster.wait_ready("ws-2").await.expect("ready");
+    // As somebody leaves it who claims the dead one and dies: no lease, and an eviction that takes too long.
+    let living = [gatefold.replica_of("ws-1").await, gatefold.replica_of("ws-2").await];
+    let dead = all.iter().find(|id| !living.contains(id)).expect("the one that was killed");
+    assert_eq!(gatefold.redis_command(&format!("ZREM replicas {dead}")).await, ":1\r\n");
+    let over = gatefold_shared::clock::unix_millis();
+    gatefold.redis_command(&format!("ZADD {{replicas}}:dead {over} {dead}")).await;
+
+    // It is found with the next renewal of a lease.
+    watcher.hears_presence(&room, "leave", &lost.user).await;
+    within(PATIENCE, "nothing is left of it", async || {
+        gatefold.redis_list(&["ZRANGE", "{replicas}:dead", "0", "-1"]).await.is_empty()
+    })
+    .await;
+    assert_eq!(gatefold.users_in_redis(&room).await, BTreeSet::from([watcher.user.id]));
+}

@@ -4,7 +4,7 @@ use gatefold_shared::clock;
 use serde_json::{Value, json};
 
 use super::shared;
-use crate::harness::{User, new_room, visitor::ids};
+use crate::harness::{User, eventually, new_room, visitor::ids};
 
 #[tokio::test]
 async fn whoever_joins_is_told_who_is_there_and_the_others_hear_of_it() {
@@ -301,4 +301,25 @@ async fn what_happens_in_one_room_is_not_heard_in_another() {
     alice.hears_message(&first, "only here").await;
     alice.hears_message(&second, "only there").await;
     bob.hears_message(&second, "only there").await;
+}
+
+#[tokio::test]
+async fn a_replica_listens_to_a_room_only_while_somebody_of_its_own_is_in_it() {
+    let gatefold = shared().await;
+    let room = new_room();
+    let listeners = async || {
+        let reply = gatefold.redis_command(&format!("PUBSUB SHARDNUMSUB room:{{{room}}}")).await;
+        reply.lines().last().and_then(|line| line.strip_prefix(':')?.parse::<u32>().ok()).expect("a number")
+    };
+    let [mut one, mut other] = [gatefold.visitor("ws-1").await, gatefold.visitor("ws-2").await];
+    one.presence(&room).await;
+    assert_eq!(listeners().await, 0, "asking is not joining");
+    one.join(&room).await;
+    assert_eq!(listeners().await, 1);
+    other.join(&room).await;
+    assert_eq!(listeners().await, 2);
+    one.leave(&room).await;
+    eventually("one replica listens no more", async || listeners().await == 1).await;
+    other.cut();
+    eventually("nobody listens any more", async || listeners().await == 0).await;
 }

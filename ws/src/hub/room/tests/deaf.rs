@@ -7,7 +7,13 @@ const LATE: Duration = Duration::from_secs(2);
 /// Another tab of the one user in the room asks for what it missed; which lookup that is.
 fn comes_back(room: &mut Room, tab: &Client, now: Instant) -> u64 {
     tab.peer.joins(&room.name).expect("few rooms");
-    room.join(&tab.peer, tab.user.clone(), pending("join"), ("1-0".parse().ok(), false), now + LATE);
+    room.join(
+        &tab.peer,
+        tab.user.clone(),
+        pending("join"),
+        Join { since: "1-0".parse().ok(), needs_grant: false },
+        now + LATE,
+    );
     room.next_lookups().pop().expect("the history").asked
 }
 

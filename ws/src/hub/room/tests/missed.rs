@@ -88,7 +88,13 @@ async fn when_redis_has_lost_the_last_messages_nobody_is_given_an_id_that_it_doe
 /// Comes back to the room with this message; which lookup that is.
 fn comes_back(room: &mut Room, tab: &Client, since: &str, now: Instant) -> u64 {
     tab.peer.joins(&room.name).expect("few rooms");
-    room.join(&tab.peer, tab.user.clone(), pending("join"), (since.parse().ok(), false), now + HOUR);
+    room.join(
+        &tab.peer,
+        tab.user.clone(),
+        pending("join"),
+        Join { since: since.parse().ok(), needs_grant: false },
+        now + HOUR,
+    );
     room.next_lookups().pop().expect("the history").asked
 }
 
