@@ -77,7 +77,7 @@ nginx_accepts() {
 
 check_nginx() {
     local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200' 'RESOLVER=a;b' 'EDGE=other'
-        'LIMITS=no' 'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
+        'LIMITS=no' 'WORKER_CONNECTIONS=64k' 'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
     openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
         -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
     local tls=(EDGE=tls TLS_CERTIFICATE="$work/fullchain.pem" TLS_KEY="$work/privkey.pem")
@@ -89,6 +89,8 @@ check_nginx() {
         fail 'Nginx refuses the mode proxied:' "$(<"$work/nginx.log")"
     nginx_accepts EDGE=plain LIMITS=off || fail 'Nginx refuses to go without limits:' "$(<"$work/nginx.log")"
     ! grep -q remote_addr "$work/nginx/conf/site/limits.conf" || fail 'LIMITS=off limits addresses'
+    nginx_accepts WORKER_CONNECTIONS=4321 || fail 'Nginx refuses another number of connections:' "$(<"$work/nginx.log")"
+    grep -q 'worker_connections 4321;' "$work/nginx/conf/nginx.conf" || fail 'WORKER_CONNECTIONS changes nothing'
     ! grep -rn '@[A-Z_]*@' "$work/nginx/conf/site" || fail 'a setting was not filled in'
     for case in "${cases[@]}"; do
         # shellcheck disable=SC2086 # EDGE=tls HTTPS_PORT=x are two

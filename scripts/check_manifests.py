@@ -6,6 +6,7 @@ drain.
 """
 
 import json
+import math
 import os
 import re
 import sys
@@ -19,6 +20,8 @@ from referencing import Registry, Resource
 DEFAULT_DRAIN = "20s"
 # Of operators; there are no schemas of them in the package. What is in them is checked elsewhere (promtool) or below.
 CUSTOM = {"PrometheusRule", "ServiceMonitor"}
+# Bytes of a socket in Nginx, with the kernel's, and of a place for a connection: docs/performance.md.
+SOCKET_IN_PROXY, PLACE_IN_PROXY = 35_000, 432
 WORKLOADS = {"Deployment", "StatefulSet", "Job"}
 
 problems = []
@@ -234,6 +237,23 @@ class Cluster:
                 complain(scaler, f"no such target: {target['name']}")
             if not 2 <= scaler["spec"]["minReplicas"] <= scaler["spec"]["maxReplicas"]:
                 complain(scaler, "fewer than two replicas, or more at least than at most")
+        self.check_proxies({s["metadata"]["name"]: s["spec"] for s in self.of("HorizontalPodAutoscaler")})
+
+    def check_proxies(self, scalers):
+        """All sockets that ws replicas are scaled up to must find room in the proxies that there may be, and in their memory."""
+        metrics = [m["pods"] for m in scalers["gatefold-ws"]["metrics"] if m["type"] == "Pods"]
+        targets = [amount(m["target"]["averageValue"]) for m in metrics if m["metric"]["name"] == "ws_sockets"]
+        for proxy in (w for w in self.workloads if w["metadata"]["name"] == "gatefold-nginx"):
+            container = pod_of(proxy)["spec"]["containers"][0]
+            limits = container["resources"]["limits"]
+            workers, connections = math.ceil(amount(limits["cpu"])), int(self.setting(container, "WORKER_CONNECTIONS"))
+            room = workers * connections // 2
+            if room * SOCKET_IN_PROXY + workers * connections * PLACE_IN_PROXY > amount(limits["memory"]):
+                complain(proxy, f"has too little memory for the {room} sockets that it takes")
+            for target in targets:
+                share = target * scalers["gatefold-ws"]["maxReplicas"] / scalers["gatefold-nginx"]["maxReplicas"]
+                if share > room / 2:
+                    complain(proxy, f"would have {share:.0f} sockets, and has room for {room}, of which half is for calls and for growth")
 
     def check_policies(self):
         policies = self.of("NetworkPolicy")

@@ -10,6 +10,7 @@
 #   TRUSTED_PROXIES  proxied: networks (CIDR, separated by commas or spaces) of the proxies before this one
 #   TLS_CERTIFICATE, TLS_KEY   tls: PEM files, the chain and its key (/etc/gatefold/tls/{fullchain,privkey}.pem)
 #   HTTPS_PORT       tls: the port of https as clients see it (443)
+#   WORKER_CONNECTIONS  connections that each worker may hold (32768): two for a socket, two for a request
 #   LIMITS           on, or off: for load tests, no address is limited (on)
 #   HSTS_MAX_AGE     tls, proxied: seconds for which browsers come by https only; 0 forgets it (63072000)
 #
@@ -62,6 +63,9 @@ case ${LIMITS:-on} in
     *) fail "LIMITS: expected on or off, and not '$LIMITS'" ;;
 esac
 
+connections=${WORKER_CONNECTIONS:-32768}
+number WORKER_CONNECTIONS "$connections"
+
 hsts='' https_port=''
 if [ "$edge" != plain ]; then
     age=${HSTS_MAX_AGE:-63072000}
@@ -106,7 +110,8 @@ if read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max && [ "$quota" != max
     allowed=$(((quota + period - 1) / period))
     [ "$allowed" -ge "$workers" ] || workers=$allowed
 fi
-sed "s/^worker_processes auto;/worker_processes $workers;/" "$source/nginx.conf" >"$prefix/conf/nginx.conf"
+sed -e "s/^worker_processes auto;/worker_processes $workers;/" \
+    -e "s/worker_connections [0-9]*;/worker_connections $connections;/" "$source/nginx.conf" >"$prefix/conf/nginx.conf"
 cp "$source/$limits" "$site/limits.conf"
 cp "$source/container/servers/status.conf" "$site/servers/"
 fill upstreams.conf upstreams.conf
@@ -116,7 +121,8 @@ case $edge in
     proxied) fill listen.conf listen.conf && fill edge.proxied.conf edge.conf ;;
 esac
 
-# Every connection is a descriptor, and engines give 1,024 of them to whom does not ask for more.
+# Every connection is a descriptor, and engines give 1,024 of them to whom does not ask for more. The workers inherit the
+# limit, so that there is no worker_rlimit_nofile; where the hard one is below WORKER_CONNECTIONS, Nginx says so in its log.
 # shellcheck disable=SC3045 # the shells of Alpine and of Debian know it
 ulimit -n "$(ulimit -H -n)"
 
