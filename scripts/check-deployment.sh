@@ -108,7 +108,8 @@ check_kubernetes() {
     "$work/k8s/overlays/dev/make-secrets.sh" >/dev/null
     # What nobody has to use is rendered with the overlay that it is for.
     mkdir "$work/k8s/overlays/traced"
-    printf '%s: %s\n' namespace gatefold resources '[../production]' components '[../../components/tracing]' \
+    printf '%s: %s\n' namespace gatefold resources '[../production]' \
+        components '[../../components/tracing, ../../components/private-authority]' \
         >"$work/k8s/overlays/traced/kustomization.yaml"
     for overlay in dev production traced; do
         kustomize build "$work/k8s/overlays/$overlay" >"$work/$overlay.yaml"
