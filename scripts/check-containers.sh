@@ -17,6 +17,9 @@ work=$(mktemp -d)
 HTTP_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export HTTP_PORT
 readonly URL=http://localhost:$HTTP_PORT
+# For the step `keys`, which takes what is there.
+export KEYS_DIR=$work/keys
+./generate-keys.sh --dir "$KEYS_DIR" >/dev/null
 
 clean_up() {
     local code=$?
@@ -90,6 +93,7 @@ for service in api ws nginx; do
     done
 done
 echo 'the containers: nobody is root, and no image can be written to'
+docker compose logs --no-log-prefix keys | grep -q '^Took the keys' || fail 'the keys of the host were not taken'
 printf '%s\n' "$PASSWORD" | docker compose exec -T api /bin/gatefold-api user add alice
 
 log_in

@@ -69,6 +69,45 @@ check_compose() {
     done
 }
 
+# The step `keys` of Compose, in folders of ours: as root it becomes user 65532, and as anybody else it stays who it is.
+check_keys() {
+    local image=$work/image run=$work/image/run log=$work/keys.log
+    mkdir -p "$image" "$run"/{keys,public-keys,database,host-keys}
+    cp generate-keys.sh "$image"
+    sed "s|/run/|$run/|g" scripts/container-keys.sh >"$image/container-keys.sh"
+    chmod 711 "$work"
+    chmod 755 "$image"/*.sh
+    ((EUID != 0)) || chown -R 65532 "$run"/{keys,public-keys,database}
+    keys() { "$image/container-keys.sh" >"$log" 2>&1; }
+    refuses() {
+        ! keys || fail "the step keys takes $1"
+        [[ -z $(ls -A "$run/keys") ]] || fail "the step keys leaves something of $1"
+    }
+    cp generate-keys.sh "$run/host-keys/README"
+    openssl genpkey -algorithm RSA -out "$run/other.pem" 2>/dev/null
+    openssl genpkey -algorithm RSA 2>/dev/null | openssl rsa -traditional -out "$run/host-keys/private.pem" 2>/dev/null
+    chmod 600 "$run/host-keys/private.pem"
+    refuses 'half a pair'
+    openssl pkey -in "$run/other.pem" -pubout -out "$run/host-keys/public.pem"
+    refuses 'halves of two pairs'
+    openssl pkey -in "$run/host-keys/private.pem" -pubout -out "$run/host-keys/public.pem"
+    keys || fail 'the step keys does not take keys of the host:' "$(<"$log")"
+    grep -q '^Took the keys' "$log" || fail 'the step keys does not say that it took keys'
+    [[ $(stat -c %a "$run/keys"/{private.pem,public.pem,refresh.key} | xargs) == '600 644 600' ]] ||
+        fail 'the step keys leaves other modes' "$(ls -l "$run/keys")"
+    grep -q 'BEGIN PRIVATE KEY' "$run/keys/private.pem" || fail 'the step keys takes a key in another form than PKCS#8'
+    cmp "$run/host-keys/public.pem" "$run/public-keys/public.pem"
+    openssl pkey -in "$run/other.pem" -pubout -out "$run/host-keys/public.pem"
+    cp "$run/other.pem" "$run/host-keys/private.pem"
+    keys || fail 'the step keys fails the second time:' "$(<"$log")"
+    ! cmp --silent "$run/host-keys/public.pem" "$run/keys/public.pem" || fail 'the step keys replaces keys'
+    rm "$run"/host-keys/*.pem "$run"/keys/*
+    keys || fail 'the step keys fails without keys of the host:' "$(<"$log")"
+    grep -q '^Made private.pem' "$log" || fail 'the step keys makes none:' "$(<"$log")"
+    [[ -z $(find "$run/keys" "$run/public-keys" "$run/database" -name '.*' -print) ]] || fail 'the step keys leaves files'
+    echo 'keys: made, or taken from the host, once'
+}
+
 # Runs the image's own entry point with `nginx -t`.
 nginx_accepts() {
     env -i PATH="$PATH" GATEFOLD_NGINX="$PWD/nginx" GATEFOLD_PREFIX="$work/nginx" RESOLVER=127.0.0.11 "$@" \
@@ -161,6 +200,7 @@ PATH=$TOOLS/python/bin:$TOOLS/debian/usr/bin:$TOOLS/debian/usr/libexec/docker/cl
 
 check_dockerfile
 check_compose
+check_keys
 check_nginx
 check_kubernetes
 check_monitoring
