@@ -173,15 +173,22 @@ check_monitoring() {
     (cd "$work" && promtool test rules alerts.test.yaml)
 }
 
-# The tests that SECURITY.md names for its claims must be there under that name, and every threat must name one.
+# The tests that SECURITY.md names for its claims must be there under that name, in the crate that stands before it or before
+# another one in the same row, and every threat must name one.
 check_named_tests() {
     # shellcheck disable=SC2016 # those are the quotes of Markdown
-    local name file test count=0 quoted='`[a-z_]+::[a-z_0-9]+`' scripts='`scripts/[a-z_-]+\.(py|sh)`'
-    while read -r name; do
-        file=${name%%::*} test=${name##*::}
-        grep -rqE "fn $test\\(" --include="$file.rs" api shared ws cluster || fail "SECURITY.md names $name, which is no test"
-        count=$((count + 1))
-    done < <(grep -oE "$quoted" SECURITY.md | tr -d '\`')
+    local line name crate file test count=0 quoted='`[a-z_]+::[a-z_0-9]+`' scripts='`scripts/[a-z_-]+\.(py|sh)`'
+    while read -r line; do
+        crate=''
+        while read -r name; do
+            [[ $name != *' '* ]] || crate=${name%% *}
+            name=${name##* } file=${name%%::*} test=${name##*::}
+            [[ -n $crate ]] || fail "SECURITY.md: of no crate: $name"
+            find "$crate" -name "$file.rs" \( -path "$crate/src/*" -o -path "$crate/tests/it/*" \) -exec grep -qE "fn $test\\(" {} \; \
+                -print | grep -q . || fail "SECURITY.md names $name, which is no test of $crate"
+            count=$((count + 1))
+        done < <(grep -oE "(\b(api|shared|ws|cluster) )?$quoted" <<<"$line" | tr -d '\`')
+    done < <(grep -E "$quoted" SECURITY.md)
     name=$(sed -n '/^## Threats/,/^## OWASP/p' SECURITY.md | awk -F'|' '/^\|/ && ++row > 2 && $4 !~ /`[^`]+`/ { print $2 }')
     [[ -z $name ]] || fail "SECURITY.md: no test is named for: $name"
     ((count > 50)) || fail "SECURITY.md: only $count tests were found in it"
