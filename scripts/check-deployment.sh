@@ -115,14 +115,18 @@ nginx_accepts() {
 }
 
 check_nginx() {
-    local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200' 'RESOLVER=a;b' 'EDGE=other'
-        'LIMITS=no' 'WORKER_CONNECTIONS=64k' 'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
+    local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200'
+        'API_ADDRESS=api.a.svc:3000 RESOLV_CONF=/dev/null' 'RESOLVER=a;b' 'EDGE=other' 'LIMITS=no' 'WORKER_CONNECTIONS=64k' 'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
     openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
         -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
     local tls=(EDGE=tls TLS_CERTIFICATE="$work/fullchain.pem" TLS_KEY="$work/privkey.pem")
     nginx_accepts EDGE=plain || fail 'Nginx refuses the mode plain:' "$(<"$work/nginx.log")"
     nginx_accepts EDGE=plain RESOLVER=fd00::53 API_ADDRESS=gatefold-api.a.svc.cluster.local:3000 ||
         fail 'Nginx refuses a resolver with IPv6:' "$(<"$work/nginx.log")"
+    printf 'search %s\n' 'a.svc.example.test svc.example.test example.test' >"$work/resolv.conf"
+    nginx_accepts RESOLV_CONF="$work/resolv.conf" API_ADDRESS=gatefold-api.a.svc:3000 WS_ADDRESS=gatefold-ws.a.svc:3001 ||
+        fail 'Nginx refuses a name without the domain of its cluster:' "$(<"$work/nginx.log")"
+    grep -q '"gatefold-api.a.svc.example.test:3000"' "$work/nginx/conf/site/edge.conf" || fail 'a name was not completed'
     nginx_accepts "${tls[@]}" HTTPS_PORT=8443 HSTS_MAX_AGE=0 || fail 'Nginx refuses the mode tls:' "$(<"$work/nginx.log")"
     nginx_accepts EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8,fd00::/8 ||
         fail 'Nginx refuses the mode proxied:' "$(<"$work/nginx.log")"
@@ -158,6 +162,10 @@ check_kubernetes() {
             python scripts/check_manifests.py "$version" "$work/$overlay.yaml" "${secrets[@]}"
         done
     done
+    # The examples, in place of the Secrets that somebody makes.
+    (cd "$work" && for file in production.yaml k8s/examples/{external-secrets,gateway}.yaml; do echo --- && cat "$file"; done) \
+        >"$work/examples.yaml"
+    python scripts/check_manifests.py "$KUBERNETES_NEWEST" "$work/examples.yaml"
     # 15: tags are never moved, so that pulling always gains nothing. 35: the replicas take their stores' URLs from the
     # environment only. 40: the images of Postgres and Redis have users of their own. 43: digests are for whoever pushes.
     checkov --framework kubernetes --skip-download --quiet --compact --skip-check CKV_K8S_15,CKV_K8S_35,CKV_K8S_40,CKV_K8S_43 \

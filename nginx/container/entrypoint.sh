@@ -5,6 +5,7 @@
 #   EDGE             plain (http), tls (https, and http redirected), or proxied (behind a proxy that ends TLS)
 #   API_ADDRESS      name and port of the REST replicas (api:3000)
 #   WS_ADDRESS       name and port of the WebSocket replicas (ws:3001)
+#                    A name of Kubernetes may end with .svc: the cluster's own domain is added, since Nginx knows no search list
 #   RESOLVER         name server that knows these names (the first of /etc/resolv.conf)
 #   RESOLVER_VALID   how long its answers are believed (2s)
 #   TRUSTED_PROXIES  proxied: networks (CIDR, separated by commas or spaces) of the proxies before this one
@@ -43,12 +44,27 @@ path() {
     [ -r "$2" ] || fail "$1: $2 cannot be read by $(id -u):$(id -g)"
 }
 
+resolv_conf=${RESOLV_CONF:-/etc/resolv.conf}
+# In a pod the search list has svc.<domain of the cluster>.
+whole() {
+    case $1 in
+        *.svc:*)
+            domain=$(sed -n 's/^search[[:space:]].*[[:space:]]svc\.\([a-zA-Z0-9.-]*\).*/\1/p' "$resolv_conf" | head -n 1)
+            [ -n "$domain" ] || fail "$1: $resolv_conf does not say in which domain: name all of it"
+            echo "${1%:*}.${domain%.}:${1##*:}"
+            ;;
+        *) echo "$1" ;;
+    esac
+}
+
 api=${API_ADDRESS:-api:3000} ws=${WS_ADDRESS:-ws:3001}
 address API_ADDRESS "$api"
 address WS_ADDRESS "$ws"
+api=$(whole "$api")
+ws=$(whole "$ws")
 
 resolver=${RESOLVER:-}
-[ -n "$resolver" ] || resolver=$(sed -n 's/^nameserver[[:space:]]*\([^[:space:]%]*\).*/\1/p;' /etc/resolv.conf | head -n 1)
+[ -n "$resolver" ] || resolver=$(sed -n 's/^nameserver[[:space:]]*\([^[:space:]%]*\).*/\1/p;' "$resolv_conf" | head -n 1)
 case $resolver in
     '') fail 'RESOLVER: not set, and /etc/resolv.conf names none' ;;
     *[!a-zA-Z0-9.:_-]*) fail "RESOLVER: expected an address, and not '$resolver'" ;;
