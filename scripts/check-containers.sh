@@ -58,18 +58,35 @@ scale() {
     docker compose up --detach --no-recreate --wait --wait-timeout 120 --scale "api=$1" --scale "ws=$2" >"$work/scale.log" 2>&1
 }
 
-# Calls all the while until scaling is done. Each call has to succeed.
+# Trades the refresh token of a session of its own as long as a job runs: each answer must come, or the chain is at its end.
+refresh_during() {
+    local job=$1 refreshes=0
+    mkdir -p "$work/chain"
+    work=$work/chain
+    log_in
+    while kill -0 "$job" 2>/dev/null; do
+        expect 'a refresh while scaling' 200 -b "$work/cookies" -c "$work/cookies" -X POST "$URL/api/refresh"
+        refreshes=$((refreshes + 1))
+        sleep 0.12
+    done
+    echo "$refreshes" >"$work/count"
+}
+
+# Calls and refreshes all the while until scaling is done. Each of them has to succeed.
 call_while_scaling() {
-    local calls=0 job
+    local calls=0 job chain
     scale "$@" &
     job=$!
+    refresh_during "$job" &
+    chain=$!
     while kill -0 "$job" 2>/dev/null; do
         greeted "a call while scaling to $1"
         calls=$((calls + 1))
         sleep 0.12
     done
     wait "$job" || fail "could not scale to $1: $(<"$work/scale.log")"
-    echo "scaled to $1 api and $2 ws replicas: $calls calls, all served"
+    wait "$chain" || fail "a refresh failed while scaling to $1"
+    echo "scaled to $1 api and $2 ws replicas: $calls calls and $(<"$work/chain/count") refreshes, all served"
 }
 
 say 'Building the images'
