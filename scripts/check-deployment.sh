@@ -116,7 +116,8 @@ nginx_accepts() {
 
 check_nginx() {
     local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200'
-        'API_ADDRESS=api.a.svc:3000 RESOLV_CONF=/dev/null' 'RESOLVER=a;b' 'EDGE=other' 'LIMITS=no' 'WORKER_CONNECTIONS=64k' 'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
+        'API_ADDRESS=api.a.svc:3000 RESOLV_CONF=/dev/null' 'RESOLVER=a;b' 'EDGE=other' 'LIMITS=no' 'WORKER_CONNECTIONS=64k'
+        'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
     openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
         -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
     local tls=(EDGE=tls TLS_CERTIFICATE="$work/fullchain.pem" TLS_KEY="$work/privkey.pem")
@@ -192,8 +193,7 @@ check_named_tests() {
             [[ $name != *' '* ]] || crate=${name%% *}
             name=${name##* } file=${name%%::*} test=${name##*::}
             [[ -n $crate ]] || fail "SECURITY.md: of no crate: $name"
-            find "$crate" -name "$file.rs" \( -path "$crate/src/*" -o -path "$crate/tests/it/*" \) -exec grep -qE "fn $test\\(" {} \; \
-                -print | grep -q . || fail "SECURITY.md names $name, which is no test of $crate"
+            grep -rqE "fn $test\\(" --include="$file.rs" "$crate" || fail "SECURITY.md names $name, which is no test of $crate"
             count=$((count + 1))
         done < <(grep -oE "(\b(api|shared|ws|cluster) )?$quoted" <<<"$line" | tr -d '\`')
     done < <(grep -E "$quoted" SECURITY.md)

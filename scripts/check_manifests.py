@@ -134,8 +134,9 @@ class Cluster:
         # With the keys that are known of them.
         self.secrets = dict.fromkeys(secrets) | {r["metadata"]["name"]: None for r in self.of("Secret")}
         for external in (r["spec"] for r in self.of("ExternalSecret")):
-            keys = {data["secretKey"] for data in external.get("data", [])} | set(external["target"].get("template", {}).get("data", {}))
-            self.secrets[external["target"]["name"]] = keys
+            keys = {data["secretKey"] for data in external.get("data", [])}
+            made = external["target"].get("template", {}).get("data", {})
+            self.secrets[external["target"]["name"]] = keys | set(made)
         self.config_maps = {r["metadata"]["name"]: r.get("data") or {} for r in self.of("ConfigMap")}
         self.accounts = {r["metadata"]["name"] for r in self.of("ServiceAccount")}
         self.workloads = [r for r in resources if r["kind"] in WORKLOADS]
@@ -322,7 +323,7 @@ class Cluster:
             for target in targets:
                 share = target * scalers["gatefold-ws"]["maxReplicas"] / scalers["gatefold-nginx"]["maxReplicas"]
                 if share > room / 2:
-                    complain(proxy, f"would have {share:.0f} sockets, and has room for {room}, of which half is for calls and for growth")
+                    complain(proxy, f"would have {share:.0f} sockets, and half of its room for {room} is for calls and growth")
 
     def check_policies(self):
         policies = self.of("NetworkPolicy")
