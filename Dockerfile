@@ -48,8 +48,9 @@ RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && cargo auditable build --release --locked --target "$target" -p gatefold-api -p gatefold-ws \
     && install -D -t /out "target/$target/release/gatefold-api" "target/$target/release/gatefold-ws"
 
-# What both replicas have besides their program: certificates of authorities, to reach stores over TLS; a user without
-# rights or a password; mount points that are theirs; and something that asks whether they are well.
+# What both replicas have besides their program: certificates of authorities, to reach Postgres, Redis and a collector of
+# traces over TLS (SSL_CERT_FILE names others, in a file that is mounted); a user without rights or a password; mount points
+# that are theirs; and something that asks whether they are well.
 FROM ${RUST_IMAGE} AS root
 COPY scripts/container-health.rs /src/
 RUN mkdir -p /root-fs/bin /root-fs/etc/ssl/certs /root-fs/run/keys /root-fs/run/database \

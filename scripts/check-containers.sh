@@ -17,6 +17,9 @@ work=$(mktemp -d)
 HTTP_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export HTTP_PORT
 readonly URL=http://localhost:$HTTP_PORT
+# For the step `keys`, which takes what is there.
+export KEYS_DIR=$work/keys
+./generate-keys.sh --dir "$KEYS_DIR" >/dev/null
 
 clean_up() {
     local code=$?
@@ -55,18 +58,35 @@ scale() {
     docker compose up --detach --no-recreate --wait --wait-timeout 120 --scale "api=$1" --scale "ws=$2" >"$work/scale.log" 2>&1
 }
 
-# Calls all the while until scaling is done. Each call has to succeed.
+# Trades the refresh token of a session of its own as long as a job runs: each answer must come, or the chain is at its end.
+refresh_during() {
+    local job=$1 refreshes=0
+    mkdir -p "$work/chain"
+    work=$work/chain
+    log_in
+    while kill -0 "$job" 2>/dev/null; do
+        expect 'a refresh while scaling' 200 -b "$work/cookies" -c "$work/cookies" -X POST "$URL/api/refresh"
+        refreshes=$((refreshes + 1))
+        sleep 0.12
+    done
+    echo "$refreshes" >"$work/count"
+}
+
+# Calls and refreshes all the while until scaling is done. Each of them has to succeed.
 call_while_scaling() {
-    local calls=0 job
+    local calls=0 job chain
     scale "$@" &
     job=$!
+    refresh_during "$job" &
+    chain=$!
     while kill -0 "$job" 2>/dev/null; do
         greeted "a call while scaling to $1"
         calls=$((calls + 1))
         sleep 0.12
     done
     wait "$job" || fail "could not scale to $1: $(<"$work/scale.log")"
-    echo "scaled to $1 api and $2 ws replicas: $calls calls, all served"
+    wait "$chain" || fail "a refresh failed while scaling to $1"
+    echo "scaled to $1 api and $2 ws replicas: $calls calls and $(<"$work/chain/count") refreshes, all served"
 }
 
 say 'Building the images'
@@ -90,6 +110,7 @@ for service in api ws nginx; do
     done
 done
 echo 'the containers: nobody is root, and no image can be written to'
+docker compose logs --no-log-prefix keys | grep -q '^Took the keys' || fail 'the keys of the host were not taken'
 printf '%s\n' "$PASSWORD" | docker compose exec -T api /bin/gatefold-api user add alice
 
 log_in

@@ -69,6 +69,45 @@ check_compose() {
     done
 }
 
+# The step `keys` of Compose, in folders of ours: as root it becomes user 65532, and as anybody else it stays who it is.
+check_keys() {
+    local image=$work/image run=$work/image/run log=$work/keys.log
+    mkdir -p "$image" "$run"/{keys,public-keys,database,host-keys}
+    cp generate-keys.sh "$image"
+    sed "s|/run/|$run/|g" scripts/container-keys.sh >"$image/container-keys.sh"
+    chmod 711 "$work"
+    chmod 755 "$image"/*.sh
+    ((EUID != 0)) || chown -R 65532 "$run"/{keys,public-keys,database}
+    keys() { "$image/container-keys.sh" >"$log" 2>&1; }
+    refuses() {
+        ! keys || fail "the step keys takes $1"
+        [[ -z $(ls -A "$run/keys") ]] || fail "the step keys leaves something of $1"
+    }
+    cp generate-keys.sh "$run/host-keys/README"
+    openssl genpkey -algorithm RSA -out "$run/other.pem" 2>/dev/null
+    openssl genpkey -algorithm RSA 2>/dev/null | openssl rsa -traditional -out "$run/host-keys/private.pem" 2>/dev/null
+    chmod 600 "$run/host-keys/private.pem"
+    refuses 'half a pair'
+    openssl pkey -in "$run/other.pem" -pubout -out "$run/host-keys/public.pem"
+    refuses 'halves of two pairs'
+    openssl pkey -in "$run/host-keys/private.pem" -pubout -out "$run/host-keys/public.pem"
+    keys || fail 'the step keys does not take keys of the host:' "$(<"$log")"
+    grep -q '^Took the keys' "$log" || fail 'the step keys does not say that it took keys'
+    [[ $(stat -c %a "$run/keys"/{private.pem,public.pem,refresh.key} | xargs) == '600 644 600' ]] ||
+        fail 'the step keys leaves other modes' "$(ls -l "$run/keys")"
+    grep -q 'BEGIN PRIVATE KEY' "$run/keys/private.pem" || fail 'the step keys takes a key in another form than PKCS#8'
+    cmp "$run/host-keys/public.pem" "$run/public-keys/public.pem"
+    openssl pkey -in "$run/other.pem" -pubout -out "$run/host-keys/public.pem"
+    cp "$run/other.pem" "$run/host-keys/private.pem"
+    keys || fail 'the step keys fails the second time:' "$(<"$log")"
+    ! cmp --silent "$run/host-keys/public.pem" "$run/keys/public.pem" || fail 'the step keys replaces keys'
+    rm "$run"/host-keys/*.pem "$run"/keys/*
+    keys || fail 'the step keys fails without keys of the host:' "$(<"$log")"
+    grep -q '^Made private.pem' "$log" || fail 'the step keys makes none:' "$(<"$log")"
+    [[ -z $(find "$run/keys" "$run/public-keys" "$run/database" -name '.*' -print) ]] || fail 'the step keys leaves files'
+    echo 'keys: made, or taken from the host, once'
+}
+
 # Runs the image's own entry point with `nginx -t`.
 nginx_accepts() {
     env -i PATH="$PATH" GATEFOLD_NGINX="$PWD/nginx" GATEFOLD_PREFIX="$work/nginx" RESOLVER=127.0.0.11 "$@" \
@@ -76,19 +115,26 @@ nginx_accepts() {
 }
 
 check_nginx() {
-    local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200' 'RESOLVER=a;b' 'EDGE=other'
-        'LIMITS=no' 'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
+    local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200'
+        'API_ADDRESS=api.a.svc:3000 RESOLV_CONF=/dev/null' 'RESOLVER=a;b' 'EDGE=other' 'LIMITS=no' 'WORKER_CONNECTIONS=64k'
+        'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
     openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
         -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
     local tls=(EDGE=tls TLS_CERTIFICATE="$work/fullchain.pem" TLS_KEY="$work/privkey.pem")
     nginx_accepts EDGE=plain || fail 'Nginx refuses the mode plain:' "$(<"$work/nginx.log")"
     nginx_accepts EDGE=plain RESOLVER=fd00::53 API_ADDRESS=gatefold-api.a.svc.cluster.local:3000 ||
         fail 'Nginx refuses a resolver with IPv6:' "$(<"$work/nginx.log")"
+    printf 'search %s\n' 'a.svc.example.test svc.example.test example.test' >"$work/resolv.conf"
+    nginx_accepts RESOLV_CONF="$work/resolv.conf" API_ADDRESS=gatefold-api.a.svc:3000 WS_ADDRESS=gatefold-ws.a.svc:3001 ||
+        fail 'Nginx refuses a name without the domain of its cluster:' "$(<"$work/nginx.log")"
+    grep -q '"gatefold-api.a.svc.example.test:3000"' "$work/nginx/conf/site/edge.conf" || fail 'a name was not completed'
     nginx_accepts "${tls[@]}" HTTPS_PORT=8443 HSTS_MAX_AGE=0 || fail 'Nginx refuses the mode tls:' "$(<"$work/nginx.log")"
     nginx_accepts EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8,fd00::/8 ||
         fail 'Nginx refuses the mode proxied:' "$(<"$work/nginx.log")"
     nginx_accepts EDGE=plain LIMITS=off || fail 'Nginx refuses to go without limits:' "$(<"$work/nginx.log")"
     ! grep -q remote_addr "$work/nginx/conf/site/limits.conf" || fail 'LIMITS=off limits addresses'
+    nginx_accepts WORKER_CONNECTIONS=4321 || fail 'Nginx refuses another number of connections:' "$(<"$work/nginx.log")"
+    grep -q 'worker_connections 4321;' "$work/nginx/conf/nginx.conf" || fail 'WORKER_CONNECTIONS changes nothing'
     ! grep -rn '@[A-Z_]*@' "$work/nginx/conf/site" || fail 'a setting was not filled in'
     for case in "${cases[@]}"; do
         # shellcheck disable=SC2086 # EDGE=tls HTTPS_PORT=x are two
@@ -106,7 +152,8 @@ check_kubernetes() {
     "$work/k8s/overlays/dev/make-secrets.sh" >/dev/null
     # What nobody has to use is rendered with the overlay that it is for.
     mkdir "$work/k8s/overlays/traced"
-    printf '%s: %s\n' namespace gatefold resources '[../production]' components '[../../components/tracing]' \
+    printf '%s: %s\n' namespace gatefold resources '[../production]' \
+        components '[../../components/tracing, ../../components/private-authority]' \
         >"$work/k8s/overlays/traced/kustomization.yaml"
     for overlay in dev production traced; do
         kustomize build "$work/k8s/overlays/$overlay" >"$work/$overlay.yaml"
@@ -116,6 +163,10 @@ check_kubernetes() {
             python scripts/check_manifests.py "$version" "$work/$overlay.yaml" "${secrets[@]}"
         done
     done
+    # The examples, in place of the Secrets that somebody makes.
+    (cd "$work" && for file in production.yaml k8s/examples/{external-secrets,gateway}.yaml; do echo --- && cat "$file"; done) \
+        >"$work/examples.yaml"
+    python scripts/check_manifests.py "$KUBERNETES_NEWEST" "$work/examples.yaml"
     # 15: tags are never moved, so that pulling always gains nothing. 35: the replicas take their stores' URLs from the
     # environment only. 40: the images of Postgres and Redis have users of their own. 43: digests are for whoever pushes.
     checkov --framework kubernetes --skip-download --quiet --compact --skip-check CKV_K8S_15,CKV_K8S_35,CKV_K8S_40,CKV_K8S_43 \
@@ -131,15 +182,21 @@ check_monitoring() {
     (cd "$work" && promtool test rules alerts.test.yaml)
 }
 
-# The tests that SECURITY.md names for its claims must be there under that name, and every threat must name one.
+# The tests that SECURITY.md names for its claims must be there under that name, in the crate that stands before it or before
+# another one in the same row, and every threat must name one.
 check_named_tests() {
     # shellcheck disable=SC2016 # those are the quotes of Markdown
-    local name file test count=0 quoted='`[a-z_]+::[a-z_0-9]+`' scripts='`scripts/[a-z_-]+\.(py|sh)`'
-    while read -r name; do
-        file=${name%%::*} test=${name##*::}
-        grep -rqE "fn $test\\(" --include="$file.rs" api shared ws cluster || fail "SECURITY.md names $name, which is no test"
-        count=$((count + 1))
-    done < <(grep -oE "$quoted" SECURITY.md | tr -d '\`')
+    local line name crate file test count=0 quoted='`[a-z_]+::[a-z_0-9]+`' scripts='`scripts/[a-z_-]+\.(py|sh)`'
+    while read -r line; do
+        crate=''
+        while read -r name; do
+            [[ $name != *' '* ]] || crate=${name%% *}
+            name=${name##* } file=${name%%::*} test=${name##*::}
+            [[ -n $crate ]] || fail "SECURITY.md: of no crate: $name"
+            grep -rqE "fn $test\\(" --include="$file.rs" "$crate" || fail "SECURITY.md names $name, which is no test of $crate"
+            count=$((count + 1))
+        done < <(grep -oE "(\b(api|shared|ws|cluster) )?$quoted" <<<"$line" | tr -d '\`')
+    done < <(grep -E "$quoted" SECURITY.md)
     name=$(sed -n '/^## Threats/,/^## OWASP/p' SECURITY.md | awk -F'|' '/^\|/ && ++row > 2 && $4 !~ /`[^`]+`/ { print $2 }')
     [[ -z $name ]] || fail "SECURITY.md: no test is named for: $name"
     ((count > 50)) || fail "SECURITY.md: only $count tests were found in it"
@@ -158,6 +215,7 @@ PATH=$TOOLS/python/bin:$TOOLS/debian/usr/bin:$TOOLS/debian/usr/libexec/docker/cl
 
 check_dockerfile
 check_compose
+check_keys
 check_nginx
 check_kubernetes
 check_monitoring

@@ -8,7 +8,8 @@ import re
 import sys
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 # As of the replicas where DRAIN_SECONDS is not set, and of Nginx when it is told to end.
 DEFAULT_DRAIN = "20s"
 ONE_SHOT = {"keys", "migrate"}
@@ -19,6 +20,11 @@ FIXED = {
     *("HOST", "PORT", "METRICS_PORT", "TRUSTED_PROXIES", "COOKIE_SECURE", "REDIS_URL", "DATABASE_URL"),
     *("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME"),
     *("PUBLIC_KEY_PATH", "PRIVATE_KEY_PATH", "REFRESH_KEY_PATH"),
+}
+# Postgres and `keys` begin as root, to read what is others', and go on as users of their own.
+ADDED = {
+    "keys": {"DAC_READ_SEARCH", "SETGID", "SETUID"},
+    "postgres": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"},
 }
 SECRET = re.compile(r"://[^/@:]*:[^/@]*@|PASSWORD$|SECRET|PRIVATE KEY")
 
@@ -47,6 +53,14 @@ def unlike_the_settings(kind, service):
         yield f"{kind}: passes on {name}, which is no setting in README.md, or is one that containers have fixed"
 
 
+def undocumented():
+    """What may be set for the compose files, and is said nowhere."""
+    files = "".join(file.read_text() for file in ROOT.glob("docker-compose*.yml"))
+    documents = README.read_text() + (ROOT / "docs/deployment.md").read_text()
+    for name in sorted(set(re.findall(r"\$\{(\w+)", files)) - set(re.findall(r"`(\w+)(?:=[^`]*)?`", documents))):
+        yield f"{name} may be set, and docs/deployment.md does not say so"
+
+
 def problems_of(name, service, mode):
     developing = mode == "dev" and name in DEVELOPED
     if "container_name" in service:
@@ -56,12 +70,15 @@ def problems_of(name, service, mode):
             yield "writes to its image, or keeps capabilities"
         if set(service.get("deploy", {}).get("resources", {}).get("limits", {})) != {"cpus", "memory", "pids"}:
             yield "has no limit on processors, memory or processes"
-    if service.get("user") == "root" and "ALL" in (service.get("cap_drop") or []):
+    rights = set(service.get("cap_add") or [])
+    if service.get("user") == "root" and "ALL" in (service.get("cap_drop") or []) and "DAC_READ_SEARCH" not in rights:
         yield "is root without its capabilities: it could not read the secrets, which are another user's"
     if "no-new-privileges:true" not in service.get("security_opt", []):
         yield "may gain privileges"
     if "max-size" not in service["logging"]["options"]:
         yield "may fill the disk with its log"
+    if rights - ADDED.get(name, set()):
+        yield f"is given capabilities: {', '.join(sorted(rights))}"
     for variable, value in service.get("environment", {}).items():
         if SECRET.search(f"{variable}") or SECRET.search(str(value)):
             yield f"{variable}: a secret in the environment"
@@ -91,6 +108,7 @@ def main():
             problems.append(f"the network {network} leads outside")
     if mode == "production":
         problems += [problem for kind in ("api", "ws") for problem in unlike_the_settings(kind, services[kind])]
+        problems += undocumented()
     if mode != "dev":
         if set(services["nginx"]["networks"]) & {"stores"}:
             problems.append("nginx reaches the stores")

@@ -6,6 +6,7 @@ drain.
 """
 
 import json
+import math
 import os
 import re
 import sys
@@ -17,8 +18,61 @@ from referencing import Registry, Resource
 
 # Where DRAIN_SECONDS is not set, and of Nginx.
 DEFAULT_DRAIN = "20s"
-# Of operators; there are no schemas of them in the package. What is in them is checked elsewhere (promtool) or below.
-CUSTOM = {"PrometheusRule", "ServiceMonitor"}
+TEXT = {"type": "string", "minLength": 1}
+TEXTS = {"type": "object", "additionalProperties": TEXT, "minProperties": 1}
+DURATION = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$"}
+PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
+
+
+def fields(optional=None, **required):
+    properties = required | (optional or {})
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def some(items):
+    return {"type": "array", "items": items, "minItems": 1}
+
+
+# The `spec` of what operators bring, of which the package has no schemas: as much of each as is used here, and nothing else.
+MATCH = fields(path=fields(type={"enum": ["Exact", "PathPrefix"]}, value=TEXT))
+RULE = fields(
+    {
+        "backendRefs": some(fields(name=TEXT, port=PORT)),
+        "timeouts": fields(request=DURATION, backendRequest=DURATION),
+        "filters": some(
+            fields(
+                type={"const": "RequestRedirect"},
+                requestRedirect=fields(scheme={"const": "https"}, statusCode={"enum": [301, 302]}),
+            )
+        ),
+    },
+    matches=some(MATCH),
+)
+TLS = fields(mode={"const": "Terminate"}, certificateRefs=some(fields(kind={"const": "Secret"}, name=TEXT)))
+LISTENER = fields({"tls": TLS}, name=TEXT, protocol={"enum": ["HTTP", "HTTPS"]}, port=PORT, hostname=TEXT)
+ALERT = fields({"for": DURATION}, alert=TEXT, expr=TEXT, labels=TEXTS, annotations=TEXTS)
+CUSTOM = {
+    ("monitoring.coreos.com/v1", "PrometheusRule"): fields(groups=some(fields(name=TEXT, rules=some(ALERT)))),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"): fields(
+        selector=fields(matchExpressions=some({"type": "object"})),
+        endpoints=some(fields(port=TEXT, path=TEXT, interval=DURATION, scrapeTimeout=DURATION)),
+    ),
+    ("external-secrets.io/v1", "ExternalSecret"): fields(
+        {
+            "data": some(fields(secretKey=TEXT, remoteRef=fields(key=TEXT, property=TEXT))),
+            "dataFrom": some(fields(extract=fields(key=TEXT))),
+        },
+        refreshInterval=DURATION,
+        secretStoreRef=fields(kind={"enum": ["SecretStore", "ClusterSecretStore"]}, name=TEXT),
+        target=fields({"template": fields(data=TEXTS)}, name=TEXT),
+    ),
+    ("gateway.networking.k8s.io/v1", "Gateway"): fields(gatewayClassName=TEXT, listeners=some(LISTENER)),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): fields(
+        parentRefs=some(fields(name=TEXT, sectionName=TEXT)), hostnames=some(TEXT), rules=some(RULE)
+    ),
+}
+# Bytes of a socket in Nginx, with the kernel's, and of a place for a connection: docs/performance.md.
+SOCKET_IN_PROXY, PLACE_IN_PROXY = 35_000, 432
 WORKLOADS = {"Deployment", "StatefulSet", "Job"}
 
 problems = []
@@ -29,7 +83,10 @@ def complain(resource, text):
 
 
 def check_schema(resource, folder, definitions):
-    if resource["kind"] in CUSTOM:
+    custom = CUSTOM.get((resource["apiVersion"], resource["kind"]))
+    if custom:
+        for error in jsonschema.Draft202012Validator(custom).iter_errors(resource["spec"]):
+            complain(resource, f"spec.{'.'.join(map(str, error.absolute_path))}: {error.message[:200]}")
         return
     version = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", resource["apiVersion"])
     path = f"{folder}/{resource['kind'].lower()}-{version}.json"
@@ -74,7 +131,12 @@ def seconds(text):
 class Cluster:
     def __init__(self, resources, secrets):
         self.resources = resources
-        self.secrets = secrets | {r["metadata"]["name"] for r in self.of("Secret")}
+        # With the keys that are known of them.
+        self.secrets = dict.fromkeys(secrets) | {r["metadata"]["name"]: None for r in self.of("Secret")}
+        for external in (r["spec"] for r in self.of("ExternalSecret")):
+            keys = {data["secretKey"] for data in external.get("data", [])}
+            made = external["target"].get("template", {}).get("data", {})
+            self.secrets[external["target"]["name"]] = keys | set(made)
         self.config_maps = {r["metadata"]["name"]: r.get("data") or {} for r in self.of("ConfigMap")}
         self.accounts = {r["metadata"]["name"] for r in self.of("ServiceAccount")}
         self.workloads = [r for r in resources if r["kind"] in WORKLOADS]
@@ -135,11 +197,13 @@ class Cluster:
             complain(workload, f"volumes that nobody mounts: {set(volumes) - mounted}")
         for volume in volumes.values():
             for source in volume.get("projected", {}).get("sources", []):
-                self.need_secret(workload, source["secret"]["name"])
+                self.need_secret(workload, source["secret"]["name"], {item["key"] for item in source["secret"]["items"]})
 
-    def need_secret(self, workload, name):
+    def need_secret(self, workload, name, keys):
         if name not in self.secrets:
             complain(workload, f"no such secret: {name}")
+        elif self.secrets[name] is not None and keys - self.secrets[name]:
+            complain(workload, f"not in the secret {name}: {', '.join(sorted(keys - self.secrets[name]))}")
 
     def check_container(self, workload, container):
         context = container["securityContext"]
@@ -157,7 +221,7 @@ class Cluster:
         for variable in container.get("env", []):
             reference = variable.get("valueFrom", {}).get("secretKeyRef")
             if reference:
-                self.need_secret(workload, reference["name"])
+                self.need_secret(workload, reference["name"], {reference["key"]})
             elif re.search(r"PASSWORD|_URL$|KEY$|TOKEN|SECRET", variable["name"]):
                 complain(workload, f"{variable['name']} is written out")
         ports = {p["name"] for p in container.get("ports", [])}
@@ -215,6 +279,15 @@ class Cluster:
                     backend = path["backend"]["service"]
                     if backend["port"]["name"] not in services.get(backend["name"], ()):
                         complain(ingress, f"no such service or port: {backend}")
+        numbers = {s["metadata"]["name"]: {p["port"] for p in s["spec"]["ports"]} for s in self.of("Service")}
+        listeners = {(g["metadata"]["name"], one["name"]) for g in self.of("Gateway") for one in g["spec"]["listeners"]}
+        for route in self.of("HTTPRoute"):
+            for backend in (b for rule in route["spec"]["rules"] for b in rule.get("backendRefs", [])):
+                if backend["port"] not in numbers.get(backend["name"], ()):
+                    complain(route, f"no such service or port: {backend}")
+            for parent in route["spec"]["parentRefs"]:
+                if (parent["name"], parent["sectionName"]) not in listeners:
+                    complain(route, f"no such listener: {parent}")
         for monitor in self.of("ServiceMonitor"):
             selected = [s for s in self.of("Service") if matches(monitor["spec"]["selector"], s["metadata"]["labels"])]
             if len(selected) != 2:
@@ -234,6 +307,23 @@ class Cluster:
                 complain(scaler, f"no such target: {target['name']}")
             if not 2 <= scaler["spec"]["minReplicas"] <= scaler["spec"]["maxReplicas"]:
                 complain(scaler, "fewer than two replicas, or more at least than at most")
+        self.check_proxies({s["metadata"]["name"]: s["spec"] for s in self.of("HorizontalPodAutoscaler")})
+
+    def check_proxies(self, scalers):
+        """All sockets that ws replicas are scaled up to must find room in the proxies that there may be, and in their memory."""
+        metrics = [m["pods"] for m in scalers["gatefold-ws"]["metrics"] if m["type"] == "Pods"]
+        targets = [amount(m["target"]["averageValue"]) for m in metrics if m["metric"]["name"] == "ws_sockets"]
+        for proxy in (w for w in self.workloads if w["metadata"]["name"] == "gatefold-nginx"):
+            container = pod_of(proxy)["spec"]["containers"][0]
+            limits = container["resources"]["limits"]
+            workers, connections = math.ceil(amount(limits["cpu"])), int(self.setting(container, "WORKER_CONNECTIONS"))
+            room = workers * connections // 2
+            if room * SOCKET_IN_PROXY + workers * connections * PLACE_IN_PROXY > amount(limits["memory"]):
+                complain(proxy, f"has too little memory for the {room} sockets that it takes")
+            for target in targets:
+                share = target * scalers["gatefold-ws"]["maxReplicas"] / scalers["gatefold-nginx"]["maxReplicas"]
+                if share > room / 2:
+                    complain(proxy, f"would have {share:.0f} sockets, and half of its room for {room} is for calls and growth")
 
     def check_policies(self):
         policies = self.of("NetworkPolicy")

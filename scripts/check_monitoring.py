@@ -17,6 +17,8 @@ NAME = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
 NO_METRIC = {"histogram_quantile", "label_replace", "__rate_interval"}
 # Told by Prometheus itself, or in its own words.
 SCRAPERS_OWN = {"up"}
+SCRAPERS_LABELS = {"job", "instance"}
+MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 
 problems = []
 
@@ -27,6 +29,27 @@ def metrics_in(expression):
     bare = re.sub(r"\$\w+", "", bare)
     names = set(NAME.findall(re.sub(r"\{[^}]*\}", "", bare))) - NO_METRIC
     return {re.sub(r"_seconds_(bucket|count|sum)$", "_seconds", name) for name in names}
+
+
+def code():
+    """All of the programs, without what breaks a string in two."""
+    files = [file for crate in ("api", "ws", "shared") for file in sorted((ROOT / crate / "src").rglob("*.rs"))]
+    return re.sub(r"\\\n\s*", "", "\n".join(file.read_text(encoding="utf-8") for file in files))
+
+
+def wrong_matchers(expression, described, text):
+    """Labels that a metric does not have, and values that nothing in the code could be."""
+    for name, matchers in re.findall(r"\b([a-z_]+)\{([^}]*)\}", expression):
+        labels = described.get(re.sub(r"_seconds_(bucket|count|sum)$", "_seconds", name), ("", ()))[1]
+        for label, values in MATCHER.findall(matchers):
+            if label in SCRAPERS_LABELS:
+                continue
+            if label not in labels:
+                yield f"{name} has no label {label}"
+            # A status is a pattern.
+            for value in values.split("|") if label != "status" else ():
+                if f'"{value}"' not in text and not (value.isdigit() and re.search(rf"\b{value}\b", text)):
+                    yield f"no {label} of {name} is {value}"
 
 
 def documented():
@@ -70,7 +93,7 @@ def arguments(text):
 
 def main():
     described, recorded = documented(), in_code()
-    known = set(described) | SCRAPERS_OWN
+    known, text = set(described) | SCRAPERS_OWN, code()
     for name in sorted(recorded.keys() - described.keys()):
         problems.append(f"{name} is measured, and docs/operations.md does not say so")
     for name in sorted(described.keys() - recorded.keys()):
@@ -78,6 +101,12 @@ def main():
     for name in sorted(described.keys() & recorded.keys()):
         if described[name] != recorded[name]:
             problems.append(f"docs/operations.md describes {name} as {described[name]}, and it is {recorded[name]}")
+
+    # Lines of the log: what is in backquotes and has spaces, and is no setting.
+    logs = (ROOT / "docs/operations.md").read_text(encoding="utf-8").partition("\n## Logs\n")[2].partition("\n## ")[0]
+    for line in re.findall(r"`([a-z][^`={]* [^`={]*)`", re.sub(r"\n(?!\n)", " ", logs)):
+        if line not in text:
+            problems.append(f"docs/operations.md: nothing logs '{line}'")
 
     with open(MONITORING / "prometheus-rule.yaml", encoding="utf-8") as file:
         spec = yaml.safe_load(file)["spec"]
@@ -87,6 +116,7 @@ def main():
         name = rule["alert"]
         for metric in sorted(metrics_in(rule["expr"]) - known):
             problems.append(f"{name}: docs/operations.md knows no metric {metric}")
+        problems.extend(f"{name}: {wrong}" for wrong in wrong_matchers(rule["expr"], described, text))
         if name not in runbook:
             problems.append(f"{name}: not in docs/runbook.md")
         if rule["annotations"]["runbook"] != f"docs/runbook.md#{name.lower()}":
@@ -104,6 +134,7 @@ def main():
     for title, expression in targets:
         for metric in sorted(metrics_in(expression) - known):
             problems.append(f"dashboard, {title}: docs/operations.md knows no metric {metric}")
+        problems.extend(f"dashboard, {title}: {wrong}" for wrong in wrong_matchers(expression, described, text))
     # The dashboard's expressions become rules, so that promtool can say whether they are PromQL.
     expressions = [
         {"record": f"dashboard:{number}", "expr": expression.replace("$__rate_interval", "5m")}

@@ -2,15 +2,38 @@
 # The `keys` image: makes the secrets that a cluster of containers is missing, and rotates its keys.
 #
 #   (none)        make what is missing: the keys in /run/keys, their public half in /run/public-keys, and the password of
-#                 Postgres in /run/database
+#                 Postgres in /run/database. Where there are no keys yet, those in /run/host-keys are taken, if there are any
 #   rotate …      as `generate-keys.sh rotate`, and publish the result
 #   replace       as `generate-keys.sh --force`: other keys, and everybody is logged out
 #
 # Three places, so that each container gets only what it needs: ws the public keys, Postgres its password, api all.
 set -euo pipefail
 
-readonly KEYS=/run/keys PUBLIC=/run/public-keys DATABASE=/run/database
+readonly KEYS=/run/keys PUBLIC=/run/public-keys DATABASE=/run/database HOST=/run/host-keys
 readonly GENERATE=${BASH_SOURCE[0]%/*}/generate-keys.sh
+
+fail() {
+    printf 'container-keys.sh: %s\n' "$@" >&2
+    exit 1
+}
+
+# Keys of the host are readable for their owner only, who may be anybody. So Compose starts this as root, who may read them and
+# become somebody else, and nothing more: they are opened here, and read below by the user to whom everything else belongs.
+if [[ -z ${HOST_KEYS+set} ]]; then
+    HOST_KEYS=''
+    for name in private.pem public.pem refresh.key private.next.pem refresh.next.key; do
+        [[ -e $HOST/$name ]] || continue
+        [[ -r $HOST/$name ]] || fail "keys/$name cannot be read by user $EUID: let it be, or move it away."
+        exec {descriptor}<"$HOST/$name"
+        HOST_KEYS+=" $name=$descriptor"
+    done
+    export HOST_KEYS
+    ((EUID != 0)) || exec setpriv --reuid 65532 --regid 65532 --clear-groups --no-new-privs "${BASH_SOURCE[0]}" "$@"
+fi
+declare -A host=()
+for name in $HOST_KEYS; do
+    host[${name%%=*}]=${name#*=}
+done
 
 # What ws reads. One rename: a replica sees the old file or the new one.
 publish() {
@@ -24,8 +47,41 @@ make_keys() {
     for name in private.pem public.pem refresh.key; do
         [[ ! -e $KEYS/$name ]] || there+=("$name")
     done
-    # A part of a set: generate-keys.sh says what is wrong, and what can be done.
-    ((${#there[@]} == 3)) || "$GENERATE" --dir "$KEYS"
+    if ((${#there[@]} == 3)); then
+        ((${#host[@]} == 0)) || echo 'There are keys in the volume: those in keys/ are not looked at.'
+    elif ((${#there[@]} == 0 && ${#host[@]} > 0)); then
+        take_keys
+    else
+        # A part of a set: generate-keys.sh says what is wrong, and what can be done.
+        "$GENERATE" --dir "$KEYS"
+    fi
+}
+
+# The keys of the host become those of the volume. A pair without refresh.key, which is Gatefold's own, is given one.
+take_keys() {
+    local staging name half
+    for name in private.pem public.pem; do
+        [[ -n ${host[$name]-} ]] || fail "keys/ holds a part of a set, without $name: complete it, or empty it."
+    done
+    umask 077
+    staging=$(mktemp -d -- "$KEYS/.new.XXXXXX")
+    # shellcheck disable=SC2064 # the name is known now
+    trap "rm -rf -- '$staging'" EXIT
+    for name in "${!host[@]}"; do
+        cat <&"${host[$name]}" >"$staging/$name"
+    done
+    # As PKCS#8, whatever it was.
+    openssl pkey -in "$staging/private.pem" -out "$staging/pkcs8" 2>/dev/null || fail 'keys/private.pem is no private key.'
+    mv -fT "$staging/pkcs8" "$staging/private.pem"
+    half=$(openssl pkey -in "$staging/private.pem" -pubout | sed '/^-/d' | tr -d '\n')
+    tr -d '\r\n' <"$staging/public.pem" | grep -qF -- "$half" || fail 'keys/public.pem is not the public half of keys/private.pem.'
+    [[ -e $staging/refresh.key ]] || openssl rand -base64 32 >"$staging/refresh.key"
+    chmod 644 "$staging/public.pem"
+    trap '' INT TERM HUP
+    for name in "$staging"/*; do
+        mv -fT "$name" "$KEYS/${name##*/}"
+    done
+    echo "Took the keys in keys/ (${!host[*]}); from now on those in the volume count."
 }
 
 # Once. Postgres keeps the password that it was first started with, in the volume of its data.

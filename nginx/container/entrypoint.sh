@@ -5,11 +5,13 @@
 #   EDGE             plain (http), tls (https, and http redirected), or proxied (behind a proxy that ends TLS)
 #   API_ADDRESS      name and port of the REST replicas (api:3000)
 #   WS_ADDRESS       name and port of the WebSocket replicas (ws:3001)
+#                    A name of Kubernetes may end with .svc: the cluster's own domain is added, since Nginx knows no search list
 #   RESOLVER         name server that knows these names (the first of /etc/resolv.conf)
 #   RESOLVER_VALID   how long its answers are believed (2s)
 #   TRUSTED_PROXIES  proxied: networks (CIDR, separated by commas or spaces) of the proxies before this one
 #   TLS_CERTIFICATE, TLS_KEY   tls: PEM files, the chain and its key (/etc/gatefold/tls/{fullchain,privkey}.pem)
 #   HTTPS_PORT       tls: the port of https as clients see it (443)
+#   WORKER_CONNECTIONS  connections that each worker may hold (32768): two for a socket, two for a request
 #   LIMITS           on, or off: for load tests, no address is limited (on)
 #   HSTS_MAX_AGE     tls, proxied: seconds for which browsers come by https only; 0 forgets it (63072000)
 #
@@ -42,12 +44,27 @@ path() {
     [ -r "$2" ] || fail "$1: $2 cannot be read by $(id -u):$(id -g)"
 }
 
+resolv_conf=${RESOLV_CONF:-/etc/resolv.conf}
+# In a pod the search list has svc.<domain of the cluster>.
+whole() {
+    case $1 in
+        *.svc:*)
+            domain=$(sed -n 's/^search[[:space:]].*[[:space:]]svc\.\([a-zA-Z0-9.-]*\).*/\1/p' "$resolv_conf" | head -n 1)
+            [ -n "$domain" ] || fail "$1: $resolv_conf does not say in which domain: name all of it"
+            echo "${1%:*}.${domain%.}:${1##*:}"
+            ;;
+        *) echo "$1" ;;
+    esac
+}
+
 api=${API_ADDRESS:-api:3000} ws=${WS_ADDRESS:-ws:3001}
 address API_ADDRESS "$api"
 address WS_ADDRESS "$ws"
+api=$(whole "$api")
+ws=$(whole "$ws")
 
 resolver=${RESOLVER:-}
-[ -n "$resolver" ] || resolver=$(sed -n 's/^nameserver[[:space:]]*\([^[:space:]%]*\).*/\1/p;' /etc/resolv.conf | head -n 1)
+[ -n "$resolver" ] || resolver=$(sed -n 's/^nameserver[[:space:]]*\([^[:space:]%]*\).*/\1/p;' "$resolv_conf" | head -n 1)
 case $resolver in
     '') fail 'RESOLVER: not set, and /etc/resolv.conf names none' ;;
     *[!a-zA-Z0-9.:_-]*) fail "RESOLVER: expected an address, and not '$resolver'" ;;
@@ -61,6 +78,9 @@ case ${LIMITS:-on} in
     off) limits=container/limits.off.conf ;;
     *) fail "LIMITS: expected on or off, and not '$LIMITS'" ;;
 esac
+
+connections=${WORKER_CONNECTIONS:-32768}
+number WORKER_CONNECTIONS "$connections"
 
 hsts='' https_port=''
 if [ "$edge" != plain ]; then
@@ -106,7 +126,8 @@ if read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max && [ "$quota" != max
     allowed=$(((quota + period - 1) / period))
     [ "$allowed" -ge "$workers" ] || workers=$allowed
 fi
-sed "s/^worker_processes auto;/worker_processes $workers;/" "$source/nginx.conf" >"$prefix/conf/nginx.conf"
+sed -e "s/^worker_processes auto;/worker_processes $workers;/" \
+    -e "s/worker_connections [0-9]*;/worker_connections $connections;/" "$source/nginx.conf" >"$prefix/conf/nginx.conf"
 cp "$source/$limits" "$site/limits.conf"
 cp "$source/container/servers/status.conf" "$site/servers/"
 fill upstreams.conf upstreams.conf
@@ -116,7 +137,8 @@ case $edge in
     proxied) fill listen.conf listen.conf && fill edge.proxied.conf edge.conf ;;
 esac
 
-# Every connection is a descriptor, and engines give 1,024 of them to whom does not ask for more.
+# Every connection is a descriptor, and engines give 1,024 of them to whom does not ask for more. The workers inherit the
+# limit, so that there is no worker_rlimit_nofile; where the hard one is below WORKER_CONNECTIONS, Nginx says so in its log.
 # shellcheck disable=SC3045 # the shells of Alpine and of Debian know it
 ulimit -n "$(ulimit -H -n)"
 
