@@ -3,7 +3,8 @@
  *
  * The access token is in memory only, and all tabs of a browser share one session: one of them refreshes, the others
  * hear of it. What must survive a closed tab or a crash is the `Idempotency-Key` of a refresh whose answer is not known
- * yet: it is in IndexedDB before the request leaves, for a refresh token that is used twice without it ends the session.
+ * yet: it is in IndexedDB, and in localStorage, before the request leaves, for a refresh token that is used twice without
+ * it ends the session.
  * No decision depends on the clock of this machine being right: only spans of time count.
  *
  * @module gatefold
@@ -13,10 +14,12 @@
 /**
  * @typedef {{user: User, sid: string, value: string, life: number, wall: number, steady: number, lead: number}} Token
  */
-/** @typedef {{key: string, pending: boolean, turn: number, holder: string, until: number}} Turn */
+/** @typedef {{key: string, pending: boolean, turn: number, holder: string, until: number, edits: number}} Turn */
 
 /** How long a tab waits for its disk. */
 const DISK_MS = 2_000;
+/** For how long it does without a disk that has hung, if there is something else. */
+const DISK_REST_MS = 30_000;
 /** How long a tab waits for others to answer, if they have what it needs. */
 const ASK_MS = 300;
 /** Timers of sleeping machines are late: nobody waits longer than this without a look at the clock. */
@@ -126,13 +129,22 @@ class Emitter {
   }
 }
 
-/** Where all tabs note, on disk, how far the session's refreshes are. Without IndexedDB each tab has its own note. */
+/** The later one of the notes that there are: the first of them that was changed most often. @param {(Turn | null | undefined)[]} notes */
+const latest = (...notes) =>
+  /** @type {Turn} */ (notes.reduce((one, other) => ((other?.edits ?? -1) > (one ? one.edits ?? 0 : -1) ? other : one)));
+
+/**
+ * Where all tabs note how far the session's refreshes are: in IndexedDB, which a crash does not undo, and then in
+ * localStorage, which has it where IndexedDB fails or hangs. Without either, each tab has its own note.
+ */
 class Notes {
   #name;
   /** @type {Promise<IDBDatabase> | undefined} */
   #open;
   /** @type {Turn} */
-  #own = { key: '', pending: false, turn: 0, holder: '', until: 0 };
+  #own = { key: '', pending: false, turn: 0, holder: '', until: 0, edits: 0 };
+  /** When the disk hung last, and something else had the note. */
+  #hungAt = -Infinity;
 
   /** @param {string} name */
   constructor(name) {
@@ -140,18 +152,50 @@ class Notes {
   }
 
   /**
-   * Changes the note in one transaction, and returns it.
+   * Changes the note, in one transaction where IndexedDB works, and returns it.
    * @param {(note: Turn) => Partial<Turn>} edit
    * @returns {Promise<Turn>}
    */
   async change(edit) {
-    const note = await Promise.race([this.#onDisk(edit).catch(() => undefined), sleep(DISK_MS)]);
+    let isLate = false;
+    const onDisk = () => this.#onDisk(edit, () => isLate).catch(() => null);
+    const rests = performance.now() - this.#hungAt < DISK_REST_MS;
+    const note = rests ? null : await Promise.race([onDisk(), sleep(DISK_MS)]);
+    isLate = true;
     if (!note) this.#open = undefined;
-    return (this.#own = note ?? { ...this.#own, ...edit(this.#own) });
+    this.#own = note ?? this.#edited(edit, latest(this.#kept, this.#own));
+    try {
+      // Another tab may have been here meanwhile.
+      if (latest(this.#kept, this.#own) === this.#own) localStorage.setItem(this.#name, JSON.stringify(this.#own));
+      if (note === undefined) this.#hungAt = performance.now();
+    } catch {
+      // It is forbidden or full.
+      this.#hungAt = -Infinity;
+    }
+    return this.#own;
   }
 
-  /** @param {(note: Turn) => Partial<Turn>} edit @returns {Promise<Turn>} */
-  async #onDisk(edit) {
+  /** @param {(note: Turn) => Partial<Turn>} edit @param {Turn} was @returns {Turn} */
+  #edited(edit, was) {
+    return { ...was, ...edit(was), edits: (was.edits ?? 0) + 1 };
+  }
+
+  /** What localStorage has. @returns {Turn | null} */
+  get #kept() {
+    try {
+      const note = JSON.parse(localStorage.getItem(this.#name) ?? 'null');
+      return note?.edits ? note : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /**
+   * @param {(note: Turn) => Partial<Turn>} edit
+   * @param {() => boolean} isLate whether nobody waits for this any more: then it changes nothing
+   * @returns {Promise<Turn>}
+   */
+  async #onDisk(edit, isLate) {
     const database = await (this.#open ??= this.#connect());
     return new Promise((resolve, reject) => {
       const transaction = database.transaction('notes', 'readwrite', { durability: 'strict' });
@@ -159,8 +203,8 @@ class Notes {
       const read = notes.get('turn');
       let note = this.#own;
       read.onsuccess = () => {
-        const was = read.result ?? this.#own;
-        note = { ...was, ...edit(was) };
+        if (isLate()) return;
+        note = this.#edited(edit, latest(read.result, this.#kept, this.#own));
         notes.put(note, 'turn');
       };
       transaction.oncomplete = () => resolve(note);

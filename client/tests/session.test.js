@@ -137,6 +137,68 @@ for (const [what, bytes] of [['whole', 0], ['from the middle of its headers', 15
   });
 }
 
+/** What can be wrong with a browser's storage, in its page. */
+const BROKEN = {
+  'IndexedDB fails': () => (IDBFactory.prototype.open = () => {
+    throw new DOMException('No', 'SecurityError');
+  }),
+  'IndexedDB hangs': () => (IDBFactory.prototype.open = () => ({})),
+  'IndexedDB hangs as soon as the answer is lost': () => {
+    if (sessionStorage.isLost) IDBFactory.prototype.open = () => ({});
+  },
+  'localStorage is forbidden': () => Object.defineProperty(window, 'localStorage', {
+    get() {
+      throw new DOMException('No', 'SecurityError');
+    },
+  }),
+};
+
+for (const [what, broken] of Object.entries(BROKEN)) {
+  test(`where ${what}, a lost answer and a reload log nobody out`, async t => {
+    const { context, user } = await person(t);
+    const cable = await layCable(cluster.port);
+    t.after(() => cable.close());
+    await context.addInitScript(broken);
+    const page = await signedIn(context, cable.url, user.username);
+    const keys = [];
+    page.on('request', request => request.url().endsWith('/api/refresh') && keys.push(request.headers()['idempotency-key']));
+    for (let turn = 1; turn <= 2; turn++) {
+      await refresh(page);
+      const lost = cable.loseAnswer('POST /api/refresh', 150);
+      assert.equal(await page.evaluate(() => session.refresh().catch(error => error.code)), 'network');
+      await lost;
+      await page.evaluate(() => (sessionStorage.isLost = 'yes'));
+      await page.reload();
+      await page.waitForFunction(() => globalThis.session);
+      await page.evaluate(() => session.resume());
+      assert.equal(await userOf(page), user.username);
+      assert.deepEqual(await heard(page, 'sessionexpired'), []);
+      assert.equal(keys.at(-1), keys.at(-2), 'the key was kept');
+    }
+    await refresh(page);
+    assert.equal(new Set(keys).size, 5, 'and each refresh has a key of its own');
+  });
+}
+
+test('where nothing can be stored, a tab still repeats its own refreshes with their keys', async t => {
+  const { context, user } = await person(t);
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  for (const what of ['IndexedDB fails', 'localStorage is forbidden']) await context.addInitScript(BROKEN[what]);
+  const page = await signedIn(context, cable.url, user.username);
+  const other = await openTab(context, cable.url);
+  await refresh(page);
+  const lost = cable.loseAnswer('POST /api/refresh', 150);
+  assert.equal(await page.evaluate(() => session.refresh().catch(error => error.code)), 'network');
+  await lost;
+  await refresh(page);
+  await refresh(page);
+  for (const tab of [page, other]) {
+    assert.equal(await userOf(tab), user.username);
+    assert.deepEqual(await heard(tab, 'sessionexpired'), []);
+  }
+});
+
 test('a refresh that was given up and comes to the server long after logs nobody out', async t => {
   const { context, user } = await person(t);
   const cable = await layCable(cluster.port);
