@@ -31,9 +31,8 @@ const MAX_MESSAGE = 16 * 1024;
 /** A refresh came to the server only when others had come after it: there is a newer cookie. */
 const SUPERSEDED = 'refresh_superseded';
 
-/** @param {number} attempt @param {number} [least] */
-const backOff = (attempt, least = 0) =>
-  Math.max(least, Math.random() * Math.min(BACK_OFF_MS[1], BACK_OFF_MS[0] * 2 ** attempt));
+/** The jitter comes on top of what the server asks for, which it may ask of many. @param {number} attempt @param {number} [least] */
+const backOff = (attempt, least = 0) => least + Math.random() * Math.min(BACK_OFF_MS[1], BACK_OFF_MS[0] * 2 ** attempt);
 
 /** Both clocks, as they were some time ago. The steady one may stop while the machine sleeps, the other one may be set. */
 const clocks = (ago = 0) => ({ steady: performance.now() - ago, wall: Date.now() - ago });
@@ -43,6 +42,15 @@ const since = then => Math.max(performance.now() - then.steady, Date.now() - the
 
 /** @param {number} ms @returns {Promise<void>} */
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+
+/** Sleeps until the network is back or all is over, at most. @param {number} ms @param {AbortSignal} over @returns {Promise<void>} */
+const pause = (ms, over) => new Promise(resolve => {
+  const woken = new AbortController();
+  const wake = () => (clearTimeout(timer), woken.abort(), resolve());
+  const timer = setTimeout(wake, ms);
+  addEventListener('online', wake, { signal: woken.signal });
+  over.addEventListener('abort', wake, { signal: woken.signal });
+});
 
 /** Something went wrong that has a name: `code` is one of the contract's, or `network`, `timeout`, `disconnected`. */
 export class GatefoldError extends Error {
@@ -76,6 +84,10 @@ export class GatefoldError extends Error {
 /** What has no name is the network's. @param {unknown} error */
 const named = error =>
   error instanceof GatefoldError ? error : new GatefoldError('network', 'The server cannot be reached', { cause: error });
+
+/** Whether a call was refused for good: to ask again as before would not help. @param {GatefoldError} error */
+const isRefusal = ({ status, code }) =>
+  status >= 400 && status < 500 && ![408, 425, 429].includes(status) && code !== SUPERSEDED;
 
 /** Says things to whoever listens. @template {Record<string, any>} Events */
 class Emitter {
@@ -260,6 +272,8 @@ export class AuthSession extends Emitter {
   #turn = 0;
   /** The last session that has ended: a tab that has not heard of it must not bring it back. */
   #ended = '';
+  /** The last refresh of which this tab knows that its session is over. */
+  #over = 0;
   /** @type {Promise<void> | undefined} */
   #refreshing;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -271,7 +285,8 @@ export class AuthSession extends Emitter {
 
   /**
    * @param {{baseUrl?: string | URL, timeout?: number, lockTimeout?: number}} [options] where the API is, if not at
-   *   this page's origin; milliseconds that a call may take, and that a tab waits for another one's
+   *   this page's origin, which then must be one of its `ALLOWED_ORIGINS` and of the same site; milliseconds that a call
+   *   may take, and that a tab waits for another one's
    */
   constructor({ baseUrl = location.origin, timeout = 10_000, lockTimeout = 15_000 } = {}) {
     super();
@@ -330,7 +345,8 @@ export class AuthSession extends Emitter {
   // Coming and going.
 
   /**
-   * Takes up the session that this browser has, if it has one, for as long as it takes to find out.
+   * Takes up the session that this browser has, if it has one, for as long as it takes to find out. Fails if the server
+   * refuses to say, as to a page of an origin that it does not know.
    * @returns {Promise<User | null>}
    */
   async resume() {
@@ -339,9 +355,11 @@ export class AuthSession extends Emitter {
         if (!this.#token) await this.refresh();
         return this.user;
       } catch (error) {
-        if (/** @type {GatefoldError} */ (error).status === 401) return this.user;
-        const delay = this.#later(error, failures);
-        await Promise.race([sleep(delay), new Promise(back => addEventListener('online', back, { once: true }))]);
+        const known = named(error);
+        if (known.status === 401) return this.user;
+        if (this.#closed.signal.aborted) break;
+        if (isRefusal(known)) throw known;
+        await pause(this.#later(known, failures), this.#closed.signal);
       }
     }
     return null;
@@ -367,13 +385,26 @@ export class AuthSession extends Emitter {
    * @param {{everywhere?: boolean}} [options]
    */
   async logout({ everywhere = false } = {}) {
-    if (everywhere) {
-      // That takes the cookie away, too. Not as `#alone`, for it may have to refresh first.
-      const init = /** @type {RequestInit} */ ({ method: 'POST', credentials: 'include' });
-      const response = await this.fetch('/api/logout-all', init).catch(error => Promise.reject(named(error)));
+    const [id, reason] = [this.id, everywhere ? 'logout_all' : 'logout'];
+    let turn = 0;
+    const post = async (/** @type {(path: string, init: RequestInit) => Promise<Response>} */ send) => {
+      ({ turn } = await this.#notes.change(note => note));
+      const response = await send(`/api/${everywhere ? 'logout-all' : 'logout'}`, { method: 'POST' });
       if (!response.ok) throw await GatefoldError.from(response);
-    } else await this.#alone(async () => this.#answer(await this.#send('/api/logout', { method: 'POST' })));
-    this.expire(this.id, everywhere ? 'logout_all' : 'logout');
+    };
+    if (everywhere) {
+      // That takes the cookie away, too. Not as `#alone`, for it may have to refresh first: the time runs from then on.
+      await this.token();
+      const signal = AbortSignal.timeout(this.#timeout);
+      await post((path, init) => this.fetch(path, { ...init, credentials: 'include', signal })).catch(error => {
+        throw named(error);
+      });
+    } else await this.#alone(() => post((path, init) => this.#send(path, init)));
+    // The cookie is that of all tabs: with it goes whatever one of them got until then, also if this one has heard of none.
+    const isNews = !id && !this.#token && turn > this.#over;
+    this.#tell({ over: id, turn, reason });
+    this.#end(id, reason, turn);
+    if (isNews) this.emit('sessionexpired', { reason });
   }
 
   // Being logged in.
@@ -426,14 +457,17 @@ export class AuthSession extends Emitter {
   /** Says in every tab that a session is over. For what hears of it first. @param {string} id @param {string} reason */
   expire(id, reason) {
     if (!this.#token || this.#token.sid !== id) return;
-    this.#channel.postMessage({ over: id, reason });
+    this.#tell({ over: id, reason });
     this.#end(id, reason);
   }
 
-  /** @param {string} id @param {string} reason */
-  #end(id, reason) {
-    this.#ended = id;
-    if (this.#token?.sid !== id) return;
+  /** @param {string} id @param {string} reason @param {number} [turn] up to which whatever there was is over, too */
+  #end(id, reason, turn = 0) {
+    if (id) this.#ended = id;
+    this.#over = Math.max(this.#over, turn);
+    if (!this.#token || (this.#token.sid !== id && this.#turn > turn)) return;
+    this.#ended = this.#token.sid;
+    this.#over = Math.max(this.#over, this.#turn);
     this.#token = undefined;
     clearTimeout(this.#timer);
     this.emit('sessionexpired', { reason });
@@ -494,19 +528,19 @@ export class AuthSession extends Emitter {
 
   /** @param {Token | undefined} unwanted what the caller had when it asked */
   async #trade(unwanted) {
-    const isNew = () => this.#token && this.#token !== unwanted;
-    if (isNew()) return;
+    const isDone = () => this.#closed.signal.aborted || (this.#token && this.#token !== unwanted);
+    if (isDone()) return;
     const { turn } = await this.#notes.change(note => note);
     if (turn > this.#turn) {
       // Another tab has refreshed, and its word is on the way; or it is gone. Who still has a good token can wait longer.
       const patience = Math.max(ASK_MS, Math.min(this.remaining / 2, 10 * ASK_MS));
       let stop = () => {};
-      this.#channel.postMessage({ wanted: turn });
+      this.#tell({ wanted: turn });
       await Promise.race([sleep(patience), new Promise(heard => (stop = this.on('token', heard)))]);
       stop();
     }
     // Its word may also have come while the note was read.
-    if (isNew()) return;
+    if (isDone()) return;
     // The key of a refresh whose answer is unknown is used again. So is the last one by a browser that just started,
     // which may have lost the last cookie in a crash.
     const starting = !this.#token;
@@ -566,16 +600,21 @@ export class AuthSession extends Emitter {
 
   // What tabs tell each other.
 
+  /** @param {object} message */
+  #tell(message) {
+    if (!this.#closed.signal.aborted) this.#channel.postMessage(message);
+  }
+
   /** Gives the other tabs what this one has. */
   #share() {
     if (!this.#token || this.remaining <= 0) return;
     const { value, life } = this.#token;
-    this.#channel.postMessage({ value, life, remaining: this.remaining, turn: this.#turn, at: Date.now() });
+    this.#tell({ value, life, remaining: this.remaining, turn: this.#turn, at: Date.now() });
   }
 
   /** @param {any} message of another tab */
   #hear(message) {
-    if (message.over) this.#end(message.over, message.reason);
+    if (message.over !== undefined) this.#end(message.over, message.reason, message.turn);
     else if (message.wanted) this.#turn >= message.wanted && this.#share();
     else {
       // It may have been waiting for long, if this tab was frozen.
@@ -611,7 +650,7 @@ export class AuthSession extends Emitter {
   #later(error, failures) {
     const known = named(error);
     const delay = backOff(failures, known.retryAfter * 1000);
-    if (known.status !== 401) this.emit('retry', { error: known, delay });
+    if (known.status !== 401 && !this.#closed.signal.aborted) this.emit('retry', { error: known, delay });
     return delay;
   }
 
