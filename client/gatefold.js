@@ -928,8 +928,9 @@ export class RealtimeClient extends Emitter {
 
   /** As `disconnect`, for good. */
   close() {
-    this.disconnect();
+    // First, so that nobody who hears of the end connects again.
     this.#closed.abort();
+    this.disconnect();
   }
 
   /**
@@ -961,6 +962,7 @@ export class RealtimeClient extends Emitter {
    * @returns {Promise<Room>}
    */
   join(name, { since } = {}) {
+    if (this.#closed.signal.aborted) return Promise.reject(new GatefoldError('disconnected', 'The client is closed'));
     let entry = this.#rooms.get(name);
     if (entry?.room.joined) return Promise.resolve(entry.room);
     if (!entry) {
@@ -1078,17 +1080,19 @@ export class RealtimeClient extends Emitter {
 
   /** The end, until `connect` is called. @param {number} code @param {string} reason @param {boolean} final */
   #finish(code, reason, final) {
-    if (this.#state === 'closed') return;
-    this.#epoch++;
-    this.#abandon(code, reason);
-    this.#become('closed');
+    const wasClosed = this.#state === 'closed';
+    if (!wasClosed) {
+      this.#epoch++;
+      this.#abandon(code, reason);
+      this.#become('closed');
+    }
     const rooms = [...this.#rooms.values()];
     this.#rooms.clear();
     for (const { room, waiting } of rooms) {
       room._left(reason || 'disconnected');
       for (const { reject } of waiting) reject(new GatefoldError('disconnected', reason || 'Disconnected'));
     }
-    this.emit('disconnected', { code, reason, final });
+    if (!wasClosed) this.emit('disconnected', { code, reason, final });
   }
 
   // Seeing whether it lives.
@@ -1190,6 +1194,8 @@ export class RealtimeClient extends Emitter {
     const room = this.#rooms.get(payload?.room)?.room;
     switch (type) {
       case 'connected': return this.#connected(payload);
+      // Some of what was said is lost for good. Who is just entering hears that from the answer.
+      case 'joined': return void (room?.joined && room._join(payload));
       case 'message': return room?._message(payload);
       case 'presence': return room?._presence(payload);
       case 'typing': return room?._typing(payload);
