@@ -48,7 +48,8 @@ export class AuthSession extends Emitter<{
 }> {
     /**
      * @param {{baseUrl?: string | URL, timeout?: number, lockTimeout?: number}} [options] where the API is, if not at
-     *   this page's origin; milliseconds that a call may take, and that a tab waits for another one's
+     *   this page's origin, which then must be one of its `ALLOWED_ORIGINS` and of the same site; milliseconds that a call
+     *   may take, and that a tab waits for another one's
      */
     constructor({ baseUrl, timeout, lockTimeout }?: {
         baseUrl?: string | URL;
@@ -70,7 +71,8 @@ export class AuthSession extends Emitter<{
     /** Lets go of everything; the session itself lives on. */
     close(): void;
     /**
-     * Takes up the session that this browser has, if it has one, for as long as it takes to find out.
+     * Takes up the session that this browser has, if it has one, for as long as it takes to find out. Fails if the server
+     * refuses to say, as to a page of an origin that it does not know.
      * @returns {Promise<User | null>}
      */
     resume(): Promise<User | null>;
@@ -298,6 +300,7 @@ export type Turn = {
     turn: number;
     holder: string;
     until: number;
+    edits: number;
 };
 /**
  * What a room is to its client.

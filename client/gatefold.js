@@ -3,7 +3,8 @@
  *
  * The access token is in memory only, and all tabs of a browser share one session: one of them refreshes, the others
  * hear of it. What must survive a closed tab or a crash is the `Idempotency-Key` of a refresh whose answer is not known
- * yet: it is in IndexedDB before the request leaves, for a refresh token that is used twice without it ends the session.
+ * yet: it is in IndexedDB, and in localStorage, before the request leaves, for a refresh token that is used twice without
+ * it ends the session.
  * No decision depends on the clock of this machine being right: only spans of time count.
  *
  * @module gatefold
@@ -13,10 +14,12 @@
 /**
  * @typedef {{user: User, sid: string, value: string, life: number, wall: number, steady: number, lead: number}} Token
  */
-/** @typedef {{key: string, pending: boolean, turn: number, holder: string, until: number}} Turn */
+/** @typedef {{key: string, pending: boolean, turn: number, holder: string, until: number, edits: number}} Turn */
 
 /** How long a tab waits for its disk. */
 const DISK_MS = 2_000;
+/** For how long it does without a disk that has hung, if there is something else. */
+const DISK_REST_MS = 30_000;
 /** How long a tab waits for others to answer, if they have what it needs. */
 const ASK_MS = 300;
 /** Timers of sleeping machines are late: nobody waits longer than this without a look at the clock. */
@@ -28,9 +31,8 @@ const MAX_MESSAGE = 16 * 1024;
 /** A refresh came to the server only when others had come after it: there is a newer cookie. */
 const SUPERSEDED = 'refresh_superseded';
 
-/** @param {number} attempt @param {number} [least] */
-const backOff = (attempt, least = 0) =>
-  Math.max(least, Math.random() * Math.min(BACK_OFF_MS[1], BACK_OFF_MS[0] * 2 ** attempt));
+/** The jitter comes on top of what the server asks for, which it may ask of many. @param {number} attempt @param {number} [least] */
+const backOff = (attempt, least = 0) => least + Math.random() * Math.min(BACK_OFF_MS[1], BACK_OFF_MS[0] * 2 ** attempt);
 
 /** Both clocks, as they were some time ago. The steady one may stop while the machine sleeps, the other one may be set. */
 const clocks = (ago = 0) => ({ steady: performance.now() - ago, wall: Date.now() - ago });
@@ -40,6 +42,15 @@ const since = then => Math.max(performance.now() - then.steady, Date.now() - the
 
 /** @param {number} ms @returns {Promise<void>} */
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+
+/** Sleeps until the network is back or all is over, at most. @param {number} ms @param {AbortSignal} over @returns {Promise<void>} */
+const pause = (ms, over) => new Promise(resolve => {
+  const woken = new AbortController();
+  const wake = () => (clearTimeout(timer), woken.abort(), resolve());
+  const timer = setTimeout(wake, ms);
+  addEventListener('online', wake, { signal: woken.signal });
+  over.addEventListener('abort', wake, { signal: woken.signal });
+});
 
 /** Something went wrong that has a name: `code` is one of the contract's, or `network`, `timeout`, `disconnected`. */
 export class GatefoldError extends Error {
@@ -73,6 +84,10 @@ export class GatefoldError extends Error {
 /** What has no name is the network's. @param {unknown} error */
 const named = error =>
   error instanceof GatefoldError ? error : new GatefoldError('network', 'The server cannot be reached', { cause: error });
+
+/** Whether a call was refused for good: to ask again as before would not help. @param {GatefoldError} error */
+const isRefusal = ({ status, code }) =>
+  status >= 400 && status < 500 && ![408, 425, 429].includes(status) && code !== SUPERSEDED;
 
 /** Says things to whoever listens. @template {Record<string, any>} Events */
 class Emitter {
@@ -126,13 +141,22 @@ class Emitter {
   }
 }
 
-/** Where all tabs note, on disk, how far the session's refreshes are. Without IndexedDB each tab has its own note. */
+/** The later one of the notes that there are: the first of them that was changed most often. @param {(Turn | null | undefined)[]} notes */
+const latest = (...notes) =>
+  /** @type {Turn} */ (notes.reduce((one, other) => ((other?.edits ?? -1) > (one ? one.edits ?? 0 : -1) ? other : one)));
+
+/**
+ * Where all tabs note how far the session's refreshes are: in IndexedDB, which a crash does not undo, and then in
+ * localStorage, which has it where IndexedDB fails or hangs. Without either, each tab has its own note.
+ */
 class Notes {
   #name;
   /** @type {Promise<IDBDatabase> | undefined} */
   #open;
   /** @type {Turn} */
-  #own = { key: '', pending: false, turn: 0, holder: '', until: 0 };
+  #own = { key: '', pending: false, turn: 0, holder: '', until: 0, edits: 0 };
+  /** When the disk hung last, and something else had the note. */
+  #hungAt = -Infinity;
 
   /** @param {string} name */
   constructor(name) {
@@ -140,18 +164,50 @@ class Notes {
   }
 
   /**
-   * Changes the note in one transaction, and returns it.
+   * Changes the note, in one transaction where IndexedDB works, and returns it.
    * @param {(note: Turn) => Partial<Turn>} edit
    * @returns {Promise<Turn>}
    */
   async change(edit) {
-    const note = await Promise.race([this.#onDisk(edit).catch(() => undefined), sleep(DISK_MS)]);
+    let isLate = false;
+    const onDisk = () => this.#onDisk(edit, () => isLate).catch(() => null);
+    const rests = performance.now() - this.#hungAt < DISK_REST_MS;
+    const note = rests ? null : await Promise.race([onDisk(), sleep(DISK_MS)]);
+    isLate = true;
     if (!note) this.#open = undefined;
-    return (this.#own = note ?? { ...this.#own, ...edit(this.#own) });
+    this.#own = note ?? this.#edited(edit, latest(this.#kept, this.#own));
+    try {
+      // Another tab may have been here meanwhile.
+      if (latest(this.#kept, this.#own) === this.#own) localStorage.setItem(this.#name, JSON.stringify(this.#own));
+      if (note === undefined) this.#hungAt = performance.now();
+    } catch {
+      // It is forbidden or full.
+      this.#hungAt = -Infinity;
+    }
+    return this.#own;
   }
 
-  /** @param {(note: Turn) => Partial<Turn>} edit @returns {Promise<Turn>} */
-  async #onDisk(edit) {
+  /** @param {(note: Turn) => Partial<Turn>} edit @param {Turn} was @returns {Turn} */
+  #edited(edit, was) {
+    return { ...was, ...edit(was), edits: (was.edits ?? 0) + 1 };
+  }
+
+  /** What localStorage has. @returns {Turn | null} */
+  get #kept() {
+    try {
+      const note = JSON.parse(localStorage.getItem(this.#name) ?? 'null');
+      return note?.edits ? note : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /**
+   * @param {(note: Turn) => Partial<Turn>} edit
+   * @param {() => boolean} isLate whether nobody waits for this any more: then it changes nothing
+   * @returns {Promise<Turn>}
+   */
+  async #onDisk(edit, isLate) {
     const database = await (this.#open ??= this.#connect());
     return new Promise((resolve, reject) => {
       const transaction = database.transaction('notes', 'readwrite', { durability: 'strict' });
@@ -159,8 +215,8 @@ class Notes {
       const read = notes.get('turn');
       let note = this.#own;
       read.onsuccess = () => {
-        const was = read.result ?? this.#own;
-        note = { ...was, ...edit(was) };
+        if (isLate()) return;
+        note = this.#edited(edit, latest(read.result, this.#kept, this.#own));
         notes.put(note, 'turn');
       };
       transaction.oncomplete = () => resolve(note);
@@ -216,6 +272,8 @@ export class AuthSession extends Emitter {
   #turn = 0;
   /** The last session that has ended: a tab that has not heard of it must not bring it back. */
   #ended = '';
+  /** The last refresh of which this tab knows that its session is over. */
+  #over = 0;
   /** @type {Promise<void> | undefined} */
   #refreshing;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -227,7 +285,8 @@ export class AuthSession extends Emitter {
 
   /**
    * @param {{baseUrl?: string | URL, timeout?: number, lockTimeout?: number}} [options] where the API is, if not at
-   *   this page's origin; milliseconds that a call may take, and that a tab waits for another one's
+   *   this page's origin, which then must be one of its `ALLOWED_ORIGINS` and of the same site; milliseconds that a call
+   *   may take, and that a tab waits for another one's
    */
   constructor({ baseUrl = location.origin, timeout = 10_000, lockTimeout = 15_000 } = {}) {
     super();
@@ -286,7 +345,8 @@ export class AuthSession extends Emitter {
   // Coming and going.
 
   /**
-   * Takes up the session that this browser has, if it has one, for as long as it takes to find out.
+   * Takes up the session that this browser has, if it has one, for as long as it takes to find out. Fails if the server
+   * refuses to say, as to a page of an origin that it does not know.
    * @returns {Promise<User | null>}
    */
   async resume() {
@@ -295,9 +355,11 @@ export class AuthSession extends Emitter {
         if (!this.#token) await this.refresh();
         return this.user;
       } catch (error) {
-        if (/** @type {GatefoldError} */ (error).status === 401) return this.user;
-        const delay = this.#later(error, failures);
-        await Promise.race([sleep(delay), new Promise(back => addEventListener('online', back, { once: true }))]);
+        const known = named(error);
+        if (known.status === 401) return this.user;
+        if (this.#closed.signal.aborted) break;
+        if (isRefusal(known)) throw known;
+        await pause(this.#later(known, failures), this.#closed.signal);
       }
     }
     return null;
@@ -323,13 +385,26 @@ export class AuthSession extends Emitter {
    * @param {{everywhere?: boolean}} [options]
    */
   async logout({ everywhere = false } = {}) {
-    if (everywhere) {
-      // That takes the cookie away, too. Not as `#alone`, for it may have to refresh first.
-      const init = /** @type {RequestInit} */ ({ method: 'POST', credentials: 'include' });
-      const response = await this.fetch('/api/logout-all', init).catch(error => Promise.reject(named(error)));
+    const [id, reason] = [this.id, everywhere ? 'logout_all' : 'logout'];
+    let turn = 0;
+    const post = async (/** @type {(path: string, init: RequestInit) => Promise<Response>} */ send) => {
+      ({ turn } = await this.#notes.change(note => note));
+      const response = await send(`/api/${everywhere ? 'logout-all' : 'logout'}`, { method: 'POST' });
       if (!response.ok) throw await GatefoldError.from(response);
-    } else await this.#alone(async () => this.#answer(await this.#send('/api/logout', { method: 'POST' })));
-    this.expire(this.id, everywhere ? 'logout_all' : 'logout');
+    };
+    if (everywhere) {
+      // That takes the cookie away, too. Not as `#alone`, for it may have to refresh first: the time runs from then on.
+      await this.token();
+      const signal = AbortSignal.timeout(this.#timeout);
+      await post((path, init) => this.fetch(path, { ...init, credentials: 'include', signal })).catch(error => {
+        throw named(error);
+      });
+    } else await this.#alone(() => post((path, init) => this.#send(path, init)));
+    // The cookie is that of all tabs: with it goes whatever one of them got until then, also if this one has heard of none.
+    const isNews = !id && !this.#token && turn > this.#over;
+    this.#tell({ over: id, turn, reason });
+    this.#end(id, reason, turn);
+    if (isNews) this.emit('sessionexpired', { reason });
   }
 
   // Being logged in.
@@ -382,14 +457,17 @@ export class AuthSession extends Emitter {
   /** Says in every tab that a session is over. For what hears of it first. @param {string} id @param {string} reason */
   expire(id, reason) {
     if (!this.#token || this.#token.sid !== id) return;
-    this.#channel.postMessage({ over: id, reason });
+    this.#tell({ over: id, reason });
     this.#end(id, reason);
   }
 
-  /** @param {string} id @param {string} reason */
-  #end(id, reason) {
-    this.#ended = id;
-    if (this.#token?.sid !== id) return;
+  /** @param {string} id @param {string} reason @param {number} [turn] up to which whatever there was is over, too */
+  #end(id, reason, turn = 0) {
+    if (id) this.#ended = id;
+    this.#over = Math.max(this.#over, turn);
+    if (!this.#token || (this.#token.sid !== id && this.#turn > turn)) return;
+    this.#ended = this.#token.sid;
+    this.#over = Math.max(this.#over, this.#turn);
     this.#token = undefined;
     clearTimeout(this.#timer);
     this.emit('sessionexpired', { reason });
@@ -450,19 +528,19 @@ export class AuthSession extends Emitter {
 
   /** @param {Token | undefined} unwanted what the caller had when it asked */
   async #trade(unwanted) {
-    const isNew = () => this.#token && this.#token !== unwanted;
-    if (isNew()) return;
+    const isDone = () => this.#closed.signal.aborted || (this.#token && this.#token !== unwanted);
+    if (isDone()) return;
     const { turn } = await this.#notes.change(note => note);
     if (turn > this.#turn) {
       // Another tab has refreshed, and its word is on the way; or it is gone. Who still has a good token can wait longer.
       const patience = Math.max(ASK_MS, Math.min(this.remaining / 2, 10 * ASK_MS));
       let stop = () => {};
-      this.#channel.postMessage({ wanted: turn });
+      this.#tell({ wanted: turn });
       await Promise.race([sleep(patience), new Promise(heard => (stop = this.on('token', heard)))]);
       stop();
     }
     // Its word may also have come while the note was read.
-    if (isNew()) return;
+    if (isDone()) return;
     // The key of a refresh whose answer is unknown is used again. So is the last one by a browser that just started,
     // which may have lost the last cookie in a crash.
     const starting = !this.#token;
@@ -522,16 +600,21 @@ export class AuthSession extends Emitter {
 
   // What tabs tell each other.
 
+  /** @param {object} message */
+  #tell(message) {
+    if (!this.#closed.signal.aborted) this.#channel.postMessage(message);
+  }
+
   /** Gives the other tabs what this one has. */
   #share() {
     if (!this.#token || this.remaining <= 0) return;
     const { value, life } = this.#token;
-    this.#channel.postMessage({ value, life, remaining: this.remaining, turn: this.#turn, at: Date.now() });
+    this.#tell({ value, life, remaining: this.remaining, turn: this.#turn, at: Date.now() });
   }
 
   /** @param {any} message of another tab */
   #hear(message) {
-    if (message.over) this.#end(message.over, message.reason);
+    if (message.over !== undefined) this.#end(message.over, message.reason, message.turn);
     else if (message.wanted) this.#turn >= message.wanted && this.#share();
     else {
       // It may have been waiting for long, if this tab was frozen.
@@ -567,7 +650,7 @@ export class AuthSession extends Emitter {
   #later(error, failures) {
     const known = named(error);
     const delay = backOff(failures, known.retryAfter * 1000);
-    if (known.status !== 401) this.emit('retry', { error: known, delay });
+    if (known.status !== 401 && !this.#closed.signal.aborted) this.emit('retry', { error: known, delay });
     return delay;
   }
 
@@ -845,8 +928,9 @@ export class RealtimeClient extends Emitter {
 
   /** As `disconnect`, for good. */
   close() {
-    this.disconnect();
+    // First, so that nobody who hears of the end connects again.
     this.#closed.abort();
+    this.disconnect();
   }
 
   /**
@@ -878,6 +962,7 @@ export class RealtimeClient extends Emitter {
    * @returns {Promise<Room>}
    */
   join(name, { since } = {}) {
+    if (this.#closed.signal.aborted) return Promise.reject(new GatefoldError('disconnected', 'The client is closed'));
     let entry = this.#rooms.get(name);
     if (entry?.room.joined) return Promise.resolve(entry.room);
     if (!entry) {
@@ -995,17 +1080,19 @@ export class RealtimeClient extends Emitter {
 
   /** The end, until `connect` is called. @param {number} code @param {string} reason @param {boolean} final */
   #finish(code, reason, final) {
-    if (this.#state === 'closed') return;
-    this.#epoch++;
-    this.#abandon(code, reason);
-    this.#become('closed');
+    const wasClosed = this.#state === 'closed';
+    if (!wasClosed) {
+      this.#epoch++;
+      this.#abandon(code, reason);
+      this.#become('closed');
+    }
     const rooms = [...this.#rooms.values()];
     this.#rooms.clear();
     for (const { room, waiting } of rooms) {
       room._left(reason || 'disconnected');
       for (const { reject } of waiting) reject(new GatefoldError('disconnected', reason || 'Disconnected'));
     }
-    this.emit('disconnected', { code, reason, final });
+    if (!wasClosed) this.emit('disconnected', { code, reason, final });
   }
 
   // Seeing whether it lives.
@@ -1107,6 +1194,8 @@ export class RealtimeClient extends Emitter {
     const room = this.#rooms.get(payload?.room)?.room;
     switch (type) {
       case 'connected': return this.#connected(payload);
+      // Some of what was said is lost for good. Who is just entering hears that from the answer.
+      case 'joined': return void (room?.joined && room._join(payload));
       case 'message': return room?._message(payload);
       case 'presence': return room?._presence(payload);
       case 'typing': return room?._typing(payload);

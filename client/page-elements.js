@@ -37,6 +37,12 @@ export function span(ms) {
   return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, '0')} s`;
 }
 
+/** What is left of some time, by whichever clock moves further: the steady one may stop while the machine sleeps. @param {number} ms */
+export function countdown(ms) {
+  const [steady, wall] = [performance.now(), Date.now()];
+  return () => ms - Math.max(performance.now() - steady, Date.now() - wall);
+}
+
 /** Notes what happens. @param {string} what */
 export const note = what => addLine($('activity'), make('p', {}, clock(Date.now()), what));
 

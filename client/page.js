@@ -1,15 +1,15 @@
 /** The page at `/`: log in, and watch tokens, sockets, rooms and sessions live. */
 import { AuthSession, GatefoldError, RealtimeClient } from './gatefold.js';
 import { account } from './page-account.js';
-import { $, enable, note, onClick, reasonFor, span, tell } from './page-elements.js';
+import { $, countdown, enable, note, onClick, reasonFor, span, tell } from './page-elements.js';
 import { rooms } from './page-room.js';
 
-const COUNTDOWN = 10;
+const COUNTDOWN_MS = 10_000;
 
 const session = new AuthSession();
 const client = new RealtimeClient(session);
-/** Until when the socket's token is good, by this page's own clock. */
-let socketUntil = 0;
+/** For how long the socket's token is still good. */
+let socketLeft = countdown(0);
 let isLeaving = false;
 /** Whose data the page shows, by id. */
 let owner = 0;
@@ -38,7 +38,10 @@ function show(isIn) {
   history.replaceState(null, '', isIn ? '/' : '/#log-in');
   document.title = isIn ? `${session.user?.username} – Gatefold` : 'Log in – Gatefold';
   if (isIn && !wasIn) $('in-title').focus();
-  if (!isIn) $('name').focus();
+  if (!isIn) return $('name').focus();
+  // What was typed there is nobody's business any more, whoever has logged in, and in whichever tab.
+  $('sign-in').reset();
+  $('sign-in-error').textContent = '';
 }
 
 /** Takes away what was said to whoever was here: the next one may be somebody else. */
@@ -51,15 +54,20 @@ function empty() {
 
 $('sign-in').addEventListener('submit', async (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
+  if ($('sign-in').hasAttribute('aria-busy')) return;
+  $('sign-in').setAttribute('aria-busy', 'true');
   const { value } = /** @type {HTMLButtonElement} */ (event.submitter);
   const [name, password] = [$('name').value.trim(), $('password').value];
   $('sign-in-error').textContent = '';
   try {
     await (value === 'register' ? session.register(name, password) : session.login(name, password));
-    $('sign-in').reset();
   } catch (error) {
+    // Somebody may be in meanwhile, from another tab.
+    if (session.user) return;
     $('sign-in-error').textContent = /** @type {Error} */ (error).message;
     $('password').focus();
+  } finally {
+    $('sign-in').removeAttribute('aria-busy');
   }
 });
 
@@ -81,12 +89,15 @@ session.on('login', ({ user }) => {
 onClick('log-out', 'Log out', () => leave(false));
 onClick('log-out-everywhere', 'Log out everywhere', () => leave(true));
 
-/** @param {boolean} everywhere */
+/** @param {boolean} everywhere @returns {Promise<string | void>} */
 async function leave(everywhere) {
+  const { id } = session;
   isLeaving = true;
   try {
     await session.logout({ everywhere });
   } catch (error) {
+    // Of its end was heard all the same: this log-out was done and its answer lost, or another one came before.
+    if (session.id !== id) return 'the session is over';
     tell('You could not be logged out. Please try again.');
     throw error;
   } finally {
@@ -104,9 +115,9 @@ session.on('sessionexpired', ({ reason }) => {
   $('over-reason').textContent = reasonFor(reason);
   $('over').returnValue = reason;
   $('over').showModal();
-  const end = performance.now() + COUNTDOWN * 1000;
+  const remaining = countdown(COUNTDOWN_MS);
   const count = () => {
-    const left = Math.ceil((end - performance.now()) / 1000);
+    const left = Math.ceil(remaining() / 1000);
     $('over-countdown').textContent = String(Math.max(0, left));
     if (left <= 0) $('over').close();
   };
@@ -145,12 +156,12 @@ client.on('state', ({ state, delay = 0 }) => {
 client.on('connected', ({ connectionId, replica }) => {
   $('connection-id').textContent = connectionId;
   $('ws-replica').textContent = replica ?? 'unknown';
-  socketUntil = performance.now() + session.remaining;
+  socketLeft = countdown(session.remaining);
   tick();
   note('Socket open');
 });
 client.on('reauthenticated', () => {
-  socketUntil = performance.now() + session.remaining;
+  socketLeft = countdown(session.remaining);
   note('Socket has the new token');
 });
 client.on('disconnected', ({ code, reason }) => note(`Socket closed (${code}${reason && `, ${reason}`})`));
@@ -169,7 +180,7 @@ function tick() {
   put('token-left', span(session.remaining));
   put('token-refresh', span(session.refreshIn));
   $('token-bar').value = session.lifetime ? Math.max(0, session.remaining / session.lifetime) : 0;
-  put('socket-left', client.state === 'open' ? span(socketUntil - performance.now()) : '–');
+  put('socket-left', client.state === 'open' ? span(socketLeft()) : '–');
 }
 setInterval(tick, 1000);
 
@@ -180,7 +191,12 @@ $('clear').addEventListener('click', () => $('activity').replaceChildren());
 
 for (const id of ['disconnect', 'ping', 'reauth']) enable(id, false);
 session.on('retry', () => $('in').hidden && tell('The server cannot be reached. Trying again…'));
-if (!await session.resume()) {
-  tell('');
+try {
+  if (!await session.resume()) {
+    tell('');
+    show(false);
+  }
+} catch (error) {
+  tell(`The server refuses this page: ${/** @type {Error} */ (error).message}`);
   show(false);
 }

@@ -370,6 +370,122 @@ test('whoever logs in next sees nothing of the one before', async t => {
   await isEmpty(`Logged in as ${next.username}`, 'another one', one.username);
 });
 
+/** Logs out on the page by a button whose call is ended by `end`. Gives what the notice says then. */
+async function leaveBy(page, button, end) {
+  await page.route('**/api/logout*', end);
+  await page.click(button);
+  await page.waitForSelector('#out:not([hidden])');
+  await page.waitForFunction(button => !document.querySelector(button).hasAttribute('aria-busy'), button);
+  return text(page, '#notice');
+}
+
+test('a log-out that was done is none that failed, also if the answer is lost', async t => {
+  const { page } = await visit(t);
+  await signIn(page, (await addUser(cluster)).username);
+  const said = await leaveBy(page, '#log-out', async route => {
+    await route.fetch();
+    await page.waitForSelector('#out:not([hidden])');
+    await route.abort();
+  });
+  assert.equal(said, 'You have logged out.');
+  assert.match(await text(page, '#activity'), /Log out: the session is over$/);
+});
+
+test('who logs out everywhere of a session that is just ended elsewhere is told what became of it', async t => {
+  const { page } = await visit(t);
+  const user = await addUser(cluster);
+  await signIn(page, user.username);
+  const other = await logIn(cluster, user.username);
+  const { sessions } = await (await other.rest('GET', '/api/sessions')).json();
+  const id = await text(page, '#session-id');
+  assert.ok(sessions.some(session => session.id === id));
+  const said = await leaveBy(page, '#log-out-everywhere', async route => {
+    await other.rest('DELETE', `/api/sessions/${id}`);
+    await page.waitForSelector('#out:not([hidden])');
+    await route.continue();
+  });
+  assert.equal(said, 'The session was ended from another one of yours.');
+});
+
+test('a log-out that failed is told, and can be repeated', async t => {
+  const { page } = await visit(t);
+  await signIn(page, (await addUser(cluster)).username);
+  await page.route('**/api/logout', route => route.abort());
+  await page.click('#log-out');
+  await says(page, '#notice', 'You could not be logged out.');
+  assert.ok(await page.isVisible('#in'));
+  await page.unroute('**/api/logout');
+  await page.click('#log-out');
+  await says(page, '#notice', 'You have logged out.');
+});
+
+test('what was typed to log in does not wait for the next one, when somebody was in meanwhile', async t => {
+  const { open, page } = await visit(t);
+  const user = await addUser(cluster);
+  await page.fill('#name', user.username);
+  await page.fill('#password', 'wrong');
+  await page.click('button[value=login]');
+  await says(page, '#sign-in-error', 'Invalid credentials');
+  await page.fill('#password', PASSWORD);
+  const tab = await open();
+  await signIn(tab, user.username);
+  await page.waitForSelector('#in:not([hidden])');
+  await tab.click('#log-out');
+  await page.click('#over-now');
+  await page.waitForSelector('#out:not([hidden])');
+  for (const each of [page, tab]) {
+    assert.deepEqual([await each.inputValue('#name'), await each.inputValue('#password')], ['', '']);
+    assert.equal(await text(each, '#sign-in-error'), '');
+  }
+});
+
+test('whoever is in a hurry logs in once', async t => {
+  const { page } = await visit(t);
+  const user = await addUser(cluster);
+  const asked = [];
+  let go;
+  const pressed = new Promise(resolve => (go = resolve));
+  await page.route(/\/api\/(login|register)$/, async route => {
+    asked.push(new URL(route.request().url()).pathname);
+    await pressed;
+    await route.continue();
+  });
+  await page.fill('#name', user.username);
+  await page.fill('#password', PASSWORD);
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('Enter');
+  await page.click('button[value=login]');
+  await page.click('button[value=register]');
+  go();
+  await socketIs(page, 'open');
+  assert.deepEqual(asked, ['/api/login']);
+  // And once more, after that.
+  await page.click('#log-out');
+  await page.waitForSelector('#out:not([hidden])');
+  await signIn(page, user.username);
+});
+
+test('a page that the server refuses says so', async t => {
+  const { page } = await visit(t);
+  await page.route('**/api/refresh', route => route.fulfill({
+    status: 403, json: { code: 'forbidden_origin', detail: 'Not for pages of this origin' },
+  }));
+  await page.reload();
+  await says(page, '#notice', 'The server refuses this page: Not for pages of this origin');
+  assert.ok(await page.isVisible('#out'));
+});
+
+test('after a sleep the countdowns are right', async t => {
+  const { page } = await visit(t);
+  await signIn(page, (await addUser(cluster)).username);
+  // The steady clock stands still while a laptop sleeps; the other one does not.
+  await page.evaluate(() => {
+    const { now } = Date;
+    Date.now = () => now() + 5 * 60_000;
+  });
+  for (const id of ['token-left', 'socket-left']) await says(page, `#${id}`, '9 min');
+});
+
 test('who changes rooms gets there, also if the server cannot be told that the other one was left', async t => {
   const { page } = await visit(t);
   await page.routeWebSocket('**/ws', socket => {

@@ -139,6 +139,52 @@ test('what was missed while the network was away comes once and in order, and no
   assert.deepEqual(joined, [true, true, true, true]);
 });
 
+test('who came and who went while the network was away is told on return', async t => {
+  const name = newRoom();
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  const [one, stays, goes] = [await member(t, name, { url: cable.url }), await member(t, name), await member(t, name)];
+  await one.page.waitForFunction(() => room.users.size === 3);
+  cable.cut();
+  await one.page.waitForFunction(() => !room.joined);
+  await goes.page.evaluate(() => room.leave());
+  const comes = await member(t, name);
+  assert.deepEqual(await presence(one.page), [`join ${stays.user.username}`, `join ${goes.user.username}`]);
+  await one.page.evaluate(() => (globalThis.said = []));
+  cable.restore();
+  await one.page.waitForFunction(() => room.joined);
+  assert.deepEqual(await presence(one.page), [`leave ${goes.user.username}`, `join ${comes.user.username}`]);
+  assert.deepEqual(await here(one.page), [one, stays, comes].map(({ user }) => user.username).sort());
+  assert.equal(await one.page.evaluate(() => room.count), 3);
+});
+
+test('who is put out of a room is out of it, and does not come back by themselves', async t => {
+  const name = `private:${newRoom()}`;
+  const user = await addUser(cluster, 'guest');
+  await cluster.admin('room', 'grant', user.username, name);
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  const page = await signedIn(context, cable.url, user.username);
+  const joins = [];
+  page.on('websocket', socket => socket.on('framesent', ({ payload }) => payload.includes('"join"') && joins.push(JSON.parse(payload).room)));
+  await page.evaluate(() => client.connect());
+  await enter(page, name);
+  await page.evaluate(name => client.join(name).then(() => {}), 'another');
+  await cluster.admin('room', 'revoke', user.username, name);
+  await page.waitForFunction(() => said.some(([what]) => what === 'left'));
+  assert.deepEqual(await page.evaluate(() => said.at(-1)), ['left', { reason: 'revoked' }]);
+  assert.deepEqual(await page.evaluate(() => [room.joined, room.users.size, client.rooms.map(({ name }) => name)]), [false, 0, ['another']]);
+  cable.cut();
+  await page.waitForFunction(() => client.state !== 'open');
+  cable.restore();
+  await page.waitForFunction(() => client.rooms[0].joined);
+  assert.deepEqual(joins, [name, 'another', 'another']);
+  assert.equal(await page.evaluate(name => client.join(name).catch(({ code }) => code), name), 'forbidden_room');
+  assert.equal(await userOf(page), user.username);
+});
+
 test('what was missed before a room was entered is said to who listens as soon as the promise resolves', async t => {
   const name = newRoom();
   const other = await member(t, name);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { CHROMIUM, eventually, heard, openTab, signedIn, userOf } from './harness/browser.js';
+import { CHROMIUM, draws, eventually, heard, openTab, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
 import { PASSWORD, addUser, logIn } from './harness/cluster.js';
 import { browser, cluster, setUp } from './harness/setup.js';
@@ -136,6 +136,68 @@ for (const [what, bytes] of [['whole', 0], ['from the middle of its headers', 15
     assert.deepEqual(await heard(page, 'sessionexpired'), []);
   });
 }
+
+/** What can be wrong with a browser's storage, in its page. */
+const BROKEN = {
+  'IndexedDB fails': () => (IDBFactory.prototype.open = () => {
+    throw new DOMException('No', 'SecurityError');
+  }),
+  'IndexedDB hangs': () => (IDBFactory.prototype.open = () => ({})),
+  'IndexedDB hangs as soon as the answer is lost': () => {
+    if (sessionStorage.isLost) IDBFactory.prototype.open = () => ({});
+  },
+  'localStorage is forbidden': () => Object.defineProperty(window, 'localStorage', {
+    get() {
+      throw new DOMException('No', 'SecurityError');
+    },
+  }),
+};
+
+for (const [what, broken] of Object.entries(BROKEN)) {
+  test(`where ${what}, a lost answer and a reload log nobody out`, async t => {
+    const { context, user } = await person(t);
+    const cable = await layCable(cluster.port);
+    t.after(() => cable.close());
+    await context.addInitScript(broken);
+    const page = await signedIn(context, cable.url, user.username);
+    const keys = [];
+    page.on('request', request => request.url().endsWith('/api/refresh') && keys.push(request.headers()['idempotency-key']));
+    for (let turn = 1; turn <= 2; turn++) {
+      await refresh(page);
+      const lost = cable.loseAnswer('POST /api/refresh', 150);
+      assert.equal(await page.evaluate(() => session.refresh().catch(error => error.code)), 'network');
+      await lost;
+      await page.evaluate(() => (sessionStorage.isLost = 'yes'));
+      await page.reload();
+      await page.waitForFunction(() => globalThis.session);
+      await page.evaluate(() => session.resume());
+      assert.equal(await userOf(page), user.username);
+      assert.deepEqual(await heard(page, 'sessionexpired'), []);
+      assert.equal(keys.at(-1), keys.at(-2), 'the key was kept');
+    }
+    await refresh(page);
+    assert.equal(new Set(keys).size, 5, 'and each refresh has a key of its own');
+  });
+}
+
+test('where nothing can be stored, a tab still repeats its own refreshes with their keys', async t => {
+  const { context, user } = await person(t);
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  for (const what of ['IndexedDB fails', 'localStorage is forbidden']) await context.addInitScript(BROKEN[what]);
+  const page = await signedIn(context, cable.url, user.username);
+  const other = await openTab(context, cable.url);
+  await refresh(page);
+  const lost = cable.loseAnswer('POST /api/refresh', 150);
+  assert.equal(await page.evaluate(() => session.refresh().catch(error => error.code)), 'network');
+  await lost;
+  await refresh(page);
+  await refresh(page);
+  for (const tab of [page, other]) {
+    assert.equal(await userOf(tab), user.username);
+    assert.deepEqual(await heard(tab, 'sessionexpired'), []);
+  }
+});
 
 test('a refresh that was given up and comes to the server long after logs nobody out', async t => {
   const { context, user } = await person(t);
@@ -374,6 +436,46 @@ test('logging out in one tab ends the session in all of them, once', async t => 
   await tabs[0].waitForFunction(() => session.user, undefined, { timeout: 5_000 });
 });
 
+test('logging out in a tab that knows of no session ends that of the others, and is told once', async t => {
+  const { context, user } = await person(t);
+  const tabs = [await signedIn(context, cluster.url, user.username), await openTab(context, cluster.url)];
+  await refresh(tabs[0]);
+  const third = await openTab(context, cluster.url, { resume: false });
+  await third.evaluate(() => session.logout());
+  for (const page of tabs) await page.waitForFunction(() => !session.user);
+  await third.evaluate(() => session.logout());
+  const logIn = page => page.evaluate(([name, password]) => session.login(name, password).then(() => {}), [user.username, PASSWORD]);
+  await logIn(tabs[1]);
+  for (const page of [tabs[0], third]) await page.waitForFunction(() => session.user);
+  for (const page of [...tabs, third]) assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'logout' }]);
+});
+
+test('a log-out after a session that has ended by itself takes the cookie away, and is no other end', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  await page.evaluate(() => session.expire(session.id, 'evicted'));
+  await page.evaluate(() => session.logout());
+  assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'evicted' }]);
+  assert.deepEqual(await context.cookies(), []);
+});
+
+test('logging out everywhere takes no longer than any other call, and can be repeated', async t => {
+  const { context, user } = await person(t);
+  const cable = await layCable(cluster.port);
+  t.after(() => cable.close());
+  const page = await signedIn(context, cable.url, user.username, { options: { timeout: 1_000 } });
+  const leave = () => page.evaluate(() => session.logout({ everywhere: true }).then(() => 'done', error => error.code));
+  cable.stall();
+  const began = performance.now();
+  assert.equal(await leave(), 'network');
+  const took = performance.now() - began;
+  assert.ok(took >= 990 && took < 5_000, `${took} ms`);
+  assert.equal(await userOf(page), user.username);
+  cable.cut();
+  cable.restore();
+  await eventually(async () => await leave() === 'done', 'a log-out');
+});
+
 test('logging out everywhere is one call, which can be repeated until it has been heard', async t => {
   const { context, user } = await person(t);
   const page = await signedIn(context, cluster.url, user.username);
@@ -473,25 +575,111 @@ test('a page that is opened while the server is away finds its session as soon a
   const page = await signedIn(context, cable.url, user.username);
   await page.close();
   const later = await openTab(context, cable.url, { resume: false });
+  const devtools = await context.newCDPSession(later);
+  const listeners = async () => {
+    const { result } = await devtools.send('Runtime.evaluate', { expression: 'window' });
+    const { listeners } = await devtools.send('DOMDebugger.getEventListeners', { objectId: result.objectId });
+    return listeners.filter(({ type }) => type === 'online').length;
+  };
+  const before = await listeners();
   cable.cut();
+  await draws(later, 0);
   await later.evaluate(() => void session.resume());
-  await later.waitForFunction(() => events.some(([name]) => name === 'retry'));
+  await later.waitForFunction(() => events.filter(([name]) => name === 'retry').length > 5);
+  assert.ok(await listeners() <= before + 1, 'nothing piles up');
   cable.restore();
   await later.waitForFunction(() => session.user);
+  assert.equal(await listeners(), before);
 });
 
-test('the server\'s Retry-After is obeyed', async t => {
+test('a page that the server refuses for good is told why, and does not go on asking', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  await page.close();
+  const later = await openTab(context, cluster.url, { resume: false });
+  await draws(later, 0);
+  const refusals = [[408], [425], [429], [503], [403, 'forbidden_origin', 'A foreign page']];
+  let asked = 0;
+  await later.route('**/api/refresh', route => {
+    const [status, code = 'unavailable', detail] = refusals[asked++] ?? [];
+    return status ? route.fulfill({ status, json: { code, detail } }) : route.continue();
+  });
+  const failed = await later.evaluate(() => session.resume().catch(({ status, code, message }) => [status, code, message]));
+  assert.deepEqual(failed, refusals.at(-1));
+  assert.equal(asked, refusals.length);
+  assert.deepEqual((await heard(later, 'retry')).length, refusals.length - 1);
+  await later.evaluate(() => session.resume());
+  assert.equal(await userOf(later), user.username);
+});
+
+test('whoever has let go of a session hears nothing more of it, whatever was under way', async t => {
+  const { context, user } = await person(t);
+  const page = await signedIn(context, cluster.url, user.username);
+  await refresh(page);
+  const complaints = [];
+  /** Lets go, and tells what became of what was under way. */
+  const close = tab => tab.evaluate(async () => {
+    session.close();
+    return [await globalThis.underWay.then(String, String), session.user, events.length - globalThis.before];
+  });
+  const begin = (tab, what) => tab.evaluate(what => {
+    globalThis.before = events.length;
+    globalThis.underWay = { refresh: () => session.refresh(), resume: () => session.resume() }[what]();
+  }, what);
+  const open = async () => {
+    const tab = await openTab(context, cluster.url, { resume: false });
+    tab.on('pageerror', ({ message }) => complaints.push(message));
+    return tab;
+  };
+
+  const asksOthers = await open();
+  const before = await turns();
+  await begin(asksOthers, 'refresh');
+  assert.deepEqual(await close(asksOthers), ['undefined', null, 0]);
+  assert.equal(await turns(), before, 'what is for nobody is not asked for');
+
+  const waits = await open();
+  await draws(waits, 7_200); // an hour
+  await page.close();
+  await waits.route('**/api/refresh', route => route.abort());
+  await begin(waits, 'resume');
+  await waits.waitForFunction(() => events.length > globalThis.before);
+  assert.deepEqual(await close(waits), ['null', null, 1]);
+
+  const renews = await openTab(context, cluster.url);
+  renews.on('pageerror', ({ message }) => complaints.push(message));
+  let abort;
+  const asked = new Promise(resolve => renews.route('**/api/refresh', route => {
+    resolve();
+    abort = () => route.abort();
+  }));
+  await renews.evaluate(() => {
+    globalThis.before = events.length;
+    globalThis.shift += 14 * 60_000;
+    document.dispatchEvent(new Event('visibilitychange'));
+    globalThis.underWay = session.refresh();
+  });
+  await asked;
+  const closing = close(renews);
+  await renews.waitForFunction(() => !session.user);
+  await abort();
+  assert.deepEqual(await closing, ['GatefoldError: The server cannot be reached', null, 0]);
+  assert.deepEqual(complaints, []);
+});
+
+test('the server\'s Retry-After is obeyed, and not by all in the same moment', async t => {
   const { context, user } = await person(t);
   const page = await signedIn(context, cluster.url, user.username);
   await page.route('**/api/refresh', route => route.fulfill({
     status: 503, headers: { 'Retry-After': '7' }, json: { code: 'unavailable', detail: 'Temporarily unavailable' },
   }));
+  await draws(page, 0.5);
   await page.evaluate(() => {
     globalThis.shift += 14 * 60_000;
     document.dispatchEvent(new Event('visibilitychange'));
   });
   await page.waitForFunction(() => events.some(([name]) => name === 'retry'));
   const [{ delay }] = await heard(page, 'retry');
-  assert.ok(delay >= 7_000, `${delay} ms`);
+  assert.equal(delay, 7_000 + 0.5 * 500);
   assert.equal(await userOf(page), user.username, 'an outage ends nothing');
 });
