@@ -6,6 +6,7 @@ mod audit;
 pub mod commands;
 pub mod config;
 mod cookies;
+mod cors;
 mod error;
 mod extract;
 mod families;
@@ -25,7 +26,7 @@ mod verified_tokens;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, request::Front, telemetry, trace};
+use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, telemetry, trace};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -45,11 +46,11 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusH
         .with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
     trace::start(&config.trace, "gatefold-api", &life).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let (max_connections, drain) = (config.listen.max_connections, config.listen.drain_seconds);
-    let front = Front::new(config.proxy.clone());
+    let proxy = config.proxy.clone();
     let app = AppState::new(config, keys, &life)?;
     app.revocations.caught_up(app.redis.call_timeout()).await;
     info!(address = %listener.local_addr()?, "serving");
-    let router = router::router(app.clone(), front);
+    let router = router::router(app.clone(), proxy);
     let http = http_server::serve(listener, router, max_connections, life.clone());
     let serving = async {
         http.await;

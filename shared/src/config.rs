@@ -70,7 +70,7 @@ pub struct ProxyConfig {
     /// Networks (CIDR, separated by commas) of proxies whose X-Forwarded-For, X-Forwarded-Proto, X-Request-Id and traceparent are believed
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins besides our own from which browsers may change state or open sockets, e.g. https://app.example.com
+    /// Origins besides our own from which browsers may change state, open sockets and read answers (CORS), e.g. https://app.example.com
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Vec<Origin>,
 }

@@ -7,6 +7,7 @@ mod account;
 mod acknowledged;
 mod audit;
 mod commands;
+mod cors;
 mod erasure;
 mod garbage;
 mod grants;

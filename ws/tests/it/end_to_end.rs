@@ -146,7 +146,10 @@ async fn a_log_out_ends_the_sessions_sockets_and_tokens_on_every_replica() {
     // A replica of the API may hear of it a little later than those that hold the sockets did.
     let refused = async || {
         let (status, problem) = ada.ask(Method::GET, "/api/protected", Value::Null).await.expect("an answer");
-        assert!(matches!((status, problem["code"].as_str()), (200, None) | (401, Some("session_revoked"))), "{problem}");
+        assert!(
+            matches!((status, problem["code"].as_str()), (200, None) | (401, Some("session_revoked"))),
+            "{problem}"
+        );
         status == 401
     };
     within(AT_ONCE, "every replica refuses the token", async || {
