@@ -198,3 +198,21 @@ impl IntoResponse for ApiError {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_code_is_in_the_contract() {
+        let contract = include_str!("../../docs/protocol.md");
+        let decided = include_str!("error.rs").split("fn is_about_access_token").next().unwrap();
+        let codes: Vec<_> = decided
+            .split("(StatusCode::")
+            .skip(1)
+            .filter_map(|rest| rest.split_once("\")")?.0.split_once(", \"").map(|(_, code)| code))
+            .collect();
+        assert!(codes.len() >= 20 && codes.contains(&"account_disabled"), "{codes:?}");
+        for code in codes {
+            assert!(contract.contains(&format!("`{code}`")), "{code} is not in docs/protocol.md");
+        }
+    }
+}
