@@ -49,6 +49,7 @@ impl Plan {
             binaries: absolute(&self.binaries)?,
             nginx: absolute(&self.nginx)?,
             client: absolute(&self.client)?,
+            redis_tls_port: None,
             env,
             upstreams: Vec::new(),
         })

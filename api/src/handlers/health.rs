@@ -9,6 +9,7 @@ use gatefold_shared::clock;
 use http::StatusCode;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::{state::App, users};
@@ -49,6 +50,12 @@ struct Checks {
 pub async fn ready(State(app): State<App>) -> Response {
     let limit = app.redis.call_timeout();
     let (postgres, redis) = tokio::join!(users::ready(&app.postgres, limit), app.redis.ping());
+    if let Err(error) = &postgres {
+        warn!(%error, "not ready");
+    }
+    if let Err(error) = &redis {
+        warn!(%error, "not ready");
+    }
     let revocations = app.revocations.is_ready();
     let is_ready = postgres.is_ok() && redis.is_ok() && revocations && !app.draining.is_cancelled();
     let word = |ok| if ok { "ok" } else { "unavailable" };

@@ -37,5 +37,6 @@ mod sessions;
 mod shutdown;
 mod slow_redis;
 mod startup;
+mod stores_over_tls;
 mod storm;
 mod traces;
