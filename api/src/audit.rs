@@ -148,7 +148,7 @@ impl Audit {
             error!(event.kind = kind, "the audit's queue is full: an event is lost");
             counter!("events_lost_total").increment(1);
         }
-        gauge!("events_free_places").set(u32::try_from(self.0.capacity()).unwrap_or(u32::MAX));
+        tell_free_places(self.0.capacity());
     }
 
     /// Waits until everything recorded so far is written.
@@ -158,6 +158,10 @@ impl Audit {
             let _ = written.await;
         }
     }
+}
+
+fn tell_free_places(places: usize) {
+    gauge!("events_free_places").set(u32::try_from(places).unwrap_or(u32::MAX));
 }
 
 async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<Entry>) {
@@ -179,6 +183,7 @@ async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<
             warn!(error = %failure, "the audit waits for postgres");
             sleep(PAUSE).await;
         }
+        tell_free_places(queue.capacity());
         for done in waiting {
             let _ = done.send(());
         }
