@@ -20,7 +20,7 @@ use tokio::{
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::users::{UserError, within};
+use crate::postgres::{PostgresError, within};
 
 /// Events that may wait.
 const QUEUE: usize = 20_000;
@@ -191,7 +191,7 @@ async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<
 }
 
 /// Appends events, all or none; those that are there already stay as they are.
-pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Duration) -> Result<(), UserError> {
+pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Duration) -> Result<(), PostgresError> {
     if events.is_empty() {
         return Ok(());
     }
@@ -247,7 +247,7 @@ pub async fn newest(
     user_id: Option<i64>,
     most: i64,
     limit: Duration,
-) -> Result<Vec<Recorded>, UserError> {
+) -> Result<Vec<Recorded>, PostgresError> {
     let query = sqlx::query_as!(
         Recorded,
         r#"SELECT id, kind, at, user_id, family AS session_id, host(address) AS ip, user_agent, details
@@ -268,7 +268,7 @@ pub enum Erase {
 }
 
 /// Erases events, which are otherwise never changed; how many. `transaction` is one: the permission ends with it.
-pub async fn erase(transaction: &mut PgConnection, which: Erase, limit: Duration) -> Result<u64, UserError> {
+pub async fn erase(transaction: &mut PgConnection, which: Erase, limit: Duration) -> Result<u64, PostgresError> {
     let (user_id, before) = match which {
         Erase::OfUser(id) => (Some(id), None),
         Erase::Before(time) => (None, Some(time)),

@@ -12,7 +12,7 @@ use crate::{
     limits::{NotBegun, Refused},
     password_rules::WeakPassword,
     passwords::PasswordError,
-    users::UserError,
+    postgres::PostgresError,
 };
 
 /// See the module. The variants without a source are the client's doing and are not logged as errors.
@@ -35,6 +35,8 @@ pub enum ApiError {
     AccountDisabled,
     #[error("Registration is closed")]
     RegistrationClosed,
+    #[error("The username is taken")]
+    UsernameTaken,
     #[error(transparent)]
     WeakPassword(#[from] WeakPassword),
     #[error("You may not enter this room")]
@@ -79,7 +81,7 @@ pub enum ApiError {
     #[error(transparent)]
     Redis(#[from] RedisError),
     #[error(transparent)]
-    User(#[from] UserError),
+    Postgres(#[from] PostgresError),
     #[error(transparent)]
     Password(#[from] PasswordError),
     #[error(transparent)]
@@ -138,7 +140,7 @@ impl ApiError {
             Self::ForbiddenRoom => (StatusCode::FORBIDDEN, "forbidden_room"),
             Self::WeakPassword(_) => (StatusCode::BAD_REQUEST, "weak_password"),
             Self::NoSuchSession => (StatusCode::NOT_FOUND, "session_not_found"),
-            Self::User(UserError::Taken) => (StatusCode::CONFLICT, "username_taken"),
+            Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
             Self::MissingRefreshToken => (StatusCode::UNAUTHORIZED, "missing_refresh_token"),
             Self::InvalidRefreshToken => (StatusCode::UNAUTHORIZED, "invalid_refresh_token"),
             Self::SessionNotFound => (StatusCode::UNAUTHORIZED, "session_not_found"),
@@ -158,10 +160,10 @@ impl ApiError {
             | Self::Family(FamilyError::Redis(_) | FamilyError::NotJudged) => {
                 return Problem::unavailable();
             }
-            Self::User(error) if error.is_outage() => return Problem::unavailable(),
+            Self::Postgres(error) if error.is_outage() => return Problem::unavailable(),
             Self::NoClient
             | Self::NoTicket
-            | Self::User(_)
+            | Self::Postgres(_)
             | Self::Family(FamilyError::Random(_))
             | Self::Password(_)
             | Self::Sign(_) => {

@@ -12,7 +12,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tracing::warn;
 use utoipa::ToSchema;
 
-use crate::{state::App, users};
+use crate::{postgres, state::App};
 
 #[derive(Serialize, ToSchema)]
 pub struct Health {
@@ -49,7 +49,7 @@ struct Checks {
 ))]
 pub async fn ready(State(app): State<App>) -> Response {
     let limit = app.redis.call_timeout();
-    let (postgres, redis) = tokio::join!(users::ready(&app.postgres, limit), app.redis.ping());
+    let (postgres, redis) = tokio::join!(postgres::ready(&app.postgres, limit), app.redis.ping());
     if let Err(error) = &postgres {
         warn!(%error, "not ready");
     }

@@ -13,7 +13,7 @@ use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Bearer, Caller, Json},
-    limits, password_rules,
+    limits, password_rules, postgres,
     state::App,
     users,
 };
@@ -58,13 +58,13 @@ pub async fn password(
         return Err(ApiError::InvalidCredentials);
     }
     let hash = app.passwords.hash(request.new_password).await?;
-    let mut transaction = users::within(limit, "begin", app.postgres.begin()).await?;
+    let mut transaction = postgres::begin(&app.postgres, limit).await?;
     if !users::change_password(&mut transaction, &user, &hash, limit).await? {
         // Somebody changed it while we verified the old one.
         return Err(ApiError::InvalidCredentials);
     }
     let revoked = app.revocations.revoke_all(user.id, Some(token.family), Why::PasswordChanged).await?;
-    users::within(limit, "commit", transaction.commit()).await?;
+    postgres::commit(transaction, limit).await?;
     let event = Event::now(Kind::PasswordChanged).of_user(user.id).of_session(token.family);
     app.audit.record(caller.did(event).with(json!({ "sessionsEnded": revoked })));
     info!(user.id = user.id, family.id = %token.family, "changed the password");
