@@ -19,7 +19,7 @@ use crate::{
     error::ApiError,
     extract::{Caller, Json},
     families::{Issued, Origin},
-    limits,
+    limits::Guess,
     passwords::Verdict,
     state::{App, AppState},
     users,
@@ -57,18 +57,18 @@ pub async fn login(
     check_length("password", request.password.expose_secret().nfkc().count(), MAX_PASSWORD)?;
     let attempt = app.limits.begin_login(&request.username).await?;
     let result = open_session(&app, &caller, request).await;
-    let standing = attempt.end(verdict(&result)).await;
+    let standing = attempt.end(guess(&result)).await;
     let mut response = result.into_response();
     response.extensions_mut().insert(standing);
     Ok(response)
 }
 
 /// What the answer says about the password.
-fn verdict(result: &Result<Response, ApiError>) -> limits::Verdict {
+fn guess(result: &Result<Response, ApiError>) -> Guess {
     match result {
-        Ok(_) | Err(ApiError::AccountDisabled) => limits::Verdict::Right,
-        Err(ApiError::InvalidCredentials) => limits::Verdict::Wrong,
-        Err(_) => limits::Verdict::None,
+        Ok(_) | Err(ApiError::AccountDisabled) => Guess::Right,
+        Err(ApiError::InvalidCredentials) => Guess::Wrong,
+        Err(_) => Guess::NotJudged,
     }
 }
 

@@ -13,7 +13,8 @@ use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Bearer, Caller, Json},
-    limits, password_rules, postgres,
+    limits::Guess,
+    password_rules, postgres,
     state::App,
     users,
 };
@@ -51,7 +52,7 @@ pub async fn password(
     let attempt = app.limits.begin_login(&user.username).await?;
     let verified = app.passwords.verify(request.current_password, Some(user.password_hash.clone())).await;
     let is_right = verified.map(|verdict| verdict.is_right());
-    attempt.end(is_right.as_ref().map_or(limits::Verdict::None, |right| limits::Verdict::of(*right))).await;
+    attempt.end(is_right.as_ref().map_or(Guess::NotJudged, |right| Guess::of(*right))).await;
     if !is_right? {
         let event = Event::now(Kind::LoginFailed).of_user(user.id).of_session(token.family);
         app.audit.record(caller.did(event).with(json!({ "why": "current_password" })));
