@@ -29,9 +29,13 @@ impl User {
     }
 }
 
+/// Most characters of a username.
+pub const LONGEST_NAME: usize = 64;
+
 /// Whether `name` could be a username: 3 to 64 ASCII letters, digits, `_`, `.` and `-`.
 pub fn is_username(name: &str) -> bool {
-    (3..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    (3..=LONGEST_NAME).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// The user of this name, without regard to the case of ASCII letters, of which names are made.

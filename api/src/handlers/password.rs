@@ -9,6 +9,7 @@ use serde_json::json;
 use tracing::info;
 use utoipa::ToSchema;
 
+use super::length::check_password;
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
@@ -45,6 +46,7 @@ pub async fn password(
     Bearer(token): Bearer,
     Json(request): Json<PasswordRequest>,
 ) -> Result<StatusCode, ApiError> {
+    check_password("currentPassword", &request.current_password)?;
     password_rules::check(&request.new_password, &token.username)?;
     let limit = app.redis.call_timeout();
     let user = users::by_id(&app.postgres, token.user_id, limit).await?.ok_or(ApiError::AccessRevoked)?;
