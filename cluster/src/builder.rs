@@ -20,7 +20,7 @@ pub struct Builder {
     api: u16,
     ws: u16,
     env: BTreeMap<String, String>,
-    nginx_rate_limits: bool,
+    rate_limits: bool,
     without_stores: bool,
     redis_through_proxy: bool,
     topology: Option<Topology>,
@@ -54,8 +54,8 @@ impl Builder {
     /// Whether Nginx and the replicas limit requests, which they do not by default. Without, a limit of the replicas that
     /// is set with [`Self::env`] holds all the same.
     #[must_use]
-    pub fn nginx_rate_limits(mut self, limits: bool) -> Self {
-        self.nginx_rate_limits = limits;
+    pub fn rate_limits(mut self, limits: bool) -> Self {
+        self.rate_limits = limits;
         self
     }
 
@@ -122,7 +122,7 @@ impl Builder {
             port: 0,
             public: false,
             ephemeral: true,
-            rate_limits: self.nginx_rate_limits,
+            rate_limits: self.rate_limits,
             keys: cluster.layout.keys(),
             binaries,
             nginx: repository().join("nginx"),

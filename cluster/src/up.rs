@@ -30,7 +30,7 @@ pub struct Plan {
     pub client: PathBuf,
     /// More of the replicas' environment.
     pub env: Vec<(String, String)>,
-    /// Whether Nginx limits requests.
+    /// Whether Nginx and the replicas limit requests.
     pub rate_limits: bool,
 }
 
