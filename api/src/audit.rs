@@ -20,7 +20,7 @@ use tokio::{
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::users::{UserError, within};
+use crate::postgres::{PostgresError, within};
 
 /// Events that may wait.
 const QUEUE: usize = 20_000;
@@ -148,7 +148,7 @@ impl Audit {
             error!(event.kind = kind, "the audit's queue is full: an event is lost");
             counter!("events_lost_total").increment(1);
         }
-        gauge!("events_free_places").set(u32::try_from(self.0.capacity()).unwrap_or(u32::MAX));
+        tell_free_places(self.0.capacity());
     }
 
     /// Waits until everything recorded so far is written.
@@ -158,6 +158,10 @@ impl Audit {
             let _ = written.await;
         }
     }
+}
+
+fn tell_free_places(places: usize) {
+    gauge!("events_free_places").set(u32::try_from(places).unwrap_or(u32::MAX));
 }
 
 async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<Entry>) {
@@ -179,6 +183,7 @@ async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<
             warn!(error = %failure, "the audit waits for postgres");
             sleep(PAUSE).await;
         }
+        tell_free_places(queue.capacity());
         for done in waiting {
             let _ = done.send(());
         }
@@ -186,7 +191,7 @@ async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<
 }
 
 /// Appends events, all or none; those that are there already stay as they are.
-pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Duration) -> Result<(), UserError> {
+pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Duration) -> Result<(), PostgresError> {
     if events.is_empty() {
         return Ok(());
     }
@@ -242,7 +247,7 @@ pub async fn newest(
     user_id: Option<i64>,
     most: i64,
     limit: Duration,
-) -> Result<Vec<Recorded>, UserError> {
+) -> Result<Vec<Recorded>, PostgresError> {
     let query = sqlx::query_as!(
         Recorded,
         r#"SELECT id, kind, at, user_id, family AS session_id, host(address) AS ip, user_agent, details
@@ -263,7 +268,7 @@ pub enum Erase {
 }
 
 /// Erases events, which are otherwise never changed; how many. `transaction` is one: the permission ends with it.
-pub async fn erase(transaction: &mut PgConnection, which: Erase, limit: Duration) -> Result<u64, UserError> {
+pub async fn erase(transaction: &mut PgConnection, which: Erase, limit: Duration) -> Result<u64, PostgresError> {
     let (user_id, before) = match which {
         Erase::OfUser(id) => (Some(id), None),
         Erase::Before(time) => (None, Some(time)),

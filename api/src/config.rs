@@ -78,7 +78,7 @@ pub struct DatabaseConfig {
     #[arg(long, env = "DB_NAME", default_value = "authdb", global = true)]
     pub db_name: String,
     /// Connections to Postgres that this replica may hold
-    #[arg(long, env = "DB_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    #[arg(long, env = "DB_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000), global = true)]
     pub db_pool_size: u32,
 }
 
@@ -129,7 +129,7 @@ pub struct PasswordConfig {
     #[arg(long, env = "ARGON2_PASSES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub argon2_passes: u32,
     /// Log-ins that may wait while all cores hash; more are answered 503
-    #[arg(long, env = "ARGON2_QUEUE", default_value_t = 64)]
+    #[arg(long, env = "ARGON2_QUEUE", default_value = "64", value_parser = argon2_queue)]
     pub argon2_queue: usize,
 }
 
@@ -183,6 +183,13 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
 fn reuse_grace(text: &str) -> Result<Duration, String> {
     let grace = duration(text)?;
     if grace <= Duration::from_secs(30) { Ok(grace) } else { Err("must be 30s at most".to_owned()) }
+}
+
+fn argon2_queue(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 0..=10_000_000) => Ok(count),
+        _ => Err("must be 0 to 10000000".to_owned()),
+    }
 }
 
 /// A `token` of RFC 9110. Not `__Host-`: that prefix demands `Path=/`, and ours is `/api`.

@@ -12,7 +12,7 @@ use crate::{
     limits::{NotBegun, Refused},
     password_rules::WeakPassword,
     passwords::PasswordError,
-    users::UserError,
+    postgres::PostgresError,
 };
 
 /// See the module. The variants without a source are the client's doing and are not logged as errors.
@@ -35,6 +35,8 @@ pub enum ApiError {
     AccountDisabled,
     #[error("Registration is closed")]
     RegistrationClosed,
+    #[error("The username is taken")]
+    UsernameTaken,
     #[error(transparent)]
     WeakPassword(#[from] WeakPassword),
     #[error("You may not enter this room")]
@@ -79,7 +81,7 @@ pub enum ApiError {
     #[error(transparent)]
     Redis(#[from] RedisError),
     #[error(transparent)]
-    User(#[from] UserError),
+    Postgres(#[from] PostgresError),
     #[error(transparent)]
     Password(#[from] PasswordError),
     #[error(transparent)]
@@ -138,7 +140,7 @@ impl ApiError {
             Self::ForbiddenRoom => (StatusCode::FORBIDDEN, "forbidden_room"),
             Self::WeakPassword(_) => (StatusCode::BAD_REQUEST, "weak_password"),
             Self::NoSuchSession => (StatusCode::NOT_FOUND, "session_not_found"),
-            Self::User(UserError::Taken) => (StatusCode::CONFLICT, "username_taken"),
+            Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
             Self::MissingRefreshToken => (StatusCode::UNAUTHORIZED, "missing_refresh_token"),
             Self::InvalidRefreshToken => (StatusCode::UNAUTHORIZED, "invalid_refresh_token"),
             Self::SessionNotFound => (StatusCode::UNAUTHORIZED, "session_not_found"),
@@ -158,10 +160,10 @@ impl ApiError {
             | Self::Family(FamilyError::Redis(_) | FamilyError::NotJudged) => {
                 return Problem::unavailable();
             }
-            Self::User(error) if error.is_outage() => return Problem::unavailable(),
+            Self::Postgres(error) if error.is_outage() => return Problem::unavailable(),
             Self::NoClient
             | Self::NoTicket
-            | Self::User(_)
+            | Self::Postgres(_)
             | Self::Family(FamilyError::Random(_))
             | Self::Password(_)
             | Self::Sign(_) => {
@@ -196,5 +198,23 @@ impl IntoResponse for ApiError {
             response.extensions_mut().insert(standing);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_code_is_in_the_contract() {
+        let contract = include_str!("../../docs/protocol.md");
+        let decided = include_str!("error.rs").split("fn is_about_access_token").next().unwrap();
+        let codes: Vec<_> = decided
+            .split("(StatusCode::")
+            .skip(1)
+            .filter_map(|rest| rest.split_once("\")")?.0.split_once(", \"").map(|(_, code)| code))
+            .collect();
+        assert!(codes.len() >= 20 && codes.contains(&"account_disabled"), "{codes:?}");
+        for code in codes {
+            assert!(contract.contains(&format!("`{code}`")), "{code} is not in docs/protocol.md");
+        }
     }
 }

@@ -7,7 +7,7 @@ use gatefold_shared::grants::{Grants, MOST};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
-use crate::users::{UserError, within};
+use crate::postgres::{PostgresError, within};
 
 /// What became of a change, and the grants of the user since.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +27,12 @@ pub struct Granted {
 }
 
 /// Lets a user into a room.
-pub async fn add(postgres: &mut PgConnection, user_id: i64, room: &str, limit: Duration) -> Result<Change, UserError> {
+pub async fn add(
+    postgres: &mut PgConnection,
+    user_id: i64,
+    room: &str,
+    limit: Duration,
+) -> Result<Change, PostgresError> {
     let was = lock(postgres, user_id, limit).await?;
     if was.rooms.iter().any(|granted| &**granted == room) {
         return Ok(Change::NotNeeded(was));
@@ -47,7 +52,7 @@ pub async fn remove(
     user_id: i64,
     room: &str,
     limit: Duration,
-) -> Result<Change, UserError> {
+) -> Result<Change, PostgresError> {
     let was = lock(postgres, user_id, limit).await?;
     let query = sqlx::query!("DELETE FROM grants WHERE user_id = $1 AND room = $2", user_id, room);
     if within(limit, "grant_remove", query.execute(&mut *postgres)).await?.rows_affected() == 0 {
@@ -58,7 +63,7 @@ pub async fn remove(
 }
 
 /// The grants of a user, by room.
-pub async fn of_user(postgres: &PgPool, user_id: i64, limit: Duration) -> Result<Vec<Granted>, UserError> {
+pub async fn of_user(postgres: &PgPool, user_id: i64, limit: Duration) -> Result<Vec<Granted>, PostgresError> {
     let query =
         sqlx::query_as!(Granted, "SELECT room, created_at FROM grants WHERE user_id = $1 ORDER BY room", user_id);
     within(limit, "grants_of_user", query.fetch_all(postgres)).await
@@ -66,7 +71,7 @@ pub async fn of_user(postgres: &PgPool, user_id: i64, limit: Duration) -> Result
 
 /// Reads a user's grants, which nobody else changes until the transaction ends. Not in one statement: one that has waited
 /// for a lock still sees other tables as they were before it waited.
-async fn lock(postgres: &mut PgConnection, user_id: i64, limit: Duration) -> Result<Grants, UserError> {
+async fn lock(postgres: &mut PgConnection, user_id: i64, limit: Duration) -> Result<Grants, PostgresError> {
     let query = sqlx::query_scalar!("SELECT grants_version FROM users WHERE id = $1 FOR UPDATE", user_id);
     let version = within(limit, "grants_lock", query.fetch_one(&mut *postgres)).await?;
     let query = sqlx::query_scalar!("SELECT room FROM grants WHERE user_id = $1 ORDER BY room", user_id);
@@ -80,7 +85,7 @@ async fn count(
     user_id: i64,
     changed: Grants,
     limit: Duration,
-) -> Result<Change, UserError> {
+) -> Result<Change, PostgresError> {
     let query = sqlx::query_scalar!(
         "UPDATE users SET grants_version = grants_version + 1 WHERE id = $1 RETURNING grants_version",
         user_id

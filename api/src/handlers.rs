@@ -2,6 +2,7 @@
 
 pub mod health;
 pub mod jwks;
+mod length;
 pub mod login;
 pub mod logout;
 pub mod password;

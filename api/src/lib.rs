@@ -6,6 +6,7 @@ mod audit;
 pub mod commands;
 pub mod config;
 mod cookies;
+mod cors;
 mod error;
 mod extract;
 mod families;
@@ -25,31 +26,25 @@ mod verified_tokens;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, request::Front, telemetry, trace};
-use metrics_exporter_prometheus::PrometheusHandle;
+use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, trace};
 use tokio::net::TcpListener;
 use tracing::info;
 
-pub use crate::keys::Keys;
 use crate::{config::Config, state::AppState};
+pub use crate::{keys::Keys, state::Stores};
 
 /// Serves until the process is told to end.
-pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, metrics: PrometheusHandle) -> anyhow::Result<()> {
-    let life = Lifecycle::begin().context("listening for signals")?;
+pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, stores: Stores, life: Lifecycle) -> anyhow::Result<()> {
     keys.follow(&life).context("listening for signals")?;
     let address = SocketAddr::new(config.listen.host, config.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
-    let scraped = SocketAddr::new(config.listen.host, config.metrics_port);
-    telemetry::serve_metrics(scraped, metrics, &life)
-        .await
-        .with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
     trace::start(&config.trace, "gatefold-api", &life).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let (max_connections, drain) = (config.listen.max_connections, config.listen.drain_seconds);
-    let front = Front::new(config.proxy.clone());
-    let app = AppState::new(config, keys, &life)?;
+    let proxy = config.proxy.clone();
+    let app = AppState::new(config, keys, stores, &life)?;
     app.revocations.caught_up(app.redis.call_timeout()).await;
     info!(address = %listener.local_addr()?, "serving");
-    let router = router::router(app.clone(), front);
+    let router = router::router(app.clone(), proxy);
     let http = http_server::serve(listener, router, max_connections, life.clone());
     let serving = async {
         http.await;

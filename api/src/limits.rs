@@ -35,7 +35,7 @@ use gatefold_shared::{client_ip::Client, lifecycle::Lifecycle, redis::Redis};
 use tokio::time::interval;
 
 use self::{
-    counter::{Counter, count},
+    counter::{Count, Counter, count},
     fence::Fence,
     network::Network,
     policy::Rule,
@@ -43,7 +43,7 @@ use self::{
 };
 pub use self::{
     limit::Limit,
-    login::{LoginAttempt, NotBegun, Verdict},
+    login::{Guess, LoginAttempt, NotBegun},
     policy::Policy,
     standing::{Refused, Standing},
 };
@@ -90,22 +90,22 @@ impl Limits {
         LoginAttempt::begin(&self.0.counter, rule, username).await
     }
 
-    /// Counts a request for its address; tells nothing if Redis must say how that stands and does not.
-    async fn take(&self, policy: Policy, address: IpAddr) -> Result<Option<Standing>, Refused> {
+    /// Counts a request for its address.
+    async fn take(&self, policy: Policy, address: IpAddr) -> Count {
         let rule = policy.rule(&self.0.config);
         let network = Network::of(address);
-        let result = match policy {
+        let taken = match policy {
             Policy::LoginAddress | Policy::LoginAccount | Policy::RegisterAddress => {
                 self.0.counter.take(rule, network).await
             }
-            Policy::RefreshAddress | Policy::ApiAddress => self.0.tally.take(rule, network).map(Some),
+            Policy::RefreshAddress | Policy::ApiAddress => self.0.tally.take(rule, network),
         };
-        match &result {
-            Ok(Some(_)) => count(rule, "passed"),
-            Ok(None) => (), // The counter has said so.
-            Err(_) => count(rule, "refused"),
+        match taken {
+            Count::Counted(_) => count(rule, "passed"),
+            Count::Refused(_) => count(rule, "refused"),
+            Count::Unknown => (), // The counter has said so.
         }
-        result
+        taken
     }
 
     async fn evict(self) {
@@ -125,8 +125,9 @@ impl Limits {
 async fn limited(State((limits, policy)): State<(Limits, Policy)>, request: Request, next: Next) -> Response {
     let Some(client) = request.extensions().get::<Client>() else { return ApiError::NoClient.into_response() };
     let (mut response, standing) = match limits.take(policy, client.address).await {
-        Ok(standing) => (next.run(request).await, standing),
-        Err(refused) => (ApiError::from(refused).into_response(), None),
+        Count::Counted(standing) => (next.run(request).await, Some(standing)),
+        Count::Unknown => (next.run(request).await, None),
+        Count::Refused(standing) => (ApiError::from(Refused(standing)).into_response(), None),
     };
     let inner = response.extensions_mut().remove::<Standing>();
     let standings: Vec<Standing> = standing.into_iter().chain(inner).collect();

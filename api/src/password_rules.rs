@@ -28,6 +28,11 @@ pub enum WeakPassword {
     Common,
 }
 
+/// How many characters it has, after normalisation.
+pub fn length(password: &SecretString) -> usize {
+    password.expose_secret().nfkc().count()
+}
+
 /// Whether `username` may choose `password`.
 pub fn check(password: &SecretString, username: &str) -> Result<(), WeakPassword> {
     let password: Zeroizing<String> = Zeroizing::new(password.expose_secret().nfkc().collect());

@@ -113,7 +113,7 @@ impl Passwords {
             counter!("password_hashes_refused_total").increment(1);
             return Err(PasswordError::Busy);
         };
-        gauge!("password_hashes_free_places").set(u32::try_from(self.admitted.available_permits()).unwrap_or(u32::MAX));
+        tell_free_places(&self.admitted);
         let _hashing = Span::internal("hash_password");
         let (done, result) = oneshot::channel();
         let work = Box::new(move |hasher: &Hasher| {
@@ -127,6 +127,10 @@ impl Passwords {
     }
 }
 
+fn tell_free_places(admitted: &Semaphore) {
+    gauge!("password_hashes_free_places").set(u32::try_from(admitted.available_permits()).unwrap_or(u32::MAX));
+}
+
 /// The life of one thread of the pool.
 fn work_off(waiting: &Mutex<Receiver<Job>>, hasher: &Hasher) {
     if let Err(error) = setpriority_process(Some(gettid()), YIELDING) {
@@ -134,12 +138,15 @@ fn work_off(waiting: &Mutex<Receiver<Job>>, hasher: &Hasher) {
     }
     loop {
         let Ok(job) = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
-        histogram!("password_hash_wait_seconds").record(job.since.elapsed());
+        let Job { work, admitted, since } = job;
+        histogram!("password_hash_wait_seconds").record(since.elapsed());
         let started = Instant::now();
-        if catch_unwind(AssertUnwindSafe(|| (job.work)(hasher))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| work(hasher))).is_err() {
             error!("a password hash panicked");
         }
         histogram!("password_hash_duration_seconds").record(started.elapsed());
-        drop(job.admitted);
+        let places = Arc::clone(admitted.semaphore());
+        drop(admitted);
+        tell_free_places(&places);
     }
 }

@@ -1,17 +1,85 @@
-//! The connection to Postgres, and how long anybody waits for it.
+//! The connection to Postgres, how long anybody waits for it, and why there is no answer.
 
-use std::{str::FromStr, time::Duration};
+use std::{future::Future, str::FromStr, time::Duration};
 
-use metrics::gauge;
+use gatefold_shared::trace::Span;
+use metrics::{counter, gauge, histogram};
 use secrecy::ExposeSecret;
 use sqlx::{
-    ConnectOptions, PgPool,
+    ConnectOptions, PgPool, PgTransaction,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::interval;
+use tokio::time::{Instant, interval, timeout};
 
 use crate::config::DatabaseConfig;
+
+/// Why there is no answer from Postgres.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// It is away, slow or refuses.
+    #[error("postgres: {0}")]
+    Query(#[from] sqlx::Error),
+    /// No answer in time.
+    #[error("postgres did not answer within {0:?}")]
+    Timeout(Duration),
+}
+
+impl PostgresError {
+    /// Whether it was away rather than unwilling: the same request may succeed in a moment.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Timeout(_) => true,
+            // SQLSTATE: connection exception, read-only (a standby, in a fail-over), rolled back for others' sake, insufficient
+            // resources, operator intervention, system error.
+            Self::Query(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+                ["08", "25006", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+            }),
+            Self::Query(error) => matches!(
+                error,
+                sqlx::Error::Io(_)
+                    | sqlx::Error::Tls(_)
+                    | sqlx::Error::Protocol(_)
+                    | sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+                    | sqlx::Error::WorkerCrashed
+            ),
+        }
+    }
+}
+
+/// Waits for a query, but not for long.
+pub async fn within<T>(
+    limit: Duration,
+    name: &'static str,
+    query: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, PostgresError> {
+    let (started, span) = (Instant::now(), Span::postgres(name));
+    let result = timeout(limit, query).await.map_err(|_| PostgresError::Timeout(limit)).and_then(|result| Ok(result?));
+    histogram!("postgres_query_duration_seconds", "query" => name).record(started.elapsed());
+    if result.is_err() {
+        counter!("postgres_query_errors_total", "query" => name).increment(1);
+    }
+    span.end(&result);
+    result
+}
+
+/// Begins a transaction, which is taken back unless it comes to [`commit`].
+pub async fn begin(postgres: &PgPool, limit: Duration) -> Result<PgTransaction<'static>, PostgresError> {
+    within(limit, "begin", postgres.begin()).await
+}
+
+/// Keeps what a transaction changed. After an error nobody knows whether it did.
+pub async fn commit(transaction: PgTransaction<'static>, limit: Duration) -> Result<(), PostgresError> {
+    within(limit, "commit", transaction.commit()).await
+}
+
+/// Whether Postgres answers, and has the schema that we need.
+pub async fn ready(postgres: &PgPool, limit: Duration) -> Result<(), PostgresError> {
+    let query =
+        sqlx::query_scalar!("SELECT EXISTS (SELECT grants_version, (SELECT key FROM events LIMIT 1) FROM users)");
+    within(limit, "ready", query.fetch_one(postgres)).await.map(drop)
+}
 
 /// The schema, compiled in, so that `gatefold-api migrate` needs no files.
 pub fn migrator() -> Migrator {

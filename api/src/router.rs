@@ -1,18 +1,19 @@
 //! Every route and every layer, once, in order.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
     middleware::from_fn_with_state,
     routing::{delete, get, post},
 };
-use gatefold_shared::request::{self, Front};
+use gatefold_shared::{
+    config::ProxyConfig,
+    request::{self, Front},
+};
 
-use crate::{error::ApiError, handlers, limits::Policy, openapi, state::App};
+use crate::{cors, error::ApiError, handlers, limits::Policy, openapi, state::App};
 
 /// The whole of the REST API.
-pub fn router(app: App, front: Arc<Front>) -> Router {
+pub fn router(app: App, proxy: ProxyConfig) -> Router {
     let guard = |routes, policy| app.limits.guard(routes, policy);
     let login = Router::new().route("/api/login", post(handlers::login));
     let refresh = Router::new().route("/api/refresh", post(handlers::refresh));
@@ -30,7 +31,7 @@ pub fn router(app: App, front: Arc<Front>) -> Router {
         .route("/api/rooms/{room}/messages", post(handlers::publish))
         .route("/.well-known/jwks.json", get(handlers::jwks))
         .merge(openapi::routes());
-    Router::new()
+    let routes = Router::new()
         .route("/api/health", get(handlers::health))
         .route("/api/ready", get(handlers::ready))
         .merge(guard(login, Policy::LoginAddress))
@@ -38,7 +39,8 @@ pub fn router(app: App, front: Arc<Front>) -> Router {
         .merge(guard(register, Policy::RegisterAddress))
         .merge(guard(others, Policy::ApiAddress))
         .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(from_fn_with_state(front, request::context))
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
+    cors::share(routes, &proxy.allowed_origins)
+        .layer(from_fn_with_state(Front::new(proxy), request::context))
         .with_state(app)
 }

@@ -1,6 +1,6 @@
 //! What the handlers work with: one struct, made once, shared by all requests.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use gatefold_shared::{
@@ -22,6 +22,25 @@ use crate::{
     postgres,
 };
 
+/// The stores of a replica, and of the commands beside it.
+pub struct Stores {
+    pub redis: Redis,
+    pub postgres: PgPool,
+}
+
+impl Stores {
+    /// Begins to connect to them, or says what is wrong with how they are configured. No query to Postgres takes longer
+    /// than `patience`.
+    pub fn connect(config: &Config, patience: Duration, life: &Lifecycle) -> Result<Self, Vec<String>> {
+        let redis = Redis::connect(&config.store, life).map_err(|error| format!("REDIS_URL: {error}"));
+        let postgres = postgres::connect(&config.database, patience).map_err(|error| format!("DATABASE_URL: {error}"));
+        match (redis, postgres) {
+            (Ok(redis), Ok(postgres)) => Ok(Self { redis, postgres }),
+            (redis, postgres) => Err([redis.err(), postgres.err()].into_iter().flatten().collect()),
+        }
+    }
+}
+
 /// A handle to the replica's state; clones are the same state.
 pub type App = Arc<AppState>;
 
@@ -41,21 +60,19 @@ pub struct AppState {
 }
 
 impl AppState {
-    pub fn new(config: Config, keys: Arc<LiveKeys<Keys>>, life: &Lifecycle) -> anyhow::Result<App> {
+    pub fn new(config: Config, keys: Arc<LiveKeys<Keys>>, stores: Stores, life: &Lifecycle) -> anyhow::Result<App> {
         let tokens = &config.tokens;
         let lifetimes = Lifetimes {
             refresh: tokens.refresh_token_expiry,
             absolute: tokens.session_absolute_expiry,
             reuse_grace: tokens.refresh_reuse_grace,
         };
-        let redis = Redis::connect(&config.store, life).context("REDIS_URL")?;
+        let Stores { redis, postgres } = stores;
         let keep_for = tokens.access_token_expiry + Verifier::LEEWAY;
         let staleness_limit = config.store.revocation_staleness_limit;
         let revocations = Revocations::follow(redis.clone(), keep_for, staleness_limit, life).context("REDIS_URL")?;
-        let call_timeout = config.store.call_timeout();
-        let postgres = postgres::connect(&config.database, call_timeout).context("DATABASE_URL")?;
         life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));
-        let audit = Audit::start(postgres.clone(), call_timeout, life);
+        let audit = Audit::start(postgres.clone(), config.store.call_timeout(), life);
         let families = Families::new(
             redis.clone(),
             Arc::clone(&keys),

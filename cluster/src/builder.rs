@@ -1,6 +1,6 @@
 //! Clusters for tests: fresh directory, fresh keys, and a guard that outlives the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use crate::faults::Faults;
 use crate::guard::Guard;
 use crate::redis_set::{RedisSet, Topology};
 use crate::state::{Kind, Settings, State};
+use crate::{ports, tls};
 
 /// What a test's cluster is to be.
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
@@ -19,11 +20,12 @@ pub struct Builder {
     api: u16,
     ws: u16,
     env: BTreeMap<String, String>,
-    nginx_rate_limits: bool,
+    rate_limits: bool,
     without_stores: bool,
     redis_through_proxy: bool,
     topology: Option<Topology>,
     postgres_through_proxy: bool,
+    stores_over_tls: bool,
     upstreams: Vec<(Kind, SocketAddr)>,
 }
 
@@ -52,8 +54,8 @@ impl Builder {
     /// Whether Nginx and the replicas limit requests, which they do not by default. Without, a limit of the replicas that
     /// is set with [`Self::env`] holds all the same.
     #[must_use]
-    pub fn nginx_rate_limits(mut self, limits: bool) -> Self {
-        self.nginx_rate_limits = limits;
+    pub fn rate_limits(mut self, limits: bool) -> Self {
+        self.rate_limits = limits;
         self
     }
 
@@ -92,6 +94,14 @@ impl Builder {
         self
     }
 
+    /// Has the replicas speak to Postgres and Redis over TLS, with certificates that they verify: see
+    /// [`Cluster::stores_over_tls`].
+    #[must_use]
+    pub fn stores_over_tls(mut self) -> Self {
+        self.stores_over_tls = true;
+        self
+    }
+
     /// Starts it and waits until all of it is ready.
     pub async fn start(self) -> Result<Cluster> {
         let binaries = binaries()?;
@@ -112,11 +122,12 @@ impl Builder {
             port: 0,
             public: false,
             ephemeral: true,
-            rate_limits: self.nginx_rate_limits,
+            rate_limits: self.rate_limits,
             keys: cluster.layout.keys(),
             binaries,
             nginx: repository().join("nginx"),
             client: repository().join("client"),
+            redis_tls_port: None,
             env: self.env.clone(),
             upstreams: self.upstreams.clone(),
         }
@@ -134,9 +145,17 @@ impl Builder {
             None => None,
         };
         change.check()?;
+        if self.stores_over_tls {
+            tls::prepare(change.layout()).await?;
+            change.state.settings.redis_tls_port = Some(ports::free(&HashSet::new())?);
+        }
         change.start_stores().await?;
         let redis = Self::proxy(self.redis_through_proxy, change.state.port(Kind::Redis))?;
         let postgres = Self::proxy(self.postgres_through_proxy, change.state.port(Kind::Postgres))?;
+        if self.stores_over_tls {
+            let environment = change.state.tls_environment(change.layout());
+            change.state.settings.env.extend(environment);
+        }
         let env = &mut change.state.settings.env;
         if let Some(set) = &redis_set {
             env.insert("REDIS_URL".into(), set.url().to_owned());

@@ -1,5 +1,6 @@
 //! A cluster as its users see it: what runs where, and how to break it and mend it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,6 +100,12 @@ impl Cluster {
     /// Redis itself, without a proxy in between; of several servers see [`Self::redis_set`].
     pub fn redis_url(&self) -> String {
         self.known(State::redis_url).unwrap_or_default()
+    }
+
+    /// The variables that name the stores over TLS, if the builder was asked for that: `DATABASE_URL` without
+    /// `sslrootcert`, `REDIS_URL`, and `SSL_CERT_FILE`, which has the authority that vouches for both.
+    pub fn stores_over_tls(&self) -> BTreeMap<String, String> {
+        self.known(|state| state.tls_environment(&self.layout))
     }
 
     /// The folder of `private.pem`, `public.pem` and `refresh.key`.

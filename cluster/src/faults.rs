@@ -119,12 +119,8 @@ impl Faults {
         self.control.mode.send_replace(Mode::Refuse);
     }
 
-    /// Delivers the next request and then cuts its connection instead of delivering the answer.
-    pub fn drop_next_reply(&self) {
-        self.set_loss(Some(Loss { request: Vec::new(), once: true }));
-    }
-
-    /// As [`Self::drop_next_reply`], for the next request that contains these bytes: a key of Redis, say.
+    /// Delivers the next request that contains these bytes, a key of Redis, say, and then cuts its connection instead of
+    /// delivering the answer.
     pub fn drop_next_reply_matching(&self, request: impl Into<Vec<u8>>) {
         self.set_loss(Some(Loss { request: request.into(), once: true }));
     }

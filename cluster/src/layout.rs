@@ -74,6 +74,10 @@ impl Layout {
         self.dir.join("redis")
     }
 
+    pub(crate) fn tls(&self) -> PathBuf {
+        self.dir.join("tls")
+    }
+
     pub(crate) fn nginx(&self) -> PathBuf {
         self.dir.join("nginx")
     }

@@ -25,6 +25,7 @@ mod redis_set;
 mod replica;
 mod state;
 mod status;
+pub mod tls;
 mod up;
 
 pub use builder::Builder;

@@ -88,7 +88,7 @@ impl Change<'_> {
                 postgres::prepare(&layout, &self.state.settings).await?;
                 postgres::command(&layout, &self.state.settings, node.port)?
             }
-            Kind::Redis => redis::command(&layout, node.port)?,
+            Kind::Redis => redis::command(&layout, &self.state.settings, node.port)?,
             Kind::Api | Kind::Ws => replica::command(&layout, &self.state, &node)?,
             Kind::Nginx => {
                 nginx::prepare(&layout, &self.state, node.port)?;

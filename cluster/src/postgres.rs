@@ -17,6 +17,7 @@ use crate::layout::{Layout, create_private};
 use crate::poll::eventually;
 use crate::programs;
 use crate::state::Settings;
+use crate::tls;
 
 const USER: &str = "authuser";
 const DATABASE: &str = "authdb";
@@ -97,6 +98,18 @@ pub(crate) fn command(layout: &Layout, settings: &Settings, port: u16) -> Result
         for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB"] {
             command.args(["-c", setting]);
         }
+    }
+    if settings.redis_tls_port.is_some() {
+        // It insists on a key that nobody else may read, and may run as another user.
+        let key = layout.postgres().join("server.key");
+        fs::copy(tls::key(layout), &key)?;
+        if let Some(user) = account()? {
+            chown(&key, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        let file = |name: &str, path: &Path| format!("{name}={}", path.display());
+        let settings =
+            ["ssl=on".to_owned(), file("ssl_cert_file", &tls::certificate(layout)), file("ssl_key_file", &key)];
+        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
     }
     Ok(command)
 }

@@ -8,12 +8,18 @@ use tokio::net::TcpStream;
 
 use crate::layout::{Layout, create_private};
 use crate::programs;
+use crate::state::Settings;
+use crate::tls;
 
-pub(crate) fn command(layout: &Layout, port: u16) -> Result<Command> {
+pub(crate) fn command(layout: &Layout, settings: &Settings, port: u16) -> Result<Command> {
     create_private(&layout.redis())?;
     let mut command = Command::new(programs::system("redis-server", "redis-server")?);
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"]).arg(layout.redis());
     command.args(["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]);
+    if let Some(port) = settings.redis_tls_port {
+        command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+        command.arg("--tls-cert-file").arg(tls::certificate(layout)).arg("--tls-key-file").arg(tls::key(layout));
+    }
     command.current_dir(layout.redis());
     Ok(command)
 }

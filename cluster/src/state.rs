@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
 use crate::process::Identity;
+use crate::tls;
 
 /// What a process of a cluster is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +66,9 @@ pub(crate) struct Settings {
     pub(crate) nginx: PathBuf,
     /// The folder of `index.html`.
     pub(crate) client: PathBuf,
+    /// Where Redis listens for TLS too, if the replicas are to speak to both stores over it.
+    #[serde(default)]
+    pub(crate) redis_tls_port: Option<u16>,
     /// What the replicas' environment has beside what the cluster itself sets; wins over it.
     pub(crate) env: BTreeMap<String, String>,
     /// Servers that Nginx forwards to beside the replicas.
@@ -156,6 +160,19 @@ impl State {
     /// Where the replicas find Redis, unless a proxy stands between.
     pub(crate) fn redis_url(&self) -> Option<String> {
         self.port(Kind::Redis).map(|port| format!("redis://127.0.0.1:{port}"))
+    }
+
+    /// How the replicas find both over TLS, and whom they believe; nothing unless they listen for it.
+    pub(crate) fn tls_environment(&self, layout: &Layout) -> BTreeMap<String, String> {
+        let (Some(redis), Some(postgres)) = (self.settings.redis_tls_port, self.database_url()) else {
+            return BTreeMap::new();
+        };
+        let variables = [
+            ("DATABASE_URL", format!("{postgres}?sslmode=verify-full")),
+            ("REDIS_URL", format!("rediss://127.0.0.1:{redis}")),
+            ("SSL_CERT_FILE", tls::authority(layout).display().to_string()),
+        ];
+        variables.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
     /// Where clients find the cluster.

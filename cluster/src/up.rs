@@ -30,7 +30,7 @@ pub struct Plan {
     pub client: PathBuf,
     /// More of the replicas' environment.
     pub env: Vec<(String, String)>,
-    /// Whether Nginx limits requests.
+    /// Whether Nginx and the replicas limit requests.
     pub rate_limits: bool,
 }
 
@@ -49,6 +49,7 @@ impl Plan {
             binaries: absolute(&self.binaries)?,
             nginx: absolute(&self.nginx)?,
             client: absolute(&self.client)?,
+            redis_tls_port: None,
             env,
             upstreams: Vec::new(),
         })

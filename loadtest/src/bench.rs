@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Sizes;
@@ -17,6 +16,7 @@ use crate::pace::{Load, Pace};
 use crate::progress::Progress;
 use crate::record::{Meter, Recorder};
 use crate::sample::{Harness, HarnessUse, Sample, Servers};
+use crate::setup::within;
 use crate::target::Target;
 use crate::user::User;
 
@@ -218,7 +218,7 @@ async fn act<A: Actor>(mut actor: A, pace: Arc<Pace>, patience: Duration, end: I
     let last_start = end + patience;
     loop {
         let asked = Instant::now();
-        match timeout(patience, actor.prepare()).await.unwrap_or(Err(Failure::Timeout)) {
+        match within(patience, actor.prepare()).await {
             Ok(()) => {}
             Err(failure) => {
                 actor.meter().failed(asked, &failure);
@@ -234,7 +234,7 @@ async fn act<A: Actor>(mut actor: A, pace: Arc<Pace>, patience: Duration, end: I
             actor.meter().failed(turn.intended, &Failure::NeverStarted);
             continue;
         }
-        let outcome = timeout(patience, actor.act(turn.intended)).await.unwrap_or(Err(Failure::Timeout));
+        let outcome = within(patience, actor.act(turn.intended)).await;
         actor.meter().record(turn.intended, &outcome);
         drop(turn);
         if outcome.is_err() {

@@ -18,6 +18,9 @@ use crate::origin::Origin;
 /// Exit code for a configuration that cannot be used (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: i32 = 64;
 
+/// The longest time that can be set, 10 years: a moment so far ahead can be told on every clock, and nobody means more.
+const LONGEST: Duration = Duration::from_hours(3653 * 24);
+
 /// Where to listen, and for how long once the replica is to end. The port is in each replica's own configuration, because its default differs.
 #[derive(Args, Clone, Debug)]
 pub struct ListenConfig {
@@ -70,7 +73,7 @@ pub struct ProxyConfig {
     /// Networks (CIDR, separated by commas) of proxies whose X-Forwarded-For, X-Forwarded-Proto, X-Request-Id and traceparent are believed
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins besides our own from which browsers may change state or open sockets, e.g. https://app.example.com
+    /// Origins besides our own from which browsers may change state, open sockets and read answers (CORS), e.g. https://app.example.com
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Vec<Origin>,
 }
@@ -186,13 +189,15 @@ fn max_connections(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A duration such as `900` (seconds), `90s`, `15m`, `12h` or `7d`.
+/// A duration such as `900` (seconds), `90s`, `15m`, `12h` or `7d`, of 10 years at most.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    humantime::parse_duration(text).map_err(|_| "expected a duration such as 900, 90s, 15m, 12h or 7d".to_owned())
+    let duration = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "expected a duration such as 900, 90s, 15m, 12h or 7d".to_owned())?,
+    };
+    if duration <= LONGEST { Ok(duration) } else { Err("must be 10 years at most".to_owned()) }
 }
 
 /// A [`duration`] that is not zero.
@@ -229,6 +234,14 @@ mod tests {
         assert_eq!(duration("7d"), Ok(Duration::from_hours(7 * 24)));
         assert!(duration("soon").is_err());
         assert!(positive_duration("0").is_err());
+    }
+
+    #[test]
+    fn no_duration_reaches_beyond_what_clocks_can_tell() {
+        assert!(duration("10years").is_ok());
+        for text in ["11years", "18446744073709551615", "18446744073709551615s", "500000000years"] {
+            assert_eq!(duration(text), Err("must be 10 years at most".to_owned()), "{text}");
+        }
     }
 
     #[test]

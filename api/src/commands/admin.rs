@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gatefold_shared::{
+    config::exit_with,
     grants::{self, Grants},
     lifecycle::Lifecycle,
     redis::Redis,
@@ -18,7 +19,7 @@ use crate::{
     audit::{self, Event},
     config::Config,
     families::{self, Listed},
-    postgres,
+    state::Stores,
     users::{self, User},
 };
 
@@ -34,15 +35,14 @@ impl Admin {
     /// A person waits, so a command may take longer than a request.
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
+    /// Ends the process if the stores are not configured as they should be.
     pub fn new(config: Config) -> anyhow::Result<Self> {
         let life = Lifecycle::without_signals();
-        let redis = Redis::connect(&config.store, &life).context("REDIS_URL")?;
-        Ok(Self {
-            postgres: postgres::connect(&config.database, Self::PATIENCE).context("DATABASE_URL")?,
-            revocations: Revocations::follow(redis.clone(), Duration::ZERO, Duration::ZERO, &life)?,
-            redis,
-            config,
-        })
+        let stores = Stores::connect(&config, Self::PATIENCE, &life);
+        let Stores { redis, postgres } =
+            stores.unwrap_or_else(|problems| exit_with(problems.iter().map(String::as_str)));
+        let revocations = Revocations::follow(redis.clone(), Duration::ZERO, Duration::ZERO, &life)?;
+        Ok(Self { config, postgres, redis, revocations })
     }
 
     /// The user of this name, or an error that says that there is none.

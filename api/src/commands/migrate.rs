@@ -1,6 +1,7 @@
 //! `gatefold-api migrate`.
 
 use anyhow::Context;
+use gatefold_shared::config::exit_with;
 use sqlx::{ConnectOptions, migrate::Migrate};
 
 use super::MigrateArguments;
@@ -12,7 +13,8 @@ use crate::{
 /// Applies what is missing, or takes the newest migration back. Safe from several machines at once: Postgres holds a lock.
 /// What a newer program has applied stays: migrations add, so this one works with it.
 pub async fn migrate(config: &DatabaseConfig, arguments: &MigrateArguments) -> anyhow::Result<()> {
-    let mut connection = options(config)?.connect().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
+    let options = options(config).unwrap_or_else(|error| exit_with([format!("DATABASE_URL: {error}").as_str()]));
+    let mut connection = options.connect().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
     let mut migrator = migrator();
     if arguments.revert {
         connection.ensure_migrations_table(&migrator.table_name).await?;

@@ -47,7 +47,8 @@ async fn add(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
     let mut transaction = admin.postgres.begin().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
     let id = users::add(&mut transaction, name, &hash, Admin::PATIENCE)
         .await
-        .with_context(|| format!("could not add {name} (was `gatefold-api migrate` run?)"))?;
+        .with_context(|| format!("could not add {name} (was `gatefold-api migrate` run?)"))?
+        .with_context(|| format!("the username {name} is taken"))?;
     record(&mut transaction, Event::now(Kind::UserAdded).of_user(id)).await?;
     transaction.commit().await?;
     output.done(&format!("Added {name} (user {id})."), &json!({ "id": id, "username": name }));

@@ -9,9 +9,10 @@ use gatefold_shared::clock;
 use http::StatusCode;
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tracing::warn;
 use utoipa::ToSchema;
 
-use crate::{state::App, users};
+use crate::{postgres, state::App};
 
 #[derive(Serialize, ToSchema)]
 pub struct Health {
@@ -48,7 +49,13 @@ struct Checks {
 ))]
 pub async fn ready(State(app): State<App>) -> Response {
     let limit = app.redis.call_timeout();
-    let (postgres, redis) = tokio::join!(users::ready(&app.postgres, limit), app.redis.ping());
+    let (postgres, redis) = tokio::join!(postgres::ready(&app.postgres, limit), app.redis.ping());
+    if let Err(error) = &postgres {
+        warn!(%error, "not ready");
+    }
+    if let Err(error) = &redis {
+        warn!(%error, "not ready");
+    }
     let revocations = app.revocations.is_ready();
     let is_ready = postgres.is_ok() && redis.is_ok() && revocations && !app.draining.is_cancelled();
     let word = |ok| if ok { "ok" } else { "unavailable" };

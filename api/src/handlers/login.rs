@@ -6,29 +6,26 @@ use axum::{
 };
 use gatefold_shared::revocation::Why;
 use metrics::counter;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
-use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
-use super::session_response::{SessionBody, UserBody, session_response};
+use super::{
+    length::{check_length, check_password},
+    session_response::{SessionBody, UserBody, session_response},
+};
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Caller, Json},
     families::{Issued, Origin},
-    limits,
+    limits::Guess,
     passwords::Verdict,
     state::{App, AppState},
     users,
 };
-
-/// The longest username that is looked at, in characters.
-const MAX_USERNAME: usize = 64;
-/// The longest password that is looked at, in code points after normalisation: more would only make hashing dear.
-const MAX_PASSWORD: usize = 256;
 
 #[derive(Deserialize, ToSchema)]
 pub struct LoginRequest {
@@ -53,22 +50,22 @@ pub async fn login(
     caller: Caller,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
-    check_length("username", request.username.chars().count(), MAX_USERNAME)?;
-    check_length("password", request.password.expose_secret().nfkc().count(), MAX_PASSWORD)?;
+    check_length("username", request.username.chars().count(), users::LONGEST_NAME)?;
+    check_password("password", &request.password)?;
     let attempt = app.limits.begin_login(&request.username).await?;
     let result = open_session(&app, &caller, request).await;
-    let standing = attempt.end(verdict(&result)).await;
+    let standing = attempt.end(guess(&result)).await;
     let mut response = result.into_response();
     response.extensions_mut().insert(standing);
     Ok(response)
 }
 
 /// What the answer says about the password.
-fn verdict(result: &Result<Response, ApiError>) -> limits::Verdict {
+fn guess(result: &Result<Response, ApiError>) -> Guess {
     match result {
-        Ok(_) | Err(ApiError::AccountDisabled) => limits::Verdict::Right,
-        Err(ApiError::InvalidCredentials) => limits::Verdict::Wrong,
-        Err(_) => limits::Verdict::None,
+        Ok(_) | Err(ApiError::AccountDisabled) => Guess::Right,
+        Err(ApiError::InvalidCredentials) => Guess::Wrong,
+        Err(_) => Guess::NotJudged,
     }
 }
 
@@ -115,12 +112,4 @@ async fn open_session(app: &AppState, caller: &Caller, request: LoginRequest) ->
     app.audit.record(event(Kind::LoggedIn).of_user(user.id).of_session(session.family));
     info!(user.id = user.id, family.id = %session.family, client.address = %caller.address, "logged in");
     session_response(app, &session, Some(UserBody { id: user.id, username: user.username }))
-}
-
-fn check_length(field: &str, length: usize, most: usize) -> Result<(), ApiError> {
-    if (1..=most).contains(&length) {
-        Ok(())
-    } else {
-        Err(ApiError::InvalidRequest(format!("`{field}` must have 1 to {most} characters")))
-    }
 }

@@ -9,11 +9,13 @@ use serde_json::json;
 use tracing::info;
 use utoipa::ToSchema;
 
+use super::length::check_password;
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Bearer, Caller, Json},
-    limits, password_rules,
+    limits::Guess,
+    password_rules, postgres,
     state::App,
     users,
 };
@@ -44,6 +46,7 @@ pub async fn password(
     Bearer(token): Bearer,
     Json(request): Json<PasswordRequest>,
 ) -> Result<StatusCode, ApiError> {
+    check_password("currentPassword", &request.current_password)?;
     password_rules::check(&request.new_password, &token.username)?;
     let limit = app.redis.call_timeout();
     let user = users::by_id(&app.postgres, token.user_id, limit).await?.ok_or(ApiError::AccessRevoked)?;
@@ -51,20 +54,20 @@ pub async fn password(
     let attempt = app.limits.begin_login(&user.username).await?;
     let verified = app.passwords.verify(request.current_password, Some(user.password_hash.clone())).await;
     let is_right = verified.map(|verdict| verdict.is_right());
-    attempt.end(is_right.as_ref().map_or(limits::Verdict::None, |right| limits::Verdict::of(*right))).await;
+    attempt.end(is_right.as_ref().map_or(Guess::NotJudged, |right| Guess::of(*right))).await;
     if !is_right? {
         let event = Event::now(Kind::LoginFailed).of_user(user.id).of_session(token.family);
         app.audit.record(caller.did(event).with(json!({ "why": "current_password" })));
         return Err(ApiError::InvalidCredentials);
     }
     let hash = app.passwords.hash(request.new_password).await?;
-    let mut transaction = users::within(limit, "begin", app.postgres.begin()).await?;
+    let mut transaction = postgres::begin(&app.postgres, limit).await?;
     if !users::change_password(&mut transaction, &user, &hash, limit).await? {
         // Somebody changed it while we verified the old one.
         return Err(ApiError::InvalidCredentials);
     }
     let revoked = app.revocations.revoke_all(user.id, Some(token.family), Why::PasswordChanged).await?;
-    users::within(limit, "commit", transaction.commit()).await?;
+    postgres::commit(transaction, limit).await?;
     let event = Event::now(Kind::PasswordChanged).of_user(user.id).of_session(token.family);
     app.audit.record(caller.did(event).with(json!({ "sessionsEnded": revoked })));
     info!(user.id = user.id, family.id = %token.family, "changed the password");

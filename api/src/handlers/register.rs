@@ -14,7 +14,7 @@ use crate::{
     error::ApiError,
     extract::{Caller, Json},
     families::{Issued, Origin},
-    password_rules,
+    password_rules, postgres,
     state::App,
     users,
 };
@@ -55,12 +55,13 @@ pub async fn register(
     password_rules::check(&request.password, &request.username)?;
     let hash = app.passwords.hash(request.password).await?;
     let limit = app.redis.call_timeout();
-    let mut transaction = users::within(limit, "begin", app.postgres.begin()).await?;
-    let id = users::add(&mut transaction, &request.username, &hash, limit).await?;
+    let mut transaction = postgres::begin(&app.postgres, limit).await?;
+    let added = users::add(&mut transaction, &request.username, &hash, limit).await?;
+    let id = added.ok_or(ApiError::UsernameTaken)?;
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
     let issued = app.families.issue(id, request.username.as_str().into(), &Grants::default(), from).await?;
     let Issued { session, .. } = issued;
-    users::within(limit, "commit", transaction.commit()).await?;
+    postgres::commit(transaction, limit).await?;
     app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id).of_session(session.family)));
     info!(user.id = id, client.address = %caller.address, "registered");
     let mut response = session_response(&app, &session, Some(UserBody { id, username: request.username }))?;

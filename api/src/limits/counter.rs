@@ -19,13 +19,42 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Refused, Rule, Standing};
+use super::{Rule, Standing};
 
 static GCRA: Script = Script::new("gcra", &[include_str!("gcra.lua")]);
 
 /// After Redis was too slow for a limit, nobody waits for it again for this long: a request meets more than one limit, and
 /// together they may not wait longer than one.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// What became of a request to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// It was counted.
+    Counted(Standing),
+    /// It was too many, and was not.
+    Refused(Standing),
+    /// It may have been counted or not: Redis did not answer.
+    Unknown,
+}
+
+impl Count {
+    /// How it stands, counted or not.
+    fn standing(self) -> Option<Standing> {
+        match self {
+            Self::Counted(standing) | Self::Refused(standing) => Some(standing),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// Whether what is too many is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    IfAllowed,
+    /// It has happened already.
+    Always,
+}
 
 /// See the module.
 pub struct Counter {
@@ -41,27 +70,19 @@ impl Counter {
         Self { redis, wait, paused_until: Mutex::default(), life: life.clone() }
     }
 
-    /// Counts one, unless it is too many; nothing if that cannot be known.
-    pub async fn take(&self, rule: Rule, key: impl Display) -> Result<Option<Standing>, Refused> {
-        match self.ask(rule, &key, 1, false).await {
-            Some((true, standing)) => Ok(Some(standing)),
-            Some((false, standing)) => Err(Refused(standing)),
-            None => Ok(None),
-        }
+    /// Counts one, unless it is too many.
+    pub async fn take(&self, rule: Rule, key: impl Display) -> Count {
+        self.ask(rule, &key, 1, Mode::IfAllowed).await
     }
 
     /// As [`Self::take`], but waits as long as any call to Redis may take.
-    pub async fn take_for_sure(&self, rule: Rule, key: impl Display) -> Result<Option<Standing>, Refused> {
-        match self.run(rule, &key, 1, false, self.redis.deadline()).await {
-            Some((true, standing)) => Ok(Some(standing)),
-            Some((false, standing)) => Err(Refused(standing)),
-            None => Ok(None),
-        }
+    pub async fn take_for_sure(&self, rule: Rule, key: impl Display) -> Count {
+        self.run(rule, &key, 1, Mode::IfAllowed, self.redis.deadline()).await
     }
 
     /// Counts what has come already, too many or not.
     pub async fn charge(&self, rule: Rule, key: impl Display, units: u32) -> Option<Standing> {
-        self.ask(rule, &key, units.into(), true).await.map(|(_, standing)| standing)
+        self.ask(rule, &key, units.into(), Mode::Always).await.standing()
     }
 
     /// Takes back what one [`Self::take`] counted.
@@ -81,8 +102,8 @@ impl Counter {
         let (tell, told) = oneshot::channel();
         let (counter, key) = (Arc::clone(self), key.to_owned());
         self.life.spawn(async move {
-            let answer = counter.run(rule, &key, units, true, counter.redis.deadline()).await;
-            if answer.is_none() {
+            let answer = counter.run(rule, &key, units, Mode::Always, counter.redis.deadline()).await;
+            if answer == Count::Unknown {
                 count(rule, "skipped");
             }
             let _ = tell.send(answer);
@@ -94,36 +115,32 @@ impl Counter {
             self.pause();
             return None;
         };
-        answer.ok().flatten().map(|(_, standing)| standing)
+        answer.ok().and_then(Count::standing)
     }
 
-    async fn ask(&self, rule: Rule, key: &impl Display, units: i64, always: bool) -> Option<(bool, Standing)> {
+    async fn ask(&self, rule: Rule, key: &impl Display, units: i64, mode: Mode) -> Count {
         let now = Instant::now();
-        let answer = if self.is_paused(now) { None } else { self.run(rule, key, units, always, now + self.wait).await };
-        if answer.is_none() {
+        let answer =
+            if self.is_paused(now) { Count::Unknown } else { self.run(rule, key, units, mode, now + self.wait).await };
+        if answer == Count::Unknown {
             count(rule, "skipped");
         }
         answer
     }
 
-    async fn run(
-        &self,
-        rule: Rule,
-        key: &impl Display,
-        units: i64,
-        always: bool,
-        until: Instant,
-    ) -> Option<(bool, Standing)> {
+    async fn run(&self, rule: Rule, key: &impl Display, units: i64, mode: Mode, until: Instant) -> Count {
         let keys = [keys::rate_limit(rule.policy.name(), key)];
         let interval = i64::try_from(rule.limit.interval_micros()).unwrap_or(i64::MAX);
+        let always = i64::from(mode == Mode::Always);
         let arguments: Vec<Value> =
-            vec![interval.into(), i64::from(rule.limit.burst()).into(), units.into(), i64::from(always).into()];
+            vec![interval.into(), i64::from(rule.limit.burst()).into(), units.into(), always.into()];
         let reply = self.redis.run::<Vec<u64>>(&GCRA, &keys, arguments, until).await;
         if let Ok(&[counted, micros]) = reply.as_deref() {
-            return Some((counted == 1, Standing::new(rule, Duration::from_micros(micros))));
+            let standing = Standing::new(rule, Duration::from_micros(micros));
+            return if counted == 1 { Count::Counted(standing) } else { Count::Refused(standing) };
         }
         self.pause();
-        None
+        Count::Unknown
     }
 
     fn pause(&self) {

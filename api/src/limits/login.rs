@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{Counter, Refused, Rule, Standing, counter::count};
+use super::{Count, Counter, Refused, Rule, Standing, counter::count};
 use crate::families::sha256_hex;
 
-/// What a log-in said about the password.
+/// What a log-in was, as a guess at the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Guess {
     Right,
     Wrong,
-    /// Nothing: it could not be found out.
-    None,
+    /// It could not be found out.
+    NotJudged,
 }
 
-impl Verdict {
+impl Guess {
     /// A password that was looked at.
     pub fn of(is_right: bool) -> Self {
         if is_right { Self::Right } else { Self::Wrong }
@@ -44,26 +44,26 @@ impl<'a> LoginAttempt<'a> {
         // A digest, so that nothing that a client made up is a key; it hides nothing.
         let account = sha256_hex(username.to_lowercase().as_bytes());
         match counter.take_for_sure(rule, &account).await {
-            Ok(Some(standing)) => Ok(Self { counter, rule, account, standing }),
-            Ok(None) => {
+            Count::Counted(standing) => Ok(Self { counter, rule, account, standing }),
+            Count::Unknown => {
                 // It may have been counted, or may be when Redis gets to it: a client that is told 503 ten times must not
                 // be locked out. If it was not, a failure is forgotten, which is no more than an outage's worth of guesses.
                 counter.give_back(rule, &account).await;
                 Err(NotBegun::Unknown)
             }
-            Err(refused) => {
+            Count::Refused(standing) => {
                 count(rule, "refused");
-                Err(NotBegun::Refused(refused))
+                Err(NotBegun::Refused(Refused(standing)))
             }
         }
     }
 
     /// How the account stands after it.
-    pub async fn end(self, verdict: Verdict) -> Standing {
-        let standing = match verdict {
-            Verdict::Right => self.counter.clear(self.rule, &self.account).await,
-            Verdict::Wrong => None,
-            Verdict::None => self.counter.give_back(self.rule, &self.account).await,
+    pub async fn end(self, guess: Guess) -> Standing {
+        let standing = match guess {
+            Guess::Right => self.counter.clear(self.rule, &self.account).await,
+            Guess::Wrong => None,
+            Guess::NotJudged => self.counter.give_back(self.rule, &self.account).await,
         };
         standing.unwrap_or(self.standing)
     }

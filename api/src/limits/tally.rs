@@ -17,7 +17,7 @@ use std::{
 use gatefold_shared::lifecycle::Lifecycle;
 use tokio::time::{Instant, interval};
 
-use super::{Counter, Network, Policy, Refused, Rule, Standing};
+use super::{Count, Counter, Network, Policy, Rule, Standing};
 
 /// How often Redis is told of those who are far from their limit.
 const GATHER: Duration = Duration::from_millis(100);
@@ -73,7 +73,7 @@ impl Tally {
     }
 
     /// Counts one request, unless it is too many. Never waits.
-    pub fn take(&self, rule: Rule, network: Network) -> Result<Standing, Refused> {
+    pub fn take(&self, rule: Rule, network: Network) -> Count {
         let now = Instant::now();
         let interval = rule.limit.interval();
         let mut guard = lock(&self.accounts);
@@ -82,7 +82,7 @@ impl Tally {
         let account = accounts.known.entry((rule.policy, network)).or_insert(fresh);
         let was = account.recovers.max(now);
         if was + interval > now + interval * rule.limit.burst() {
-            return Err(Refused(Standing::new(rule, was - now)));
+            return Count::Refused(Standing::new(rule, was - now));
         }
         account.recovers = was + interval;
         account.owed = account.owed.saturating_add(1);
@@ -100,7 +100,7 @@ impl Tally {
             }
             _ => {}
         }
-        Ok(standing)
+        Count::Counted(standing)
     }
 
     /// Forgets addresses of which nothing was heard.

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Counter, Network, Policy, Refused, Rule, Standing, Tally};
+use super::{Count, Counter, Network, Policy, Rule, Tally};
 
 /// As long as a count on its way to Redis may take on a busy machine.
 const WAIT: Duration = Duration::from_secs(5);
@@ -34,8 +34,16 @@ fn counter(redis_url: &str, wait: Duration) -> (Arc<Counter>, Lifecycle) {
     (Arc::new(Counter::new(Redis::connect(&config, &life).unwrap(), wait, &life)), life)
 }
 
-fn remaining(result: Result<Option<Standing>, Refused>) -> Option<u32> {
-    result.ok().map(|standing| standing.expect("redis answers").remaining())
+fn remaining(taken: Count) -> Option<u32> {
+    match taken {
+        Count::Counted(standing) => Some(standing.remaining()),
+        Count::Refused(_) => None,
+        Count::Unknown => panic!("redis does not answer"),
+    }
+}
+
+fn is_counted(taken: Count) -> bool {
+    matches!(taken, Count::Counted(_))
 }
 
 /// Repeats `check` until it holds.
@@ -57,9 +65,9 @@ async fn a_burst_passes_and_then_one_at_a_time_and_a_refusal_costs_nothing() {
         assert_eq!(remaining(counter.take(rule, "burst").await), Some(left));
     }
     let began = Instant::now();
-    let Err(Refused(standing)) = counter.take(rule, "burst").await else { panic!("a fourth passed") };
+    let Count::Refused(standing) = counter.take(rule, "burst").await else { panic!("a fourth passed") };
     for _ in 0..10 {
-        let Err(Refused(later)) = counter.take(rule, "burst").await else { panic!("a fifth passed") };
+        let Count::Refused(later) = counter.take(rule, "burst").await else { panic!("a fifth passed") };
         assert!(later.until_one_more() <= standing.until_one_more());
     }
     let told = standing.until_one_more();
@@ -75,9 +83,9 @@ async fn what_was_taken_can_be_given_back_or_forgotten() {
     let (counter, _life) = counter(&cluster.redis_url(), WAIT);
     let rule = rule(Policy::LoginAccount, "10/15m");
     for _ in 0..10 {
-        assert!(counter.take(rule, "account").await.is_ok());
+        assert!(remaining(counter.take(rule, "account").await).is_some());
     }
-    assert!(counter.take(rule, "account").await.is_err());
+    assert!(remaining(counter.take(rule, "account").await).is_none());
     assert_eq!(counter.give_back(rule, "account").await.unwrap().remaining(), 1);
     assert_eq!(counter.clear(rule, "account").await.unwrap().remaining(), 10);
     assert_eq!(counter.give_back(rule, "account").await.unwrap().remaining(), 10, "no more than there is");
@@ -90,10 +98,10 @@ async fn what_was_taken_is_given_back_and_forgotten_though_nobody_waits_for_it()
     let cluster = Cluster::builder().start().await.unwrap();
     let (counter, _life) = counter(&cluster.redis_url(), Duration::ZERO);
     let (rule, other) = (rule(Policy::LoginAccount, "2/2h"), rule(Policy::LoginAddress, "1000000/1h"));
-    let take = async || counter.take_for_sure(rule, "account").await.is_ok();
+    let take = async || !matches!(counter.take_for_sure(rule, "account").await, Count::Refused(_));
     for forgotten in [true, false, true] {
         while take().await {}
-        while counter.take(other, "address").await.is_ok_and(|answer| answer.is_some()) {}
+        while is_counted(counter.take(other, "address").await) {}
         // Nobody waits for a count now, for a while.
         if forgotten {
             counter.clear(rule, "account").await;
@@ -129,7 +137,7 @@ async fn copies_agree_and_a_flood_does_not_reach_redis() {
     let counted = async || replicas[0].0.charge(rule, network(), 0).await.unwrap().remaining();
     let mut passed = 0;
     for request in 0..40 {
-        if tallies[request % 2].take(rule, network()).is_ok() {
+        if is_counted(tallies[request % 2].take(rule, network())) {
             passed += 1;
             eventually(async || counted().await == 20_u32.saturating_sub(passed)).await;
             // The reply is there, or as good as there.
@@ -140,7 +148,7 @@ async fn copies_agree_and_a_flood_does_not_reach_redis() {
     assert!((20..=24).contains(&passed), "{passed} passed");
     let before = replicas[0].0.charge(rule, network(), 0).await.unwrap();
     for _ in 0..1000 {
-        assert!(tallies.iter().all(|tally| tally.take(rule, network()).is_err()));
+        assert!(tallies.iter().all(|tally| !is_counted(tally.take(rule, network()))));
     }
     sleep(Duration::from_millis(100)).await;
     let after = replicas[0].0.charge(rule, network(), 0).await.unwrap();
@@ -154,11 +162,11 @@ async fn without_redis_limits_wait_shortly_and_only_once_and_copies_hold_alone()
     let strict = rule(Policy::LoginAddress, "30/1m:10");
     let began = Instant::now();
     for _ in 0..20 {
-        assert!(matches!(counter.take(strict, "somebody").await, Ok(None)));
+        assert_eq!(counter.take(strict, "somebody").await, Count::Unknown);
     }
     // Not each of them has waited, also if the machine was slow and some came after the pause.
     assert!(began.elapsed() < wait * 10, "{:?}", began.elapsed());
     let tally = Tally::start(counter, &life);
     let rule = rule(Policy::ApiAddress, "60/1h:10");
-    assert_eq!((0..20).filter(|_| tally.take(rule, network()).is_ok()).count(), 10);
+    assert_eq!((0..20).filter(|_| is_counted(tally.take(rule, network()))).count(), 10);
 }

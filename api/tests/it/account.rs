@@ -96,6 +96,19 @@ async fn a_new_password_ends_all_other_sessions_and_only_those() {
 }
 
 /// Log-ins with the old password that are under way while it is changed must not leave a session behind.
+/// And looks at no password, so that it counts as no guess.
+#[tokio::test]
+async fn a_current_password_that_nobody_can_have_is_refused_as_at_the_log_in() {
+    let alice = shared().await.signed_in("account.long").await;
+    for current in ["", &"x".repeat(257)] {
+        let answer = change_password(&alice, current, "another horse battery staple").await;
+        answer.assert_problem(400, "invalid_request");
+        assert!(answer.json()["detail"].as_str().unwrap().contains("`currentPassword`"), "{answer:?}");
+    }
+    let longest = change_password(&alice, &"x".repeat(256), "another horse battery staple").await;
+    longest.assert_problem(401, "invalid_credentials");
+}
+
 #[tokio::test]
 async fn a_log_in_that_races_with_a_new_password_does_not_outlive_it() {
     let app = shared().await;

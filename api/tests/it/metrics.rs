@@ -5,11 +5,11 @@ use std::{
     path::Path,
 };
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, future::join_all};
 use gatefold_cluster::{Cluster, Kind};
 use serde_json::json;
 
-use crate::harness::{Door, Requester, TestApp, collector::Collector, eventually, unhurried, unique};
+use crate::harness::{Door, PASSWORD, Requester, TestApp, collector::Collector, eventually, unhurried, unique};
 
 /// What a cluster without trouble never tells.
 const TROUBLE: [&str; 11] = [
@@ -111,4 +111,23 @@ async fn what_is_measured_is_what_is_documented() {
     for (name, described) in &metrics {
         assert_eq!(Some(described), documented.get(name), "{name}");
     }
+}
+
+/// Alerts look at these: after a crowd they must not keep what was left at its worst moment.
+#[tokio::test]
+async fn places_that_are_free_again_are_told() {
+    let app = TestApp::start(unhurried(Cluster::builder()).api(1)).await;
+    let name = unique("places");
+    app.add_user(&name).await;
+    let logins = (0..8).map(|_| async {
+        assert_eq!(app.anonymous().login(&name, PASSWORD).await.status, 200);
+    });
+    join_all(logins).await;
+    let hashes = std::thread::available_parallelism().unwrap().get() + 64;
+    eventually("all places are free", async || {
+        let metrics = app.metrics_of(0).await;
+        let is_told = |line: String| metrics.lines().any(|told| told == line);
+        is_told("events_free_places 20000".to_owned()) && is_told(format!("password_hashes_free_places {hashes}"))
+    })
+    .await;
 }

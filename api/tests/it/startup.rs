@@ -130,6 +130,45 @@ fn settings_that_do_not_fit_together_are_refused() {
     assert_unusable(&command.output().unwrap(), &complaints);
 }
 
+/// Those that only what they are meant for can judge, beside those that are judged alone.
+#[test]
+fn settings_that_are_no_address_and_no_level_are_reported_with_all_others() {
+    let no_keys = TempDir::new().unwrap();
+    let mut command = replica(no_keys.path());
+    command.env("LOG_LEVEL", "gatefold=loud").env("COOKIE_NAME", "__Secure-refresh").env("COOKIE_SECURE", "false");
+    command.env("REDIS_URL", "a-secret").env("DATABASE_URL", "mysql:// a-secret");
+    let output = command.output().unwrap();
+    let complaints = ["LOG_LEVEL: ", "__Secure-", "private.pem", "refresh.key", "REDIS_URL: ", "DATABASE_URL: "];
+    assert_unusable(&output, &complaints);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("a-secret"), "{output:?}");
+    for arguments in [&["user", "list"][..], &["migrate"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-api"));
+        command.args(arguments).env_clear().env("DATABASE_URL", "mysql:// a-secret");
+        assert_unusable(&command.output().unwrap(), &["DATABASE_URL: "]);
+    }
+}
+
+#[test]
+fn times_and_queues_beyond_all_bounds_are_refused_by_both_replicas() {
+    let refused = |program: &str, settings: &[(&str, &str)]| {
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_gatefold-api")).with_file_name(program));
+        let output = command.env_clear().envs(settings.iter().copied()).output().unwrap();
+        assert_unusable(&output, &settings.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    };
+    let longest = "18446744073709551615";
+    refused(
+        "gatefold-api",
+        &[
+            ("DRAIN_SECONDS", longest),
+            ("BACKEND_TIMEOUT", "3654d"),
+            ("ACCESS_TOKEN_EXPIRY", "11years"),
+            ("ARGON2_QUEUE", longest),
+            ("DB_POOL_SIZE", "4294967295"),
+        ],
+    );
+    refused("gatefold-ws", &[("DRAIN_SECONDS", longest), ("PRESENCE_GRACE", longest), ("REAUTH_GRACE", "3654d")]);
+}
+
 #[test]
 fn a_setting_that_does_not_exist_is_refused() {
     let output = Command::new(env!("CARGO_BIN_EXE_gatefold-api")).arg("--no-such-setting").output().unwrap();

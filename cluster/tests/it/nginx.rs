@@ -65,7 +65,7 @@ async fn hidden_files_and_metrics_are_not_there() -> Result<()> {
 
 #[tokio::test]
 async fn too_many_sign_ins_are_429() -> Result<()> {
-    let cluster = Cluster::builder().without_stores().nginx_rate_limits(true).start().await?;
+    let cluster = Cluster::builder().without_stores().rate_limits(true).start().await?;
     for path in ["/api/login", "/api/refresh", "/api/register", "/api/password"] {
         let mut answers = Vec::new();
         while answers.len() < 40 && answers.last() != Some(&429) {
@@ -78,7 +78,7 @@ async fn too_many_sign_ins_are_429() -> Result<()> {
 
 #[tokio::test]
 async fn ten_sign_ins_at_once_are_let_through_and_then_no_more() -> Result<()> {
-    let cluster = Cluster::builder().without_stores().nginx_rate_limits(true).start().await?;
+    let cluster = Cluster::builder().without_stores().rate_limits(true).start().await?;
     let mut passed = 0;
     while passed < 40 && request(&cluster.url(), "POST", "/api/login", "")?.status != 429 {
         passed += 1;

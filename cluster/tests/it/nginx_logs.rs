@@ -103,7 +103,7 @@ async fn no_secret_is_logged_when_replicas_are_dead() -> Result<()> {
 
 #[tokio::test]
 async fn no_secret_is_logged_when_limits_reject() -> Result<()> {
-    let cluster = Cluster::builder().without_stores().nginx_rate_limits(true).start().await?;
+    let cluster = Cluster::builder().without_stores().rate_limits(true).start().await?;
     let (url, mut sent, mut rejected) = (cluster.url(), 0, 0);
     while rejected < 5 && sent < 500 {
         sent += 1;

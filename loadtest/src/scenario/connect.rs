@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use crate::bench::Bench;
 use crate::failure::Failure;
@@ -15,6 +14,7 @@ use crate::hall::{close_all, deaf, join, room_names};
 use crate::pace::{Load, Pace};
 use crate::record::{Meter, ratio};
 use crate::sample::{Sample, Usage};
+use crate::setup::within;
 use crate::socket::Socket;
 
 /// What each socket adds to the memory of a kind of processes.
@@ -85,12 +85,12 @@ async fn ramp(bench: &Bench<'_>, start: Instant, connect: &Arc<Meter>) -> Result
         let patience = bench.plan.timeout;
         opening.spawn(async move {
             let turn = pace.next().await?;
-            let outcome = timeout(patience, opener.open(&user, deaf())).await.unwrap_or(Err(Failure::Timeout));
+            let outcome = within(patience, opener.open(&user, deaf())).await;
             connect.record(turn.intended, &outcome.as_ref().map(drop).map_err(Clone::clone));
             let mut socket = outcome.ok()?;
             if let Some(room) = room {
                 let begun = Instant::now();
-                let joined = timeout(patience, join(&mut socket, &room)).await.unwrap_or(Err(Failure::Timeout));
+                let joined = within(patience, join(&mut socket, &room)).await;
                 joins.record(begun, &joined);
             }
             Some(socket)

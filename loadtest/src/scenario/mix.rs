@@ -21,17 +21,17 @@ pub(crate) enum Deed {
     Login,
 }
 
-/// Every deed with its name and its weight where nothing else is said: an ordinary user of a chat on an ordinary day.
-const USUAL: [(Deed, &str, u32); 9] = [
-    (Deed::Protected, "protected", 40),
-    (Deed::Ping, "ping", 20),
-    (Deed::Publish, "publish", 12),
-    (Deed::Typing, "typing", 8),
-    (Deed::Refresh, "refresh", 8),
-    (Deed::Rejoin, "rejoin", 4),
-    (Deed::Presence, "presence", 3),
-    (Deed::Reconnect, "reconnect", 3),
-    (Deed::Login, "login", 2),
+/// Every deed with its weight where nothing else is said: an ordinary user of a chat on an ordinary day.
+pub(crate) const USUAL: [(Deed, u32); 9] = [
+    (Deed::Protected, 40),
+    (Deed::Ping, 20),
+    (Deed::Publish, 12),
+    (Deed::Typing, 8),
+    (Deed::Refresh, 8),
+    (Deed::Rejoin, 4),
+    (Deed::Presence, 3),
+    (Deed::Reconnect, 3),
+    (Deed::Login, 2),
 ];
 
 /// Weights other than the usual ones.
@@ -53,11 +53,11 @@ impl FromStr for Mix {
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (name, weight) =
                 part.split_once('=').ok_or_else(|| format!("expected OPERATION=WEIGHT, not {part}"))?;
-            let known = USUAL.iter().find(|(_, known, _)| *known == name);
-            let names = || USUAL.map(|(_, name, _)| name).join(", ");
-            let (_, name, _) = known.ok_or_else(|| format!("no operation {name}; there are {}", names()))?;
+            let known = USUAL.iter().map(|(deed, _)| deed.name()).find(|known| *known == name);
+            let names = || USUAL.map(|(deed, _)| deed.name()).join(", ");
+            let name = known.ok_or_else(|| format!("no operation {name}; there are {}", names()))?;
             let weight = weight.parse().ok().filter(|weight| *weight <= 1_000_000);
-            weights.insert(*name, weight.ok_or("a weight is a number from 0 to 1000000")?);
+            weights.insert(name, weight.ok_or("a weight is a number from 0 to 1000000")?);
         }
         Ok(Self(weights))
     }
@@ -66,8 +66,8 @@ impl FromStr for Mix {
 impl Mix {
     /// None if nothing is left to be chosen.
     pub(crate) fn choice(&self, original: bool) -> Option<Choice> {
-        let deeds = USUAL.iter().filter(|(deed, ..)| !original || deed.is_original());
-        let weighted = deeds.map(|(deed, name, usual)| (*deed, self.0.get(name).copied().unwrap_or(*usual)));
+        let deeds = USUAL.iter().filter(|(deed, _)| !original || deed.is_original());
+        let weighted = deeds.map(|(deed, usual)| (*deed, self.0.get(deed.name()).copied().unwrap_or(*usual)));
         let (deeds, weights): (Vec<Deed>, Vec<u32>) = weighted.unzip();
         Some(Choice { deeds, weights: WeightedIndex::new(weights).ok()? })
     }
@@ -80,6 +80,21 @@ impl Choice {
 }
 
 impl Deed {
+    /// On the command line and in reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Protected => "protected",
+            Self::Ping => "ping",
+            Self::Publish => "publish",
+            Self::Typing => "typing",
+            Self::Refresh => "refresh",
+            Self::Rejoin => "rejoin",
+            Self::Presence => "presence",
+            Self::Reconnect => "reconnect",
+            Self::Login => "login",
+        }
+    }
+
     fn is_original(self) -> bool {
         matches!(self, Self::Protected | Self::Ping | Self::Refresh | Self::Reconnect | Self::Login)
     }

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use serde_json::json;
 
 use super::fanout::{delivered, message};
-use super::mix::{Choice, Deed};
+use super::mix::{Choice, Deed, USUAL};
 use crate::bench::{Actor, Bench};
 use crate::failure::Failure;
 use crate::hall::{join, leave, room_names};
@@ -108,34 +108,16 @@ impl Actor for Person {
     }
 
     fn meter(&self) -> &Meter {
-        self.meters.of(match self.deed {
-            Deed::Protected => "protected",
-            Deed::Ping => "ping",
-            Deed::Publish => "publish",
-            Deed::Typing => "typing",
-            Deed::Refresh => "refresh",
-            Deed::Rejoin => "rejoin",
-            Deed::Presence => "presence",
-            Deed::Reconnect => "reconnect",
-            Deed::Login => "login",
-        })
+        self.meters.of(self.deed.name())
     }
 }
 
 impl Meters {
-    const NAMES: [&str; 11] = [
-        "protected",
-        "ping",
-        "publish",
-        "typing",
-        "refresh",
-        "rejoin",
-        "presence",
-        "reconnect",
-        "login",
-        "logout",
-        "closed",
-    ];
+    /// One for each deed, and for the two halves of a log-out.
+    fn new(bench: &Bench<'_>) -> Self {
+        let names = USUAL.iter().map(|(deed, _)| deed.name()).chain(["logout", "closed"]);
+        Self(names.map(|name| (name, bench.meter(name))).collect())
+    }
 
     fn of(&self, name: &str) -> &Meter {
         &self.0[name]
@@ -144,7 +126,7 @@ impl Meters {
 
 pub(super) async fn run(bench: &Bench<'_>) -> Result<()> {
     let choice = bench.sizes.mix.choice(bench.target.original).context("--mix leaves nothing to do")?;
-    let meters = Arc::new(Meters(Meters::NAMES.map(|name| (name, bench.meter(name))).into()));
+    let meters = Arc::new(Meters::new(bench));
     let (delivery, epoch) = (bench.meter("delivery"), Instant::now());
     let listener: Listener = Arc::new(move |kind, payload| {
         delivered(&delivery, epoch, kind, payload);

@@ -6,12 +6,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use crate::bench::Bench;
-use crate::failure::Failure;
 use crate::hall::{close_all, deaf, open_sockets};
 use crate::record::{Meter, ratio};
+use crate::setup::within;
 use crate::socket::Socket;
 
 pub(super) async fn run(bench: &Bench<'_>) -> Result<()> {
@@ -43,7 +42,7 @@ async fn wave(bench: &Bench<'_>, meter: &Arc<Meter>) -> Result<Vec<Socket>> {
         let (opener, user) = (bench.target.socket_for(number), Arc::clone(bench.user(number)));
         let (meter, patience) = (Arc::clone(meter), bench.plan.timeout);
         opening.spawn(async move {
-            let outcome = timeout(patience, opener.open(&user, deaf())).await.unwrap_or(Err(Failure::Timeout));
+            let outcome = within(patience, opener.open(&user, deaf())).await;
             meter.record(begun, &outcome.as_ref().map(drop).map_err(Clone::clone));
             outcome.ok()
         });
