@@ -22,7 +22,7 @@ use crate::config::Config;
 
 /// Runs a command of an administrator.
 pub async fn administer(config: Config, command: AdminCommand, json: bool) -> anyhow::Result<()> {
-    let (admin, output) = (Admin::new(config)?, Output::new(json));
+    let (admin, output) = (Admin::new(config), Output::new(json));
     match command {
         AdminCommand::User(command) => user::user(&admin, command, output).await,
         AdminCommand::Session(command) => session::session(&admin, command, output).await,

@@ -33,6 +33,7 @@ pub fn share(routes: Router<App>, origins: &[Origin]) -> Router<App> {
             header::WWW_AUTHENTICATE,
             name("ratelimit"),
             name("ratelimit-policy"),
+            name("x-replica"),
             name("x-request-id"),
         ])
         .max_age(MAX_AGE)

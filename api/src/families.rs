@@ -18,7 +18,7 @@ use gatefold_shared::{
     lifecycle::Lifecycle,
     live_keys::LiveKeys,
     redis::{Redis, RedisError, Script, Value, keys, millis},
-    revocation::{Ended, PRELUDE, Revocations, Why},
+    revocation::{Ended, PRELUDE, SessionEnder, Why},
 };
 use metrics::counter;
 use tokio::time::{Instant, sleep};
@@ -63,7 +63,7 @@ pub struct Families {
     lifetimes: Lifetimes,
     /// Most sessions that a user may have.
     most: u32,
-    revocations: Revocations,
+    ender: SessionEnder,
     audit: Audit,
     reopener: Reopener,
 }
@@ -75,12 +75,12 @@ impl Families {
         keys: Arc<LiveKeys<Keys>>,
         lifetimes: Lifetimes,
         most: u32,
-        revocations: Revocations,
+        ender: SessionEnder,
         audit: Audit,
         life: &Lifecycle,
     ) -> Self {
         let reopener = Reopener::new(redis.clone(), audit.clone(), life.clone());
-        Self { redis, keys, lifetimes, most, revocations, audit, reopener }
+        Self { redis, keys, lifetimes, most, ender, audit, reopener }
     }
 
     /// The token behind what a client sent, if it is one of ours.
@@ -116,7 +116,7 @@ impl Families {
                 from.address.to_string().into(),
                 from.user_agent.into(),
                 i64::from(self.most).into(),
-                self.revocations.keep_for().into(),
+                self.ender.keep_for().into(),
                 keys::family_prefix(user_id).into(),
                 grants.version.into(),
                 grants.rooms_json().into(),
@@ -209,7 +209,7 @@ impl Families {
             self.redis.time().at(until).into(),
             millis(self.lifetimes.refresh).into(),
             millis(self.lifetimes.reuse_grace).into(),
-            self.revocations.keep_for().into(),
+            self.ender.keep_for().into(),
             i64::from(self.redis.is_settled()).into(),
             attempt.address.to_string().into(),
         ];
@@ -254,7 +254,7 @@ impl Families {
     /// Ends the session to which a refresh token of any generation belongs. Whether it was alive makes no difference.
     pub async fn end(&self, token: &RefreshToken, why: Why) -> Result<Ended, FamilyError> {
         let digest = token.secret_digest();
-        Ok(self.revocations.revoke(token.user_id, token.family, Some(&digest), why).await?)
+        Ok(self.ender.revoke(token.user_id, token.family, Some(&digest), why).await?)
     }
 
     fn session(

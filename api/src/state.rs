@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use gatefold_shared::{
-    jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis, revocation::Revocations,
+    jwt::Verifier,
+    lifecycle::Lifecycle,
+    live_keys::LiveKeys,
+    redis::Redis,
+    revocation::{Revocations, SessionEnder},
 };
 use serde_json::json;
 use sqlx::PgPool;
@@ -50,6 +54,7 @@ pub struct AppState {
     pub redis: Redis,
     pub families: Families,
     pub revocations: Revocations,
+    pub ender: SessionEnder,
     pub keys: Arc<LiveKeys<Keys>>,
     pub passwords: Passwords,
     pub audit: Audit,
@@ -70,7 +75,8 @@ impl AppState {
         let Stores { redis, postgres } = stores;
         let keep_for = tokens.access_token_expiry + Verifier::LEEWAY;
         let staleness_limit = config.store.revocation_staleness_limit;
-        let revocations = Revocations::follow(redis.clone(), keep_for, staleness_limit, life).context("REDIS_URL")?;
+        let revocations = Revocations::follow(redis.clone(), staleness_limit, life).context("REDIS_URL")?;
+        let ender = SessionEnder::new(redis.clone(), keep_for);
         life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));
         let audit = Audit::start(postgres.clone(), config.store.call_timeout(), life);
         let families = Families::new(
@@ -78,7 +84,7 @@ impl AppState {
             Arc::clone(&keys),
             lifetimes,
             tokens.max_sessions_per_user,
-            revocations.clone(),
+            ender.clone(),
             audit.clone(),
             life,
         );
@@ -88,6 +94,7 @@ impl AppState {
             limits: Limits::start(config.limits, redis.clone(), limit_wait, life),
             families,
             revocations,
+            ender,
             redis,
             keys,
             audit,

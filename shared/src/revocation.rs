@@ -5,6 +5,7 @@
 //! matter (those of families whose access tokens could yet be valid) in memory, so that checking a token costs no I/O.
 //! [`follow`] keeps them up to date, and knows when it does not.
 
+mod ender;
 mod entry;
 mod follow;
 mod hearing;
@@ -27,17 +28,18 @@ use tokio::{
 };
 use uuid::Uuid;
 
-pub use self::entry::{Entry, Why};
+pub use self::{
+    ender::{Ended, SessionEnder},
+    entry::{Entry, Why},
+};
 use self::{hearing::Hearing, held::Held};
 use crate::{
     lifecycle::Lifecycle,
-    redis::{Redis, RedisError, Script, Value, keys, millis},
+    redis::{Redis, RedisError, Script, Value, keys},
 };
 
 /// What every script over families begins with.
 pub const PRELUDE: &str = include_str!("revocation/prelude.lua");
-static REVOKE: Script = Script::new("revoke", &[PRELUDE, include_str!("revocation/revoke.lua")]);
-static REVOKE_ALL: Script = Script::new("revoke_all", &[PRELUDE, include_str!("revocation/revoke_all.lua")]);
 static REASSERT: Script = Script::new("reassert", &[PRELUDE, include_str!("revocation/reassert.lua")]);
 
 /// Revocations that may wait for a listener that is busy; one that falls further behind must look at everything.
@@ -52,24 +54,11 @@ pub enum Denied {
     Stale,
 }
 
-/// Whether a session that should end was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// It was, and has ended.
-    Now,
-    /// It had ended before.
-    Before,
-    /// There is none.
-    Unknown,
-}
-
-/// The log; clones are the same.
+/// The log, as it is followed; clones are the same.
 #[derive(Clone)]
 pub struct Revocations {
     redis: Redis,
     state: Arc<State>,
-    /// As long as an access token could be valid after its session ended.
-    keep_for: Duration,
 }
 
 struct State {
@@ -82,14 +71,8 @@ struct State {
 }
 
 impl Revocations {
-    /// Begins to follow the log. `keep_for` is how long an access token may be valid after its session ended (zero for who
-    /// issues none); without success for `staleness_limit` nothing is certain any more (zero: never mind).
-    pub fn follow(
-        redis: Redis,
-        keep_for: Duration,
-        staleness_limit: Duration,
-        life: &Lifecycle,
-    ) -> Result<Self, RedisError> {
+    /// Begins to follow the log; without success for `staleness_limit` nothing is certain any more (zero: never mind).
+    pub fn follow(redis: Redis, staleness_limit: Duration, life: &Lifecycle) -> Result<Self, RedisError> {
         let state = Arc::new(State {
             held: RwLock::default(),
             read_at: RwLock::default(),
@@ -97,7 +80,7 @@ impl Revocations {
             staleness_limit: (!staleness_limit.is_zero()).then_some(staleness_limit),
             listeners: broadcast::Sender::new(LISTENER_BACKLOG),
         });
-        let revocations = Self { redis, state, keep_for };
+        let revocations = Self { redis, state };
         follow::start(&revocations, life)?;
         Ok(revocations)
     }
@@ -132,56 +115,6 @@ impl Revocations {
     /// Revocations as they become known here.
     pub fn listen(&self) -> broadcast::Receiver<Entry> {
         self.state.listeners.subscribe()
-    }
-
-    /// Ends one session of a user. `secret_digest` proves that the caller holds a token of it; without one the caller must
-    /// have made sure that the session is theirs to end.
-    pub async fn revoke(
-        &self,
-        user_id: i64,
-        family: Uuid,
-        secret_digest: Option<&str>,
-        why: Why,
-    ) -> Result<Ended, RedisError> {
-        let keys = [keys::family(user_id, family), keys::families(user_id), keys::revocations(user_id)];
-        let arguments: Vec<Value> = vec![
-            family.to_string().into(),
-            user_id.into(),
-            secret_digest.unwrap_or_default().into(),
-            why.as_str().into(),
-            self.keep_for().into(),
-        ];
-        let reply: Vec<i64> = self.redis.commit(&REVOKE, &keys, arguments, self.redis.deadline()).await?;
-        match reply[..] {
-            [0] => Ok(Ended::Unknown),
-            [1] => {
-                counter!("sessions_revoked_total", "why" => why.as_str()).increment(1);
-                Ok(Ended::Now)
-            }
-            [2] => Ok(Ended::Before),
-            _ => Err(REVOKE.unexpected_reply()),
-        }
-    }
-
-    /// Ends all sessions of a user, but for one if that is spared, and tells how many there were.
-    pub async fn revoke_all(&self, user_id: i64, spared: Option<Uuid>, why: Why) -> Result<u64, RedisError> {
-        let keys = [keys::families(user_id), keys::revocations(user_id)];
-        let arguments: Vec<Value> = vec![
-            user_id.into(),
-            spared.map(|family| family.to_string()).unwrap_or_default().into(),
-            why.as_str().into(),
-            self.keep_for().into(),
-            keys::family_prefix(user_id).into(),
-        ];
-        let reply: Vec<u64> = self.redis.commit(&REVOKE_ALL, &keys, arguments, self.redis.deadline()).await?;
-        let [revoked] = reply[..] else { return Err(REVOKE_ALL.unexpected_reply()) };
-        counter!("sessions_revoked_total", "why" => why.as_str()).increment(revoked);
-        Ok(revoked)
-    }
-
-    /// How long access tokens outlive their sessions, in milliseconds, for scripts that end families on the way.
-    pub fn keep_for(&self) -> i64 {
-        millis(self.keep_for)
     }
 
     async fn reassert(&self, entry: &Entry) -> Result<(), RedisError> {

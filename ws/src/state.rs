@@ -1,6 +1,6 @@
 //! What all sockets of a replica share.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use gatefold_shared::{
     jwt::{AccessToken, Verifier, VerifyError},
@@ -54,8 +54,7 @@ impl AppState {
         life: Lifecycle,
     ) -> Result<App, RedisError> {
         let staleness_limit = config.store.revocation_staleness_limit;
-        // This replica ends no session, so there is nothing that it would have to keep in the log.
-        let revocations = Revocations::follow(redis.clone(), Duration::ZERO, staleness_limit, &life)?;
+        let revocations = Revocations::follow(redis.clone(), staleness_limit, &life)?;
         let roster = Arc::<Roster>::default();
         life.spawn_forever("end revoked", Arc::clone(&roster).follow(revocations.clone(), revocations.listen()));
         life.spawn_forever("drain", drain::drain(Arc::clone(&roster), life.clone(), config.listen.drain_seconds));

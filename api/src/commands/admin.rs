@@ -9,7 +9,7 @@ use gatefold_shared::{
     grants::{self, Grants},
     lifecycle::Lifecycle,
     redis::Redis,
-    revocation::{Ended, Revocations, Why},
+    revocation::{Ended, SessionEnder, Why},
     rooms::{self, RoomName},
 };
 use sqlx::{PgConnection, PgPool};
@@ -28,7 +28,7 @@ pub struct Admin {
     pub config: Config,
     pub postgres: PgPool,
     redis: Redis,
-    revocations: Revocations,
+    ender: SessionEnder,
 }
 
 impl Admin {
@@ -36,13 +36,13 @@ impl Admin {
     pub const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Ends the process if the stores are not configured as they should be.
-    pub fn new(config: Config) -> anyhow::Result<Self> {
+    pub fn new(config: Config) -> Self {
         let life = Lifecycle::without_signals();
         let stores = Stores::connect(&config, Self::PATIENCE, &life);
         let Stores { redis, postgres } =
             stores.unwrap_or_else(|problems| exit_with(problems.iter().map(String::as_str)));
-        let revocations = Revocations::follow(redis.clone(), Duration::ZERO, Duration::ZERO, &life)?;
-        Ok(Self { config, postgres, redis, revocations })
+        let ender = SessionEnder::new(redis.clone(), Duration::ZERO);
+        Self { config, postgres, redis, ender }
     }
 
     /// The user of this name, or an error that says that there is none.
@@ -58,12 +58,12 @@ impl Admin {
 
     /// Ends one session of a user.
     pub async fn revoke(&self, user_id: i64, family: Uuid, why: Why) -> anyhow::Result<Ended> {
-        self.revocations.revoke(user_id, family, None, why).await.context("asking Redis (is REDIS_URL right?)")
+        self.ender.revoke(user_id, family, None, why).await.context("asking Redis (is REDIS_URL right?)")
     }
 
     /// Ends all sessions of a user.
     pub async fn revoke_all(&self, user_id: i64, why: Why) -> anyhow::Result<u64> {
-        self.revocations.revoke_all(user_id, None, why).await.context("asking Redis (is REDIS_URL right?)")
+        self.ender.revoke_all(user_id, None, why).await.context("asking Redis (is REDIS_URL right?)")
     }
 
     /// Makes a user's grants count.

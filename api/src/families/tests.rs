@@ -54,10 +54,10 @@ impl Bench {
         let redis = Redis::connect(&config.store, &life).unwrap();
         redis.ping().await.unwrap();
         let keys = Keys::live(&config.tokens, &config.public_keys).unwrap();
-        let revocations = Revocations::follow(redis.clone(), MINUTE, Duration::ZERO, &life).unwrap();
+        let ender = SessionEnder::new(redis.clone(), MINUTE);
         let postgres = postgres::connect(&config.database, MINUTE).unwrap();
         let audit = Audit::start(postgres, MINUTE, &life);
-        let families = Families::new(redis.clone(), keys, LIFETIMES, MOST, revocations, audit, &life);
+        let families = Families::new(redis.clone(), keys, LIFETIMES, MOST, ender, audit, &life);
         Self { redis, families, user_id }
     }
 
@@ -389,8 +389,8 @@ async fn an_end_stays_in_the_log_for_its_own_time_whatever_the_lifetime_of_those
     }
     ends("1").await;
     let token = bench.issue().await;
-    let (brief, life) = (Duration::from_millis(1), Lifecycle::begin().unwrap());
-    let brief = Revocations::follow(bench.redis.clone(), brief, Duration::ZERO, &life).unwrap();
+    let brief = Duration::from_millis(1);
+    let brief = SessionEnder::new(bench.redis.clone(), brief);
     brief.revoke(bench.user_id, token.family, None, Why::Logout).await.unwrap();
     let length = bench.command(log, &["XLEN"]).await;
     assert_eq!(length.as_i64(), Some(250 + 1 + 1), "what is over goes, from the head");

@@ -105,7 +105,7 @@ async fn open_session(app: &AppState, caller: &Caller, request: LoginRequest) ->
     }
     // Whatever ended all sessions while the password was being hashed did not know of this one.
     if !users::is_current(&app.postgres, &user, limit).await? {
-        app.revocations.revoke(user.id, session.family, None, Why::PasswordChanged).await?;
+        app.ender.revoke(user.id, session.family, None, Why::PasswordChanged).await?;
         return Err(ApiError::InvalidCredentials);
     }
     counter!("logins_total", "outcome" => "accepted").increment(1);

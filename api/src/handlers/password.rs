@@ -66,7 +66,7 @@ pub async fn password(
         // Somebody changed it while we verified the old one.
         return Err(ApiError::InvalidCredentials);
     }
-    let revoked = app.revocations.revoke_all(user.id, Some(token.family), Why::PasswordChanged).await?;
+    let revoked = app.ender.revoke_all(user.id, Some(token.family), Why::PasswordChanged).await?;
     postgres::commit(transaction, limit).await?;
     let event = Event::now(Kind::PasswordChanged).of_user(user.id).of_session(token.family);
     app.audit.record(caller.did(event).with(json!({ "sessionsEnded": revoked })));

@@ -80,7 +80,7 @@ pub async fn end_session(
     id: Result<Path<Uuid>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let Path(family) = id.map_err(|_| ApiError::NoSuchSession)?;
-    match app.revocations.revoke(token.user_id, family, None, Why::EndedByUser).await? {
+    match app.ender.revoke(token.user_id, family, None, Why::EndedByUser).await? {
         Ended::Unknown => Err(ApiError::NoSuchSession),
         Ended::Before => Ok(StatusCode::NO_CONTENT),
         Ended::Now => {
@@ -100,7 +100,7 @@ pub async fn end_session(
     (status = 503, description = "`unavailable`"),
 ))]
 pub async fn logout_all(State(app): State<App>, caller: Caller, Bearer(token): Bearer) -> Result<Response, ApiError> {
-    let revoked = app.revocations.revoke_all(token.user_id, None, Why::LogoutAll).await?;
+    let revoked = app.ender.revoke_all(token.user_id, None, Why::LogoutAll).await?;
     let event = Event::now(Kind::LoggedOutEverywhere).of_user(token.user_id).of_session(token.family);
     app.audit.record(caller.did(event).with(json!({ "sessions": revoked })));
     let mut response = Json(Revoked { revoked }).into_response();

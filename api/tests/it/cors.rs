@@ -58,7 +58,7 @@ async fn a_page_that_is_listed_uses_the_api_whatever_the_answer_is() {
         let answer = call(&page, OURS, Method::GET, "/api/protected").await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_shared(&answer);
-        let readable = "retry-after,www-authenticate,ratelimit,ratelimit-policy,x-request-id";
+        let readable = "retry-after,www-authenticate,ratelimit,ratelimit-policy,x-replica,x-request-id";
         assert_eq!(answer.header(header::ACCESS_CONTROL_EXPOSE_HEADERS), Some(readable));
         for (expected, method, path) in [
             ("404 not_found", Method::GET, "/api/nothing"),
