@@ -51,7 +51,8 @@ pub(crate) struct Limits {
     /// that of this working directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) cluster: Option<PathBuf>,
-    /// How long each of its scenarios is measured but for `revoke`, which takes 25 s, and each of the bare servers
+    /// How long each of its scenarios is measured, but for `revoke`, which takes five times as long, and each of the bare
+    /// servers
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
     /// How often all of it is measured: what counts are the medians

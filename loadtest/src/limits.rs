@@ -42,8 +42,9 @@ pub(crate) async fn run(options: &cli::Limits) -> Result<bool> {
 
 async fn bare(options: &cli::Limits, status: &gatefold_cluster::Status) -> Result<Bare> {
     eprintln!("  bare operations");
-    let computed = tokio::task::spawn_blocking(bare::computed).await??;
-    let send = tokio::task::spawn_blocking(bare::send).await??;
+    let long_enough = options.duration.min(bare::LONG_ENOUGH);
+    let computed = tokio::task::spawn_blocking(move || bare::computed(long_enough)).await??;
+    let send = tokio::task::spawn_blocking(move || bare::send(long_enough)).await??;
     let (hello, sign_server) = bare_server::measure(options.duration).await?;
     let redis = status.processes.iter().find(|process| process.kind == gatefold_cluster::Kind::Redis);
     let redis = redis.context("the cluster has no Redis")?.clone();

@@ -1,5 +1,6 @@
 //! The scenarios: what virtual users do. One file each.
 
+mod attendance;
 pub(crate) mod connect;
 mod fanout;
 mod login;

@@ -12,8 +12,8 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
 use nix::time::{ClockId, clock_gettime};
 
-/// How long each is repeated, in CPU time.
-const LONG_ENOUGH: Duration = Duration::from_millis(1_500);
+/// How long each need be repeated at most, in CPU time.
+pub(super) const LONG_ENOUGH: Duration = Duration::from_millis(1_500);
 /// About what an access token's header and claims are.
 const TOKEN: [u8; 420] = [b'x'; 420];
 /// About what a short message is when it is delivered.
@@ -29,24 +29,25 @@ pub(super) struct Computed {
 }
 
 /// An RSA-2048 signature with a parsed key, its verification, and a password hash with its memory used again.
-pub(super) fn computed() -> Result<Computed> {
+pub(super) fn computed(long_enough: Duration) -> Result<Computed> {
     let key = KeyPair::generate(KeySize::Rsa2048).map_err(|_| anyhow!("cannot make a key"))?;
     let random = SystemRandom::new();
     let mut signature = vec![0; key.public_modulus_len()];
-    let sign =
-        cost(|| key.sign(&RSA_PKCS1_SHA256, &random, &TOKEN, &mut signature).map_err(|_| anyhow!("cannot sign")))?;
+    let sign = cost(long_enough, || {
+        key.sign(&RSA_PKCS1_SHA256, &random, &TOKEN, &mut signature).map_err(|_| anyhow!("cannot sign"))
+    })?;
     let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref().to_vec());
     let public = public.parse().map_err(|_| anyhow!("cannot parse a public key"))?;
-    let verify = cost(|| public.verify_sig(&TOKEN, &signature).map_err(|_| anyhow!("cannot verify")))?;
-    Ok(Computed { sign, verify, argon2: argon2()? })
+    let verify = cost(long_enough, || public.verify_sig(&TOKEN, &signature).map_err(|_| anyhow!("cannot verify")))?;
+    Ok(Computed { sign, verify, argon2: argon2(long_enough)? })
 }
 
-fn argon2() -> Result<f64> {
+fn argon2(long_enough: Duration) -> Result<f64> {
     let parameters = Params::new(19_456, 2, 1, Some(32)).map_err(|error| anyhow!("{error}"))?;
     let mut memory = vec![Block::new(); parameters.block_count()];
     let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
     let mut output = [0; 32];
-    cost(|| {
+    cost(long_enough, || {
         let hashed =
             argon.hash_password_into_with_memory(b"load test password", &[7; 16], &mut output, &mut memory[..]);
         hashed.map_err(|error| anyhow!("{error}"))
@@ -54,7 +55,7 @@ fn argon2() -> Result<f64> {
 }
 
 /// One write of a short message to one of many sockets on this machine. Whoever receives is another thread.
-pub(super) fn send() -> Result<f64> {
+pub(super) fn send(long_enough: Duration) -> Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut sockets = Vec::with_capacity(SOCKETS);
     for _ in 0..SOCKETS {
@@ -68,18 +69,14 @@ pub(super) fn send() -> Result<f64> {
         sockets.push(socket);
     }
     let mut turn = 0;
-    cost(|| {
+    cost(long_enough, || {
         turn = (turn + 1) % SOCKETS;
         Ok(sockets[turn].write_all(&MESSAGE)?)
     })
 }
 
 /// What `operation` costs this thread in the mean, in microseconds of CPU.
-fn cost(operation: impl FnMut() -> Result<()>) -> Result<f64> {
-    cost_over(LONG_ENOUGH, operation)
-}
-
-fn cost_over(long_enough: Duration, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
+fn cost(long_enough: Duration, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
     for _ in 0..10 {
         operation()?; // caches, and memory that is touched for the first time
     }
@@ -106,11 +103,11 @@ mod tests {
 
     #[test]
     fn what_sleeps_costs_little_and_what_works_costs_its_time() {
-        let sleeps = cost_over(LONG_ENOUGH / 10, || {
+        let sleeps = cost(LONG_ENOUGH / 10, || {
             thread::sleep(Duration::from_millis(50));
             Ok(())
         });
-        let works = cost_over(LONG_ENOUGH / 10, || {
+        let works = cost(LONG_ENOUGH / 10, || {
             let begun = spent()?;
             while spent()?.saturating_sub(begun) < Duration::from_millis(2) {}
             Ok(())

@@ -1,6 +1,7 @@
 //! What a cluster's operations cost it: the scenarios, run as on the command line.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -14,8 +15,13 @@ use crate::report::Ran;
 use crate::run;
 use crate::scenario::connect::MEMORY;
 
-/// What `revoke` is measured by: 500 log-outs, so that the 99th percentile is not the worst of a few.
-const REVOKE: [&str; 6] = ["--rate", "20", "--users", "20", "--duration", "25s"];
+/// How often `revoke` logs out, and for how many times as long as the others are measured: 500 times by default, so that the
+/// 99th percentile is not the worst of a few.
+const REVOKE: [&str; 4] = ["--rate", "20", "--users", "20"];
+const REVOKE_LONGER: u32 = 5;
+
+/// The longest time that a scenario is run before it is measured.
+const WARM_UP: Duration = Duration::from_secs(3);
 
 /// Rooms that idle sockets are in, one each: with the session and its expiry, that is what a socket of a client has.
 const ROOMS: &str = "50";
@@ -37,15 +43,17 @@ pub(super) fn check(status: &Status) -> Result<()> {
 
 /// All that is compared, each in a run of its own.
 pub(super) async fn measure(options: &Limits, dir: &Path) -> Result<Costs> {
-    let duration = humantime::format_duration(options.duration).to_string();
+    let (duration, longer) = (text(options.duration), text(options.duration * REVOKE_LONGER));
+    let warm_up = text(options.duration.min(WARM_UP));
     let sockets = options.sockets.to_string();
     let concurrency = CONCURRENCY.to_string();
     let scenario = async |name: &str, more: &[&str]| {
         eprintln!("  {name}");
         let dir = dir.to_str().context("the cluster's directory has an odd name")?;
         let always = ["gatefold-loadtest", "run", name, "--cluster", dir, "--direct", "--plain"];
-        let duration: &[&str] = if more.contains(&"--duration") { &[] } else { &["--duration", &duration] };
-        let arguments = always.iter().chain(duration).chain(more);
+        let duration = if name == "revoke" { &longer } else { &duration };
+        let times: [&str; 4] = ["--duration", duration, "--warm-up", &warm_up];
+        let arguments = always.iter().chain(&times).chain(more);
         let Command::Run(run) = Cli::try_parse_from(arguments)?.command else { unreachable!("`run` was asked for") };
         let report = run::measure(&run).await?;
         let ran = report.runs.into_iter().next().context("nothing was run")?;
@@ -78,6 +86,10 @@ pub(super) async fn measure(options: &Limits, dir: &Path) -> Result<Costs> {
         closed_p99: p99("closed").context("no closing was measured")?,
         redis_of_refresh: cpu(&refresh, "redis")?,
     })
+}
+
+fn text(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
 }
 
 async fn restart_ws(dir: &Path) -> Result<()> {

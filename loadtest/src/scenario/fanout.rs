@@ -15,7 +15,7 @@ use crate::record::Meter;
 use crate::socket::{Listener, Payload, Socket};
 
 /// How long the last deliveries may take.
-const LAST: Duration = Duration::from_secs(5);
+pub(super) const LAST: Duration = Duration::from_secs(5);
 
 /// What happened in one room.
 #[derive(Default)]
@@ -94,23 +94,28 @@ pub(super) async fn run(bench: &Bench<'_>) -> Result<()> {
     }
     let actors = bench.drive(actors).await?;
     let members = u64::from(bench.sizes.members);
-    await_last(&ledgers, members).await;
-    let now = bench.recorder.start();
-    for ledger in &ledgers {
-        let (missing, surplus) = ledger.balance(members);
-        deliver.failed_times(now, &Failure::NotDelivered, missing);
-        deliver.failed_times(now, &Failure::DeliveredTwice, surplus);
-    }
-    bench.recorder.tick(Duration::ZERO);
+    settle(bench, &deliver, || ledgers.iter().map(|ledger| ledger.balance(members))).await;
     close_all(actors.into_iter().map(|actor| actor.socket)).await;
     Ok(())
 }
 
-async fn await_last(ledgers: &[Arc<Ledger>], members: u64) {
+/// Waits for the last deliveries, and counts as errors what is missing and what is too much. `balances` has both for each
+/// room.
+pub(super) async fn settle<B: Iterator<Item = (u64, u64)>>(
+    bench: &Bench<'_>,
+    deliver: &Meter,
+    balances: impl Fn() -> B,
+) {
     let deadline = Instant::now() + LAST;
-    while Instant::now() < deadline && ledgers.iter().any(|ledger| ledger.balance(members).0 > 0) {
+    while Instant::now() < deadline && balances().any(|(missing, _)| missing > 0) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let now = bench.recorder.start();
+    for (missing, surplus) in balances() {
+        deliver.failed_times(now, &Failure::NotDelivered, missing);
+        deliver.failed_times(now, &Failure::DeliveredTwice, surplus);
+    }
+    bench.recorder.tick(Duration::ZERO);
 }
 
 impl Ledger {

@@ -5,9 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use gatefold_cluster::Signal;
+use gatefold_cluster::{Cluster, Signal};
+use tokio::io::{AsyncBufReadExt, BufReader as AsyncBufReader};
 
-use crate::harness::{Reports, operation, output, program, shared};
+use crate::harness::{LONGEST, Reports, operation, output, program, shared};
 
 /// For how long nothing is served.
 const STALL: Duration = Duration::from_secs(2);
@@ -37,6 +38,33 @@ async fn every_request_that_a_stall_kept_from_being_sent_is_charged_for_it() -> 
     // Some 200 of 600 were intended within the stall, and half of those waited for more than half of it.
     let waited = |quantile: &str, least: f64| latency[quantile].as_f64().is_some_and(|millis| millis > least);
     ensure!(waited("max", 1800.0) && waited("p90", 900.0), "the stall is not to be seen: {latency}");
+    Ok(())
+}
+
+/// Also where people come and go.
+#[tokio::test]
+async fn what_a_replica_does_not_deliver_is_counted_as_missing() -> Result<()> {
+    let (cluster, reports) = (Cluster::builder().api(1).ws(2).start().await?, Reports::new()?);
+    let others = "protected=0,ping=0,typing=0,refresh=0,rejoin=0,presence=0,reconnect=0,login=0";
+    let arguments = ["mixed", "--mix", others, "--rooms", "1", "--rate", "20", "--day", "0s", "--duration", "4s"];
+    let mut command = program(&cluster, "undelivered", &arguments);
+    command.args(["--direct", "--timeout", "2s", "--plain"]).arg("--json").arg(reports.path("report.json"));
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+    let mut lines = AsyncBufReader::new(child.stderr.take().context("a pipe")?).lines();
+    while !lines.next_line().await?.context("it never started")?.contains("warming up") {}
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.signal("ws-2", Signal::SIGSTOP)?; // until the end: what comes later than 5 s is not delivered
+    let ending = async {
+        while lines.next_line().await?.is_some() {} // somebody must hear what more it has to say
+        anyhow::Ok(child.wait().await?)
+    };
+    let ended = tokio::time::timeout(LONGEST, ending).await.context("it does not end")??;
+    ensure!(ended.success(), "{ended}");
+    let report = reports.json()?;
+    let delivery = operation(&report, "mixed", "delivery")?;
+    let missing = delivery["errorKinds"]["not delivered"].as_u64();
+    ensure!(delivery["count"].as_u64() > Some(0) && missing > Some(0), "{delivery}");
     Ok(())
 }
 
