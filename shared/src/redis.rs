@@ -36,6 +36,7 @@ use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::Instant,
 };
+use tracing::warn;
 
 pub use self::{
     script::Script,
@@ -359,17 +360,27 @@ async fn watch(
     mut lost: broadcast::Receiver<(Error, Option<Server>)>,
     last_away: Arc<Mutex<Option<Instant>>>,
 ) {
-    let mut first = true;
+    let (mut first, mut is_lost) = (true, false);
     loop {
         let is_first = tokio::select! {
-            event = connected.recv() => match event {
-                Err(RecvError::Closed) => return,
-                _ => std::mem::take(&mut first),
-            },
-            event = lost.recv() => match event {
-                Err(RecvError::Closed) => return,
-                _ => false,
-            },
+            event = connected.recv() => {
+                if matches!(event, Err(RecvError::Closed)) {
+                    return;
+                }
+                is_lost = false;
+                std::mem::take(&mut first)
+            }
+            event = lost.recv() => {
+                match event {
+                    Err(RecvError::Closed) => return,
+                    // Attempts to connect again, which fail many times a second, are not told of.
+                    Ok((error, server)) if !std::mem::replace(&mut is_lost, true) => {
+                        warn!(%error, server = server.map(tracing::field::display), "no connection to redis; trying again until there is");
+                    }
+                    _ => {}
+                }
+                false
+            }
         };
         if !is_first {
             note(&last_away);

@@ -4,7 +4,7 @@ use gatefold_cluster::Cluster;
 use serde_json::{Value, json};
 
 use super::shared;
-use crate::harness::{Gatefold, new_room, unhurried, visitor::Visitor};
+use crate::harness::{Gatefold, eventually, new_room, unhurried, visitor::Visitor};
 
 /// So many messages of a room are kept.
 const KEPT: usize = 100;
@@ -151,6 +151,7 @@ async fn members_are_told_that_messages_were_lost_on_their_way_to_them() {
     // While this replica has lost Redis, others publish so much that not all of it is kept.
     let faults = gatefold.cluster.redis_faults().expect("a proxy");
     faults.refuse();
+    eventually("it is cut off", async || faults.connections() == 0).await;
     let kept = gatefold.redis_command(&format!("XADD room:{{{room}}}:history * user 7 data 2")).await;
     let kept = kept.lines().nth(1).expect("an id");
     let before = kept.strip_suffix("-0").and_then(|time| time.parse::<u64>().ok()).expect("milliseconds") - 1;
