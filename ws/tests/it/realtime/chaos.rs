@@ -21,7 +21,7 @@ use crate::harness::{
 const GRACE: Duration = Duration::from_secs(2);
 const TYPING: Duration = Duration::from_secs(2);
 const USERS: usize = 300;
-const CHAOS: Duration = Duration::from_secs(55);
+const CHAOS: Duration = Duration::from_mins(1);
 const WATCHERS: usize = 6;
 
 /// What is done to replicas, and when.
