@@ -5,6 +5,8 @@
 //! call that is given up is not sent any more, but if it was sent already, Redis may come to it later. A script for which
 //! that matters is given the moment of giving up.
 
+mod away;
+mod error;
 pub mod keys;
 mod script;
 mod send;
@@ -12,38 +14,28 @@ mod stream_id;
 mod time;
 mod under_way;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 pub use fred::types::{FromValue, Value};
 use fred::{
     clients::{Client, Pool, SubscriberClient},
-    error::Error,
     interfaces::{ClientLike, EventInterface},
     prelude::{Builder, Config, ReconnectPolicy, TcpConfig},
-    types::{
-        ClusterHash, CustomCommand,
-        config::{Server, UnresponsiveConfig},
-    },
+    types::{ClusterHash, CustomCommand, config::UnresponsiveConfig},
     util::redis_keyslot,
 };
 use futures_util::future::join_all;
 use metrics::{counter, histogram};
 use secrecy::ExposeSecret;
-use tokio::{
-    sync::broadcast::{self, error::RecvError},
-    time::Instant,
-};
-use tracing::warn;
+use tokio::time::Instant;
 
+use self::{away::LastAway, send::send, under_way::UnderWay};
 pub use self::{
+    error::RedisError,
     script::Script,
     stream_id::StreamId,
     time::{RedisTime, millis},
 };
-use self::{send::send, under_way::UnderWay};
 use crate::{config::StoreConfig, lifecycle::Lifecycle, trace::Span};
 
 /// Connections a replica. One carries tens of thousands of commands a second; a second one keeps a large reply from
@@ -58,29 +50,6 @@ const SETTLING: Duration = Duration::from_secs(3);
 /// The longest pause between attempts to connect, short because of the above.
 const MAX_RECONNECT_MS: u32 = 250;
 
-/// Why there is no answer from Redis. Whether the command was executed is not known.
-#[derive(Debug, thiserror::Error)]
-pub enum RedisError {
-    /// Away, slow, refusing, or answering with an error.
-    #[error("redis: {0}")]
-    Command(#[from] Error),
-    /// No answer in time.
-    #[error("redis did not answer within {0:?}")]
-    Timeout(Duration),
-    /// The change was made, but not by enough of Redis's replicas: it may be lost in a fail-over.
-    #[error("only {0} replicas of redis acknowledged a change")]
-    NotAcknowledged(i64),
-    /// A script was told when it would be given up, and Redis came to it only then. Nothing was changed.
-    #[error("redis came to it too late")]
-    TooLate,
-    /// Nothing was sent.
-    #[error("too much waits for redis already")]
-    TooMuch,
-    /// A script answered what it never should: the replicas or the scripts are of different versions.
-    #[error("unexpected reply of the script `{0}`")]
-    Reply(&'static str),
-}
-
 /// A handle to Redis; clones share its connections.
 #[derive(Clone)]
 pub struct Redis {
@@ -91,8 +60,7 @@ pub struct Redis {
     commits: Option<Pool>,
     ack_replicas: i64,
     call_timeout: Duration,
-    /// When Redis was last seen to be away (a call failed, a connection was lost), or to come back.
-    last_away: Arc<Mutex<Option<Instant>>>,
+    last_away: LastAway,
     /// What scripts bring that store what users like.
     stored: Arc<UnderWay>,
 }
@@ -119,9 +87,9 @@ impl Redis {
         builder.set_policy(policy);
         let pool = builder.build_pool(CONNECTIONS)?;
         let commits = (config.redis_ack_replicas > 0).then(|| builder.build_pool(CONNECTIONS)).transpose()?;
-        let last_away = Arc::default();
+        let last_away = LastAway::default();
         for client in pool.clients().iter().chain(commits.iter().flat_map(Pool::clients)) {
-            life.spawn(watch(client.reconnect_rx(), client.error_rx(), Arc::clone(&last_away)));
+            life.spawn(away::watch(client.reconnect_rx(), client.error_rx(), last_away.clone()));
         }
         drop(pool.connect());
         drop(commits.as_ref().map(Pool::connect));
@@ -145,10 +113,9 @@ impl Redis {
     pub fn is_settled(&self) -> bool {
         // What is asked while Redis is away waits, and is the first that Redis hears when it is back.
         if !self.pool.clients().iter().all(ClientLike::is_connected) {
-            note(&self.last_away);
+            self.last_away.note();
         }
-        let last_away = *self.last_away.lock().unwrap_or_else(PoisonError::into_inner);
-        last_away.is_none_or(|at| at.elapsed() >= SETTLING)
+        self.last_away.is_over_for(SETTLING)
     }
 
     /// Asks Redis, on every connection, whether it is there.
@@ -272,7 +239,7 @@ impl Redis {
                 _ => true,
             };
             if is_absence {
-                note(&self.last_away);
+                self.last_away.note();
             }
         }
         result
@@ -351,45 +318,6 @@ fn measure<R>(name: &'static str, started: Instant, span: Span, result: &Result<
 fn of_key<'a>(pool: &'a Pool, keys: &[String]) -> &'a Client {
     let slot = keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()));
     &pool.clients()[usize::from(slot) % pool.clients().len()]
-}
-
-/// Notes when a connection is lost, cannot be made or is made again; the first time is no return. Its loss counts too,
-/// because requests may be quicker than this task when it is made again.
-async fn watch(
-    mut connected: broadcast::Receiver<Server>,
-    mut lost: broadcast::Receiver<(Error, Option<Server>)>,
-    last_away: Arc<Mutex<Option<Instant>>>,
-) {
-    let (mut first, mut is_lost) = (true, false);
-    loop {
-        let is_first = tokio::select! {
-            event = connected.recv() => {
-                if matches!(event, Err(RecvError::Closed)) {
-                    return;
-                }
-                is_lost = false;
-                std::mem::take(&mut first)
-            }
-            event = lost.recv() => {
-                match event {
-                    Err(RecvError::Closed) => return,
-                    // Attempts to connect again, which fail many times a second, are not told of.
-                    Ok((error, server)) if !std::mem::replace(&mut is_lost, true) => {
-                        warn!(%error, server = server.map(tracing::field::display), "no connection to redis; trying again until there is");
-                    }
-                    _ => {}
-                }
-                false
-            }
-        };
-        if !is_first {
-            note(&last_away);
-        }
-    }
-}
-
-fn note(last_away: &Mutex<Option<Instant>>) {
-    *last_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
 }
 
 #[cfg(test)]
