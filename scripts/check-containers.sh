@@ -137,7 +137,7 @@ cargo test --workspace --locked --test it -- end_to_end:: --test-threads 1
 scripts/test-client.sh page.test.js
 unset GATEFOLD_URL
 
-container=$(docker compose ps --quiet api | head -n 1)
+read -r container < <(docker compose ps --quiet api)
 docker kill --signal KILL "$container" >/dev/null
 for _ in {1..40}; do
     greeted 'a call after a replica was killed'
@@ -168,7 +168,7 @@ expect 'a log-in without Redis' 503 -H 'Content-Type: application/json' \
     -d "{\"username\":\"alice\",\"password\":\"$PASSWORD\"}" "$URL/api/login"
 docker compose unpause redis >/dev/null 2>&1
 for _ in {1..30}; do
-    ! curl -sS "$URL/api/ready" | grep -q '"status":"ok"' || break
+    [[ $(curl -sS "$URL/api/ready") != *'"status":"ok"'* ]] || break
     sleep 0.5
 done
 log_in
