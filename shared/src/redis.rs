@@ -222,10 +222,11 @@ impl Redis {
         until: Instant,
     ) -> Result<R, RedisError> {
         let (started, span) = (Instant::now(), Span::redis(script.name()));
-        let result = if script.is_storing() {
-            self.store(client, script, keys, arguments, until).await
-        } else {
-            script.evaluate(client, keys, arguments, until).await
+        let size = script.is_storing().then(|| under_way::size(&arguments));
+        let call = script.evaluate(client, keys, arguments, until);
+        let result = match size {
+            Some(size) => self.stored.around(size, call).await,
+            None => call.await,
         };
         histogram!("redis_script_duration_seconds", "script" => script.name()).record(started.elapsed());
         span.end(&result);
@@ -241,22 +242,6 @@ impl Redis {
             if is_absence {
                 self.last_away.note();
             }
-        }
-        result
-    }
-
-    async fn store<R: FromValue>(
-        &self,
-        client: &Client,
-        script: &Script,
-        keys: &[String],
-        arguments: Vec<Value>,
-        until: Instant,
-    ) -> Result<R, RedisError> {
-        let sending = self.stored.begin(under_way::size(&arguments))?;
-        let result = script.evaluate(client, keys, arguments, until).await;
-        if result.is_ok() {
-            sending.answered();
         }
         result
     }

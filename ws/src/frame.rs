@@ -26,11 +26,6 @@ impl Frames {
         let _ = header.format(text.len() as u64, &mut self.0);
         self.0.extend_from_slice(text.as_bytes());
     }
-
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl From<Frames> for Bytes {

@@ -389,8 +389,7 @@ async fn an_end_stays_in_the_log_for_its_own_time_whatever_the_lifetime_of_those
     }
     ends("1").await;
     let token = bench.issue().await;
-    let brief = Duration::from_millis(1);
-    let brief = SessionEnder::new(bench.redis.clone(), brief);
+    let brief = SessionEnder::new(bench.redis.clone(), Duration::from_millis(1));
     brief.revoke(bench.user_id, token.family, None, Why::Logout).await.unwrap();
     let length = bench.command(log, &["XLEN"]).await;
     assert_eq!(length.as_i64(), Some(250 + 1 + 1), "what is over goes, from the head");

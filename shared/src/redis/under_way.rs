@@ -23,9 +23,22 @@ impl UnderWay {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something of this size is to be sent, unless there is too much already. Then it goes on with one at a time, which
-    /// finds out whether Redis is back.
-    pub(super) fn begin(&self, size: usize) -> Result<Sending<'_>, RedisError> {
+    /// Makes a call that sends so much, unless there is too much already. Then it goes on with one at a time, which finds out
+    /// whether Redis is back.
+    pub(super) async fn around<R>(
+        &self,
+        size: usize,
+        call: impl Future<Output = Result<R, RedisError>>,
+    ) -> Result<R, RedisError> {
+        let sending = self.begin(size)?;
+        let result = call.await;
+        if result.is_ok() {
+            sending.answered();
+        }
+        result
+    }
+
+    fn begin(&self, size: usize) -> Result<Sending<'_>, RedisError> {
         let mut bytes = self.bytes();
         if bytes.awaited > 0 && bytes.awaited + bytes.given_up + size > MOST {
             return Err(RedisError::TooMuch);
@@ -36,7 +49,7 @@ impl UnderWay {
 }
 
 /// Something that was sent, until it is answered or given up.
-pub(super) struct Sending<'a> {
+struct Sending<'a> {
     under_way: &'a UnderWay,
     size: usize,
     is_answered: bool,
@@ -44,7 +57,7 @@ pub(super) struct Sending<'a> {
 
 impl Sending<'_> {
     /// Redis answered, and so has dealt with whatever was sent before.
-    pub(super) fn answered(mut self) {
+    fn answered(mut self) {
         self.is_answered = true;
     }
 }

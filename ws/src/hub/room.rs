@@ -33,7 +33,7 @@ use super::{
     view::{Announcement, View},
 };
 use crate::{
-    frame::Frames,
+    frame::{self, Frames},
     peer::Peer,
     presence::{Changes, lease},
 };
@@ -306,23 +306,21 @@ impl Room {
             if except.is_none() {
                 together.push(&message.to_json(None));
             } else {
-                self.tell_members(std::mem::take(&mut together), None).await;
-                let mut alone = Frames::default();
-                alone.push(&message.to_json(None));
-                self.tell_members(alone, except).await;
+                self.tell_members(std::mem::take(&mut together).into(), |_| true).await;
+                let alone = frame::text(&message.to_json(None));
+                self.tell_members(alone, |member| Some(member.user_id) != except).await;
             }
         }
-        self.tell_members(together, None).await;
+        self.tell_members(together.into(), |_| true).await;
     }
 
-    /// Returns how many members there were to tell.
-    async fn tell_members(&self, frames: Frames, except: Option<i64>) -> usize {
+    /// Tells those for whom `hears` holds, and returns how many there were to tell.
+    async fn tell_members(&self, frames: Bytes, hears: impl Fn(&Member) -> bool) -> usize {
         if frames.is_empty() {
             return 0;
         }
-        let frames = Bytes::from(frames);
         let mut told = 0;
-        for member in self.members.values().filter(|member| member.is_admitted && Some(member.user_id) != except) {
+        for member in self.members.values().filter(|member| member.is_admitted && hears(member)) {
             member.peer.deliver(&frames);
             told += 1;
             if told % TOLD_AT_ONCE == 0 {

@@ -63,8 +63,8 @@ impl View {
     }
 
     /// Who types, but for one.
-    pub(super) fn typing(&self, except: i64) -> Vec<User> {
-        let others = self.typing.values().filter(|(user, _)| user.id != except);
+    pub(super) fn typing(&self, except: Option<i64>) -> Vec<User> {
+        let others = self.typing.values().filter(|(user, _)| Some(user.id) != except);
         others.map(|(user, _)| user.clone()).collect()
     }
 

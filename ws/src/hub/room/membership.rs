@@ -236,13 +236,18 @@ impl Room {
         self.waiting.tidy();
     }
 
-    /// How the room is, for a user who is let in, or who is in it and missed something.
-    pub(super) fn joined(&mut self, user_id: i64, messages: Vec<Box<RawValue>>, recovered: bool) -> ServerMessage {
+    /// How the room is, for somebody who is let in, or is in it and missed something: who types is told without themselves.
+    pub(super) fn joined(
+        &mut self,
+        hearer: Option<i64>,
+        messages: Vec<Box<RawValue>>,
+        recovered: bool,
+    ) -> ServerMessage {
         ServerMessage::Joined {
             room: self.name.clone(),
             count: self.view.count() as u64,
             users: self.view.list(),
-            typing: self.view.typing(user_id),
+            typing: self.view.typing(hearer),
             messages,
             recovered,
             last: self.last_message.unwrap_or(StreamId::ZERO).to_string(),
@@ -266,7 +271,7 @@ impl Room {
             let messages = messages.map(|message| message.payload).collect();
             member.is_admitted = true;
             let peer = Arc::clone(&member.peer);
-            joining.pending.answer(&peer, &self.joined(joining.user.id, messages, recovered));
+            joining.pending.answer(&peer, &self.joined(Some(joining.user.id), messages, recovered));
         }
         self.waiting.tidy();
     }

@@ -1,17 +1,16 @@
 //! Keeping in step with Redis: one event after the other, and the whole room when some were missed.
 
-use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
+use std::{cmp::Reverse, time::Duration};
 
 use fred::bytes_utils::Str;
 use gatefold_shared::{redis::StreamId, trace::Span};
 use metrics::counter;
-use tokio::{task::yield_now, time::Instant};
-use tokio_tungstenite::tungstenite::Bytes;
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Due, Room, Step, TOLD_AT_ONCE, TRIED_AGAIN_AFTER};
+use super::{Due, Room, Step, TRIED_AGAIN_AFTER};
 use crate::{
-    frame::{self, Frames},
+    frame,
     hub::{
         calls::Update,
         event::Event,
@@ -80,9 +79,7 @@ impl Room {
         self.last_message = Some(message.id);
         counter!("ws_room_messages_total").increment(1);
         self.waiting.note(seq, || message.clone());
-        let mut frames = Frames::default();
-        frames.push(&protocol::message(&message.payload));
-        self.tell_members(frames, None).await
+        self.tell_members(frame::text(&protocol::message(&message.payload)), |_| true).await
     }
 
     /// Redis was told.
@@ -142,19 +139,13 @@ impl Room {
 
     /// Tells the members that messages are missing here, as it is told to whoever comes back too late.
     async fn tell_gap(&mut self) {
-        let mut frames: HashMap<Option<i64>, Bytes> = HashMap::new();
-        let members: Vec<_> = self.members.values().filter(|member| member.is_admitted).collect();
-        let members: Vec<_> = members.into_iter().map(|member| (member.user_id, Arc::clone(&member.peer))).collect();
-        for (number, (user_id, peer)) in members.into_iter().enumerate() {
-            // Nobody is told of their own typing.
-            let typist = self.view.types_until(user_id).map(|_| user_id);
-            let frame = frames
-                .entry(typist)
-                .or_insert_with(|| frame::text(&self.joined(user_id, Vec::new(), false).to_json(None)));
-            peer.deliver(frame);
-            if number % TOLD_AT_ONCE == 0 {
-                yield_now().await;
-            }
+        let typists: Vec<i64> = self.view.typing(None).iter().map(|user| user.id).collect();
+        let joined = self.joined(None, Vec::new(), false);
+        self.tell_members(frame::text(&joined.to_json(None)), |member| !typists.contains(&member.user_id)).await;
+        // Nobody is told of their own typing.
+        for typist in typists.into_iter().filter(|typist| self.here.contains_key(typist)).collect::<Vec<_>>() {
+            let joined = self.joined(Some(typist), Vec::new(), false);
+            self.tell_members(frame::text(&joined.to_json(None)), |member| member.user_id == typist).await;
         }
     }
 

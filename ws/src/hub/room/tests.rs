@@ -32,14 +32,18 @@ impl Client {
     }
 
     fn joins(&self, room: &mut Room, now: Instant) {
+        self.asks(room, Join { since: None, needs_grant: false }, now + Duration::from_secs(2));
+    }
+
+    fn asks(&self, room: &mut Room, join: Join, give_up_at: Instant) {
         self.peer.joins(&room.name).expect("few rooms");
-        room.join(
-            &self.peer,
-            self.user.clone(),
-            pending("join"),
-            Join { since: None, needs_grant: false },
-            now + Duration::from_secs(2),
-        );
+        room.join(&self.peer, self.user.clone(), pending("join"), join, give_up_at);
+    }
+
+    /// Asks to come back to the room with this message; which lookup that is.
+    fn comes_back(&self, room: &mut Room, since: &str, give_up_at: Instant) -> u64 {
+        self.asks(room, Join { since: since.parse().ok(), needs_grant: false }, give_up_at);
+        room.next_lookups().pop().expect("the history").asked
     }
 
     /// What it has heard since it was last asked, in short.
@@ -110,6 +114,15 @@ async fn room_of(id: i64, now: Instant) -> (Room, Client) {
     (room, client)
 }
 
+/// Somebody comes into a room, with the event 11, which has not been heard yet.
+async fn comes(room: &mut Room, id: i64, now: Instant) -> Client {
+    let client = Client::new(id);
+    client.joins(room, now);
+    let update = room.next_update(now).expect("somebody came");
+    is_told(room, update, 11, &[], now).await;
+    client
+}
+
 fn ids(users: &[User]) -> Vec<i64> {
     let mut ids: Vec<_> = users.iter().map(|user| user.id).collect();
     ids.sort_unstable();
@@ -171,10 +184,7 @@ async fn another_tab_needs_no_redis() {
 async fn who_comes_back_while_redis_is_told_that_they_left_is_let_in_when_it_knows_that_they_came() {
     let now = Instant::now();
     let (mut room, _one) = room_of(1, now).await;
-    let mut two = Client::new(2);
-    two.joins(&mut room, now);
-    let update = room.next_update(now).expect("somebody came");
-    is_told(&mut room, update, 11, &[], now).await;
+    let mut two = comes(&mut room, 2, now).await;
     hear(&mut room, r#"{"seq":11,"join":[{"id":2,"username":"user-2"}]}"#).await;
     assert_eq!(two.heard(), ["joined 2 true"]);
 
@@ -321,15 +331,7 @@ async fn who_comes_back_gets_what_they_missed_once_however_it_is_timed() {
     for (read_at, known) in [(12, vec!["1-0", "2-0"]), (11, vec!["1-0"]), (10, vec![])] {
         let (mut room, _one) = room_of(1, now).await;
         let client = Client::new(1);
-        client.peer.joins(&room.name).expect("few rooms");
-        room.join(
-            &client.peer,
-            user(1),
-            pending("join"),
-            Join { since: "0-1".parse().ok(), needs_grant: false },
-            now + Duration::from_secs(2),
-        );
-        let asked = room.next_lookups().pop().expect("the history").asked;
+        let asked = client.comes_back(&mut room, "0-1", now + Duration::from_secs(2));
         hear(&mut room, &message(11, "1-0")).await;
         room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history(read_at, &known)) }));
         hear(&mut room, &message(12, "2-0")).await;
@@ -346,10 +348,7 @@ async fn who_comes_back_gets_what_they_missed_once_however_it_is_timed() {
 async fn a_room_that_hears_nothing_is_followed_anew() {
     let now = Instant::now();
     let (mut room, _one) = room_of(1, now).await;
-    let mut two = Client::new(2);
-    two.joins(&mut room, now);
-    let update = room.next_update(now).expect("somebody came");
-    is_told(&mut room, update, 11, &[], now).await;
+    let mut two = comes(&mut room, 2, now).await;
     room.on_time(now + Duration::from_secs(2)).await;
     assert_eq!(two.heard(), ["unavailable"]);
     assert!(room.next_update(now).expect("an update").subscribe);
@@ -373,14 +372,7 @@ async fn whoever_may_not_enter_was_never_here() {
     let now = Instant::now();
     let (mut room, _one) = room_of(1, now).await;
     let mut two = Client::new(2);
-    two.peer.joins(&room.name).expect("few rooms");
-    room.join(
-        &two.peer,
-        user(2),
-        pending("join"),
-        Join { since: None, needs_grant: true },
-        now + Duration::from_secs(2),
-    );
+    two.asks(&mut room, Join { since: None, needs_grant: true }, now + Duration::from_secs(2));
     assert!(room.next_update(now).is_none(), "nobody hears of them yet");
     let asked = room.next_lookups().pop().expect("a question").asked;
     room.looked_up(asked, Some(LookedUp { may_enter: false, history: None }));

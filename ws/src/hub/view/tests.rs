@@ -93,7 +93,7 @@ fn typing_is_told_when_it_begins_and_when_it_ends_in_whatever_way() {
     short(view.reconcile(&state(&[1]), nobody, Instant::now()));
     assert_eq!(apply(&mut view, &types(6000)), ["types 1"]);
     assert_eq!(apply(&mut view, &types(9000)), [""; 0], "renewed");
-    assert_eq!((view.typing(2).len(), view.typing(1).len()), (1, 0));
+    assert_eq!((view.typing(Some(2)).len(), view.typing(Some(1)).len()), (1, 0));
     assert_eq!(short(view.end_typing(1, 6000)), [""; 0]);
     assert_eq!(short(view.end_typing(1, 9000)), ["stops 1"]);
     assert_eq!(apply(&mut view, &types(9000)), ["types 1"]);

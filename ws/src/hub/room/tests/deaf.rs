@@ -4,25 +4,12 @@ use super::*;
 
 const LATE: Duration = Duration::from_secs(2);
 
-/// Another tab of the one user in the room asks for what it missed; which lookup that is.
-fn comes_back(room: &mut Room, tab: &Client, now: Instant) -> u64 {
-    tab.peer.joins(&room.name).expect("few rooms");
-    room.join(
-        &tab.peer,
-        tab.user.clone(),
-        pending("join"),
-        Join { since: "1-0".parse().ok(), needs_grant: false },
-        now + LATE,
-    );
-    room.next_lookups().pop().expect("the history").asked
-}
-
 #[tokio::test]
 async fn a_lookup_that_takes_too_long_says_nothing_of_events() {
     let now = Instant::now();
     let (mut room, mut one) = room_of(1, now).await;
     let mut tab = Client::new(1);
-    comes_back(&mut room, &tab, now);
+    tab.comes_back(&mut room, "1-0", now + LATE);
     room.on_time(now + LATE).await;
     assert_eq!(tab.heard(), ["unavailable"]);
     assert!(room.next_update(now + LATE).is_none(), "events are heard as before");
@@ -35,7 +22,7 @@ async fn a_message_that_redis_tells_of_and_that_is_never_heard_has_the_room_foll
     let now = Instant::now();
     let (mut room, _one) = room_of(1, now).await;
     let mut tab = Client::new(1);
-    let asked = comes_back(&mut room, &tab, now);
+    let asked = tab.comes_back(&mut room, "1-0", now + LATE);
     room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history(11, &["2-0"])) }));
     room.on_time(now + LATE).await;
     assert_eq!(tab.heard(), ["unavailable"]);

@@ -61,8 +61,8 @@ async fn whoever_waits_while_messages_are_lost_is_told_of_that_too() {
     let (mut room, _one) = room_of(1, now).await;
     hear(&mut room, &message(11, "1000-0")).await;
     let (mut found, mut asks) = (Client::new(1), Client::new(1));
-    let asked = comes_back(&mut room, &found, "900-0", now);
-    comes_back(&mut room, &asks, "900-0", now);
+    let asked = found.comes_back(&mut room, "900-0", now + HOUR);
+    asks.comes_back(&mut room, "900-0", now + HOUR);
     // What they found is ahead of what has been heard, and the rest of it never comes.
     finds(&mut room, asked, history(12, &["1000-0", "2000-0"]));
     room.on_missed();
@@ -85,19 +85,6 @@ async fn when_redis_has_lost_the_last_messages_nobody_is_given_an_id_that_it_doe
     assert_eq!(last_told(&mut room, now), "1000-0");
 }
 
-/// Comes back to the room with this message; which lookup that is.
-fn comes_back(room: &mut Room, tab: &Client, since: &str, now: Instant) -> u64 {
-    tab.peer.joins(&room.name).expect("few rooms");
-    room.join(
-        &tab.peer,
-        tab.user.clone(),
-        pending("join"),
-        Join { since: since.parse().ok(), needs_grant: false },
-        now + HOUR,
-    );
-    room.next_lookups().pop().expect("the history").asked
-}
-
 fn finds(room: &mut Room, asked: u64, history: History) {
     room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history) }));
 }
@@ -117,7 +104,7 @@ async fn what_whoever_comes_back_has_read_before_the_members_heard_it_comes_once
         let (mut room, mut one) = room_of(1, now).await;
         hear(&mut room, &message(11, "1-0")).await;
         let mut tab = Client::new(1);
-        let asked = comes_back(&mut room, &tab, since, now);
+        let asked = tab.comes_back(&mut room, since, now + HOUR);
         finds(&mut room, asked, history(13, read));
         // The members have missed what that one has read.
         hear(&mut room, &message(14, "4-0")).await;
@@ -132,11 +119,11 @@ async fn of_what_is_told_only_so_much_is_kept_as_somebody_who_waits_may_need() {
     let now = Instant::now();
     let (mut room, _one) = room_of(1, now).await;
     let mut tabs = [Client::new(1), Client::new(1)];
-    let mut asked = comes_back(&mut room, &tabs[0], "0-1", now);
+    let mut asked = tabs[0].comes_back(&mut room, "0-1", now + HOUR);
     // One always comes before the other has been let in.
     for number in 1..=10_u64 {
         let (comes, waits) = if number % 2 == 0 { (0, 1) } else { (1, 0) };
-        let next = comes_back(&mut room, &tabs[comes], "0-1", now);
+        let next = tabs[comes].comes_back(&mut room, "0-1", now + HOUR);
         let seq = 10 + number;
         hear(&mut room, &message(seq, &format!("{number}-0"))).await;
         finds(&mut room, asked, history(seq - 1, &[]));
