@@ -62,7 +62,7 @@ RUN mkdir -p /root-fs/bin /root-fs/etc/ssl/certs /root-fs/run/keys /root-fs/run/
     && chown -R 65532:65532 /root-fs/run/keys /root-fs/run/database
 
 FROM scratch AS replica
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0-dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.vendor="Gatefold" \
       org.opencontainers.image.licenses="MIT" \
@@ -94,7 +94,7 @@ ENTRYPOINT ["/bin/gatefold-ws"]
 
 # The configuration is put together at the start (nginx/container/entrypoint.sh), below /run/gatefold: mount a tmpfs there.
 FROM ${NGINX_IMAGE} AS nginx
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0-dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gatefold-nginx" \
       org.opencontainers.image.description="Gatefold's reverse proxy, and its page" \

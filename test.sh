@@ -10,12 +10,15 @@ source scripts/compose.sh
 
 usage() {
     cat <<'TEXT'
-Usage: ./test.sh [--containers] [-- ARGUMENT…]
+Usage: ./test.sh [--long] [--containers] [-- ARGUMENT…]
 
 Installs what is missing (apt, npm), then checks the scripts, the deployment files,
 the formatting and the lints, builds, and runs every test, those of the browser
 client in Chromium. Stops at the first step that fails.
 
+  --long        also run the tests that take too long for every run: those named
+                long:: (failovers in numbers, an update from the previous release),
+                one after the other. Without it the last line says so
   --containers  also build the images, and run the end-to-end tests and those of the
                 page in the cluster in containers; this needs a Docker engine with
                 Compose and a registry, and takes ten minutes or more. Without it the
@@ -24,17 +27,23 @@ client in Chromium. Stops at the first step that fails.
 Arguments after -- go to cargo test, and leave the browser out:
 
   ./test.sh -- --package gatefold-api
+  ./test.sh --long -- --package gatefold-cluster
   ./test.sh -- a_replayed_token
 TEXT
 }
 
 test_arguments=()
 containers=0
+long=0
 while (($#)); do
     case $1 in
         -h | --help)
             usage
             exit 0
+            ;;
+        --long)
+            long=1
+            shift
             ;;
         --containers)
             containers=1
@@ -108,6 +117,11 @@ cargo_tests() {
     seldom+=("${failed[@]}")
 }
 
+# One after the other: they measure, and each keeps the machine busy by itself. None is run again: what fails in numbers fails.
+long_tests() {
+    RUST_BACKTRACE=0 cargo test --workspace --locked --no-fail-fast "$@" -- --ignored --test-threads 1 long::
+}
+
 scripts() {
     local files=(start.sh test.sh generate-keys.sh scripts/*.sh nginx/container/*.sh k8s/overlays/dev/*.sh .ci/run)
     shellcheck --external-sources "${files[@]}"
@@ -127,6 +141,9 @@ step 'build' cargo build --workspace --bins --locked
 step 'tests' cargo_tests "${test_arguments[@]}"
 # Who chose some tests of the replicas did not mean these.
 ((${#test_arguments[@]})) || step 'browser tests' scripts/test-client.sh
+if ((long)); then
+    step 'long tests' long_tests "${test_arguments[@]}"
+fi
 if ((containers)); then
     step 'containers' scripts/check-containers.sh
 fi
@@ -137,3 +154,4 @@ printf '%s\n' "${summary[@]}"
 if ((!containers)) && have_docker_engine; then
     printf '%sNot run, although a Docker engine answers: the tests in containers (./test.sh --containers)%s\n' "$BOLD" "$PLAIN"
 fi
+((long)) || printf '%sNot run: the long tests (./test.sh --long)%s\n' "$BOLD" "$PLAIN"
