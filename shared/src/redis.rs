@@ -27,7 +27,10 @@ use fred::{
 use futures_util::future::join_all;
 use metrics::{counter, histogram};
 use secrecy::ExposeSecret;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout_at},
+};
 
 use self::{away::LastAway, send::send, under_way::UnderWay};
 pub use self::{
@@ -41,6 +44,8 @@ use crate::{config::StoreConfig, lifecycle::Lifecycle, trace::Span};
 /// Connections a replica. One carries tens of thousands of commands a second; a second one keeps a large reply from
 /// delaying the rest.
 const CONNECTIONS: usize = 2;
+/// Calls about rooms that one replica has under way at once. Ten replicas whose scripts take 0.3 ms each fill 100 ms of Redis.
+const ROOM_CALLS: usize = 32;
 /// Commands that may wait on a connection while Redis is away; more fail at once. Those that were given up are not sent any
 /// more, but stay in memory until Redis is back: see [`under_way`] for those that may be large.
 const MAX_WAITING: usize = 20_000;
@@ -54,6 +59,12 @@ const MAX_RECONNECT_MS: u32 = 250;
 #[derive(Clone)]
 pub struct Redis {
     pool: Pool,
+    /// The connections of rooms: [`Self::rooms`].
+    rooms: Pool,
+    /// The places for calls of rooms.
+    room_calls: Arc<Semaphore>,
+    /// The places that calls of this handle take, if there is a bound.
+    places: Option<Arc<Semaphore>>,
     time: RedisTime,
     builder: Builder,
     /// For changes that wait for Redis's replicas: WAIT holds up whatever comes after it on its connection.
@@ -86,16 +97,37 @@ impl Redis {
         policy.set_jitter(20);
         builder.set_policy(policy);
         let pool = builder.build_pool(CONNECTIONS)?;
+        let rooms = builder.build_pool(CONNECTIONS)?;
         let commits = (config.redis_ack_replicas > 0).then(|| builder.build_pool(CONNECTIONS)).transpose()?;
         let last_away = LastAway::default();
-        for client in pool.clients().iter().chain(commits.iter().flat_map(Pool::clients)) {
+        for client in pool.clients().iter().chain(rooms.clients()).chain(commits.iter().flat_map(Pool::clients)) {
             life.spawn(away::watch(client.reconnect_rx(), client.error_rx(), last_away.clone()));
         }
         drop(pool.connect());
+        drop(rooms.connect());
         drop(commits.as_ref().map(Pool::connect));
         let ack_replicas = i64::from(config.redis_ack_replicas);
         let (time, stored) = (RedisTime::default(), Arc::default());
-        Ok(Self { pool, time, builder, commits, ack_replicas, call_timeout, last_away, stored })
+        Ok(Self {
+            pool,
+            rooms,
+            room_calls: Arc::new(Semaphore::new(ROOM_CALLS)),
+            places: None,
+            time,
+            builder,
+            commits,
+            ack_replicas,
+            call_timeout,
+            last_away,
+            stored,
+        })
+    }
+
+    /// The handle for what happens in rooms. It has connections of its own, and a bound on how many calls are under way, so
+    /// that sessions and revocations never wait behind rooms.
+    #[must_use]
+    pub fn rooms(&self) -> Self {
+        Self { pool: self.rooms.clone(), places: Some(Arc::clone(&self.room_calls)), ..self.clone() }
     }
 
     /// How long one call may take.
@@ -141,6 +173,14 @@ impl Redis {
     pub fn too_late(&self, now: &Value, until: Instant, script: &Script) -> Result<(), RedisError> {
         self.time.learn(now.as_i64().ok_or_else(|| script.unexpected_reply())?);
         if Instant::now() < until { Ok(()) } else { Err(RedisError::TooLate) }
+    }
+
+    /// Waits for a place among the calls that are under way.
+    async fn place(&self, until: Instant) -> Result<Option<SemaphorePermit<'_>>, RedisError> {
+        let Some(places) = &self.places else { return Ok(None) };
+        let patience = until.saturating_duration_since(Instant::now());
+        // Nobody closes it.
+        Ok(timeout_at(until, places.acquire()).await.map_err(|_| RedisError::Timeout(patience))?.ok())
     }
 
     /// When a call that begins now must have ended.
@@ -221,6 +261,7 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
+        let _place = self.place(until).await?;
         let (started, span) = (Instant::now(), Span::redis(script.name()));
         let size = script.is_storing().then(|| under_way::size(&arguments));
         let call = script.evaluate(client, keys, arguments, until);
@@ -262,6 +303,7 @@ impl Redis {
         arguments: &[&str],
         until: Instant,
     ) -> Result<R, RedisError> {
+        let _place = self.place(until).await?;
         let (started, span) = (Instant::now(), Span::redis(command));
         let custom = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
         let client = of_key(&self.pool, std::slice::from_ref(&key));
@@ -279,6 +321,7 @@ impl Redis {
         commands: Vec<(CustomCommand, Vec<Value>)>,
         until: Instant,
     ) -> Result<Vec<R>, RedisError> {
+        let _place = self.place(until).await?;
         let (started, span) = (Instant::now(), Span::redis(name));
         // The client library writes together what is there to be written, and only of single commands it forgets those that
         // were given up.

@@ -50,7 +50,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, li
     let serving = async {
         let announced = async {
             life.draining().cancelled().await;
-            announce_end(&app.redis, app.hub.replica()).await;
+            announce_end(&app.redis.rooms(), app.hub.replica()).await;
         };
         tokio::join!(http, announced);
         app.seats.all_free().await;

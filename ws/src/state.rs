@@ -63,7 +63,7 @@ impl AppState {
             typing_expiry: config.typing_expiry,
             typing_room_limit: config.typing_room_limit,
         };
-        let hub = Hub::start(redis.clone(), policy, &life)?;
+        let hub = Hub::start(redis.rooms(), policy, &life)?;
         Ok(Arc::new(Self {
             keys,
             redis,

@@ -28,7 +28,7 @@ impl FromRequestParts<App> for InRoom {
         let room = name.and_then(|Path(name)| RoomName::parse(&name)).ok_or_else(|| {
             ApiError::InvalidRequest("`room` must have 1 to 128 letters, digits, `_`, `.`, `:` or `-`".to_owned())
         })?;
-        if rooms::may_join(&app.redis, &token, &room).await? {
+        if rooms::may_join(&app.redis.rooms(), &token, &room).await? {
             Ok(Self { token, room })
         } else {
             Err(ApiError::ForbiddenRoom)

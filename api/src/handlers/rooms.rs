@@ -35,7 +35,7 @@ pub struct Presence {
     (status = 503, description = "`unavailable`"),
 ))]
 pub async fn presence(State(app): State<App>, caller: InRoom) -> Result<axum::Json<Presence>, ApiError> {
-    let Present { count, users } = rooms::present(&app.redis, &caller.room, app.redis.deadline()).await?;
+    let Present { count, users } = rooms::present(&app.redis.rooms(), &caller.room, app.redis.deadline()).await?;
     let users = users.into_iter().map(|user| UserBody { id: user.id, username: user.username.to_string() }).collect();
     Ok(axum::Json(Presence { room: caller.room.to_string(), count, users }))
 }
@@ -69,6 +69,6 @@ pub async fn publish(
     Json(request): Json<PublishRequest>,
 ) -> Result<(StatusCode, axum::Json<Published>), ApiError> {
     let author = User { id: token.user_id, username: token.username };
-    let id = rooms::publish(&app.redis, &room, &author, &request.data, app.redis.deadline()).await?;
+    let id = rooms::publish(&app.redis.rooms(), &room, &author, &request.data, app.redis.deadline()).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(Published { id })))
 }
