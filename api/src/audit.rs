@@ -5,6 +5,8 @@
 //! queue when a replica ends is written before it goes; what is in it when a replica is killed is lost, and so is what does
 //! not fit: both would otherwise stop log-ins for the sake of their record.
 
+mod page;
+
 use std::{net::IpAddr, time::Duration};
 
 use gatefold_shared::{clock, lifecycle::Lifecycle};
@@ -20,6 +22,7 @@ use tokio::{
 use tracing::{error, warn};
 use uuid::Uuid;
 
+pub use self::page::{Page, PageRequest, page};
 use crate::postgres::{PostgresError, within};
 
 /// Events that may wait.
@@ -52,7 +55,29 @@ pub enum Kind {
 }
 
 impl Kind {
-    const fn as_str(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::Registered,
+        Self::LoggedIn,
+        Self::LoginFailed,
+        Self::LoggedOut,
+        Self::LoggedOutEverywhere,
+        Self::SessionEnded,
+        Self::RefreshTokenReused,
+        Self::PasswordChanged,
+        Self::UserAdded,
+        Self::UserDisabled,
+        Self::UserEnabled,
+        Self::UserDeleted,
+        Self::UserExported,
+        Self::RoomGranted,
+        Self::RoomRevoked,
+        Self::KeysChanged,
+        Self::EventsErased,
+    ];
+
+    /// Its name in Postgres and in answers.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Registered => "registered",
             Self::LoggedIn => "logged_in",

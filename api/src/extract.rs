@@ -2,12 +2,13 @@
 
 mod bearer;
 mod caller;
+mod events_query;
 mod idempotency_key;
 mod json;
 mod refresh_cookie;
 mod room;
 
 pub use self::{
-    bearer::Bearer, caller::Caller, idempotency_key::IdempotencyKey, json::Json, refresh_cookie::RefreshCookie,
-    room::InRoom,
+    bearer::Bearer, caller::Caller, events_query::EventsQuery, idempotency_key::IdempotencyKey, json::Json,
+    refresh_cookie::RefreshCookie, room::InRoom,
 };

@@ -1,5 +1,6 @@
 //! The handlers: each extracts, makes one call into the domain and answers.
 
+pub mod events;
 pub mod health;
 pub mod jwks;
 mod length;
@@ -15,6 +16,7 @@ pub mod sessions;
 pub mod ws_ticket;
 
 pub use self::{
+    events::events,
     health::{health, ready},
     jwks::jwks,
     login::login,
@@ -24,6 +26,6 @@ pub use self::{
     refresh::refresh,
     register::register,
     rooms::{presence, publish},
-    sessions::{end_session, events, logout_all, sessions},
+    sessions::{end_session, logout_all, sessions},
     ws_ticket::ws_ticket,
 };

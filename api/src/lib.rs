@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 mod cookies;
 mod cors;
+mod effects;
 mod error;
 mod extract;
 mod families;
@@ -48,6 +49,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, stores: Stores, life
     let http = http_server::serve(listener, router, max_connections, life.clone());
     let serving = async {
         http.await;
+        app.effects.finish().await;
         // Any of the stores may stay away until the deadline: none waits for another.
         let lost_answers = async {
             app.families.finish().await;

@@ -33,7 +33,7 @@ use crate::{error::ApiError, handlers};
         handlers::sessions::sessions,
         handlers::sessions::end_session,
         handlers::sessions::logout_all,
-        handlers::sessions::events,
+        handlers::events::events,
         handlers::ws_ticket::ws_ticket,
         handlers::rooms::presence,
         handlers::rooms::publish,

@@ -10,7 +10,7 @@ use gatefold_shared::{
     request::{self, Front},
 };
 
-use crate::{cors, error::ApiError, handlers, limits::Policy, openapi, state::App};
+use crate::{cors, effects, error::ApiError, handlers, limits::Policy, openapi, state::App};
 
 /// The whole of the REST API.
 pub fn router(app: App, proxy: ProxyConfig) -> Router {
@@ -39,7 +39,8 @@ pub fn router(app: App, proxy: ProxyConfig) -> Router {
         .merge(guard(register, Policy::RegisterAddress))
         .merge(guard(others, Policy::ApiAddress))
         .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(from_fn_with_state(app.clone(), effects::complete));
     cors::share(routes, &proxy.allowed_origins)
         .layer(from_fn_with_state(Front::new(proxy), request::context))
         .with_state(app)

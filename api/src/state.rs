@@ -19,6 +19,7 @@ use crate::{
     audit::{Audit, Event, Kind},
     config::{Config, Registration},
     cookies::RefreshCookies,
+    effects::Effects,
     families::{Families, Lifetimes},
     keys::Keys,
     limits::Limits,
@@ -62,6 +63,7 @@ pub struct AppState {
     pub registration_is_open: bool,
     pub cookies: RefreshCookies,
     pub draining: CancellationToken,
+    pub effects: Effects,
 }
 
 impl AppState {
@@ -103,6 +105,7 @@ impl AppState {
             passwords: Passwords::new(&config.passwords)?,
             cookies: RefreshCookies::new(config.cookie),
             draining: life.draining().clone(),
+            effects: Effects::new(config.listen.max_connections.saturating_mul(2), life),
         });
         life.spawn_forever("record key changes", record_key_changes(Arc::clone(&app), reloaded));
         Ok(app)

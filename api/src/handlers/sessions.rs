@@ -14,15 +14,12 @@ use uuid::Uuid;
 
 use super::session_response::set_cookie;
 use crate::{
-    audit::{self, Event, Kind, Recorded},
+    audit::{Event, Kind},
     error::ApiError,
     extract::{Bearer, Caller},
     families::{self, Listed},
     state::App,
 };
-
-/// Events that a user sees.
-const EVENTS: i64 = 100;
 
 #[derive(Serialize, ToSchema)]
 pub struct Sessions {
@@ -112,21 +109,4 @@ pub async fn logout_all(State(app): State<App>, caller: Caller, Bearer(token): B
 pub struct Revoked {
     /// How many sessions have ended.
     revoked: u64,
-}
-
-#[derive(Serialize, ToSchema)]
-pub struct Events {
-    events: Vec<Recorded>,
-}
-
-/// `GET /api/events`: what happened to the caller's account, newest first: "why was I logged out?"
-#[utoipa::path(get, path = "/api/events", tag = "account", security(("accessToken" = [])), responses(
-    (status = 200, body = Events),
-    (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
-    (status = 429, description = "`rate_limited`"),
-    (status = 503, description = "`unavailable`"),
-))]
-pub async fn events(State(app): State<App>, Bearer(token): Bearer) -> Result<Json<Events>, ApiError> {
-    let events = audit::newest(&app.postgres, Some(token.user_id), EVENTS, app.redis.call_timeout()).await?;
-    Ok(Json(Events { events }))
 }
