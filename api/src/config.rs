@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use gatefold_shared::config::{
     ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, StoreConfig, duration, positive_duration,
 };
-use gatefold_shared::trace::TraceConfig;
+use gatefold_shared::{jwt::Verifier, trace::TraceConfig};
 use secrecy::SecretString;
 
 use crate::limits::Limit;
@@ -154,6 +154,12 @@ pub struct LimitConfig {
 }
 
 impl Config {
+    /// For how long after a script has let somebody be given an access token such a token may be accepted, by Redis's clock:
+    /// its own life, both clocks that it meets being off, and what a log-in still waits for before it signs.
+    pub fn access_tokens_live(&self) -> Duration {
+        self.tokens.access_token_expiry + (Verifier::LEEWAY + self.store.call_timeout()) * 2
+    }
+
     /// Whether the settings fit together; if not, says everything that does not, in words for an operator.
     pub fn check(&self) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use gatefold_shared::{
-    jwt::Verifier,
     lifecycle::Lifecycle,
     live_keys::LiveKeys,
     redis::Redis,
@@ -75,7 +74,7 @@ impl AppState {
             reuse_grace: tokens.refresh_reuse_grace,
         };
         let Stores { redis, postgres } = stores;
-        let keep_for = tokens.access_token_expiry + Verifier::LEEWAY;
+        let keep_for = config.access_tokens_live();
         let staleness_limit = config.store.revocation_staleness_limit;
         let revocations = Revocations::follow(redis.clone(), staleness_limit, life).context("REDIS_URL")?;
         let ender = SessionEnder::new(redis.clone(), keep_for);

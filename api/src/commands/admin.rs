@@ -41,7 +41,7 @@ impl Admin {
         let stores = Stores::connect(&config, Self::PATIENCE, &life);
         let Stores { redis, postgres } =
             stores.unwrap_or_else(|problems| exit_with(problems.iter().map(String::as_str)));
-        let ender = SessionEnder::new(redis.clone(), Duration::ZERO);
+        let ender = SessionEnder::new(redis.clone(), config.access_tokens_live());
         Self { config, postgres, redis, ender }
     }
 

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 /// What a client gets: the session's next refresh token, and for whom it is.
+#[derive(Debug)]
 pub struct Session {
     /// The user.
     pub user_id: i64,
@@ -31,6 +32,7 @@ pub struct Issued {
 }
 
 /// What became of an attempt to trade a refresh token.
+#[derive(Debug)]
 pub enum Rotation {
     /// For the next generation.
     Rotated(Session),
@@ -50,6 +52,17 @@ pub enum Rotation {
     Revoked,
     /// Never: there is no such family (any more).
     Unknown,
+}
+
+#[cfg(test)]
+impl Rotation {
+    /// What the client gets, if it gets anything.
+    pub fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Rotated(session) | Self::Retried(session) | Self::RolledForward(session) => Some(session),
+            Self::Superseded | Self::Replayed { .. } | Self::Revoked | Self::Unknown => None,
+        }
+    }
 }
 
 /// Why nothing is known of the outcome.

@@ -10,7 +10,8 @@
 --       { 4 replayed, now, address from which the family was last used }
 --       { 1 rotated | 2 retried | 3 rolled forward, now (ms), generation, expires at (ms), username,
 --         rooms that the user may enter, as a JSON array }
--- Keeps: each generation is traded once; whoever trades it again gets the same successor, or nothing, or ends the family.
+-- Keeps: with each token that it gives out (1, 2, 3), `access_until` reaches as far as an access token of this moment may live;
+-- each generation is traded once; whoever trades it again gets the same successor, or nothing, or ends the family.
 local family, index, log, grants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local family_id, user_id, secret_digest, presented = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local retry_digest, attempt = ARGV[5], ARGV[6]
@@ -23,14 +24,16 @@ local now = redis_now()
 if now >= too_late then return { 6, now } end
 
 local was = redis.call('HMGET', family, 'secret_digest', 'gen', 'state', 'expires_at', 'username',
-  key_field, 'attempt', 'rotated_at', 'reopened_until', 'ip', 'access_until', 'replayed_by')
+  key_field, 'attempt', 'rotated_at', 'reopened_until', 'ip', 'replayed_by', 'access_until')
 -- Not constant in time: both sides are digests, and the token's tag was verified before.
 if was[1] ~= secret_digest then return { 0, now } end
 if was[3] == 'revoked' then
   -- The same request asks again: it was the replay, and its answer was lost.
-  return attempt == was[12] and { 4, now, was[10] } or { 5, now }
+  return attempt == was[11] and { 4, now, was[10] } or { 5, now }
 end
 local gen, limit, username = tonumber(was[2]), tonumber(was[4]), was[5]
+-- Until when an access token may be valid that is given out now, or one that was given out before.
+local may_live_until = math.max(now + keep_for, tonumber(was[12]) or 0)
 
 if presented >= gen then
   -- Only we can have issued a generation beyond ours: Redis lost a write in a fail-over, and the client did not.
@@ -38,7 +41,7 @@ if presented >= gen then
   local expires = math.min(now + lifetime, limit)
   redis.call('HSET', family, 'gen', presented + 1, key_field, key_mark, 'attempt', attempt, 'rotated_at', now,
     'reopened_until', 0, 'last_used_at', now, 'ip', address,
-    'access_until', math.max(now + keep_for, tonumber(was[11]) or 0))
+    'access_until', may_live_until)
   redis.call('PEXPIREAT', family, expires)
   return { outcome, now, presented + 1, expires, username, granted_rooms(grants) }
 end
@@ -52,6 +55,8 @@ if presented == gen - 1 then
   local in_grace = now < tonumber(was[8]) + grace
   local reopened = now < tonumber(was[9])
   if same_key or same_request or in_grace or reopened then
+    -- With the same refresh token goes another access token.
+    redis.call('HSET', family, 'last_used_at', now, 'ip', address, 'access_until', may_live_until)
     return { 2, now, gen, redis.call('PEXPIRETIME', family), username, granted_rooms(grants) }
   end
   if not may_judge then return { 7, now } end

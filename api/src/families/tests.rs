@@ -1,8 +1,9 @@
 //! The scripts over families alone, against a real Redis: each outcome, and what each leaves behind.
 
+mod access;
 mod lost;
 
-use std::process::Command;
+use std::{collections::HashMap, process::Command};
 
 use clap::Parser;
 use gatefold_cluster::Cluster;
@@ -113,6 +114,12 @@ impl Bench {
         self.redis.run(&COMMAND, &[key], arguments, soon()).await.unwrap()
     }
 
+    /// All that Redis has of the family of a token.
+    async fn fields(&self, token: &RefreshToken) -> HashMap<String, String> {
+        let list: Vec<String> = self.family(token, &["HGETALL"]).await.convert().unwrap();
+        list.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+    }
+
     /// How many families the user's list has, and for how long it lives.
     async fn listed(&self) -> (i64, i64) {
         let list = keys::families(self.user_id);
@@ -154,14 +161,20 @@ async fn each_generation_is_traded_once_and_then_replayed() {
 }
 
 #[tokio::test]
-async fn a_retry_has_the_key_of_the_rotation_and_changes_nothing() {
+async fn a_retry_has_the_key_of_the_rotation_and_changes_only_when_and_from_where_the_session_was_used() {
     let bench = Bench::of(1_002).await;
     let token = bench.issue().await;
     let session = rotated(bench.rotate(&token, Some("a")).await);
-    let before = bench.family(&token, &["HGETALL"]).await;
+    let before = bench.fields(&token).await;
+    bench.family(&token, &["HSET", "ip", "192.0.2.9", "last_used_at", "1", "access_until", "1"]).await;
     let Rotation::Retried(again) = bench.rotate(&token, Some("a")).await else { panic!("not retried") };
     assert_eq!(bench.opened(&session).generation, bench.opened(&again).generation);
-    assert_eq!(bench.family(&token, &["HGETALL"]).await, before);
+    let mut after = bench.fields(&token).await;
+    for field in ["last_used_at", "access_until"] {
+        assert!(after[field].parse::<i64>().unwrap() >= before[field].parse::<i64>().unwrap(), "{field}");
+        after.insert(field.to_owned(), before[field].clone());
+    }
+    assert_eq!(after, before, "the address, too, is that of the retry");
     assert!(matches!(bench.rotate(&token, Some("b")).await, Rotation::Replayed { .. }));
 }
 

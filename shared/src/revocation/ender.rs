@@ -30,8 +30,8 @@ pub struct SessionEnder {
 }
 
 impl SessionEnder {
-    /// `keep_for` is how long an access token may be valid after its session ended: zero for who issues none. The family
-    /// itself remembers if it may be longer.
+    /// `keep_for` is how long an access token may be valid after its session ended, also for commands that issue none: the
+    /// replicas' settings may differ, and the longer of this and what the family remembers counts.
     pub fn new(redis: Redis, keep_for: Duration) -> Self {
         Self { redis, keep_for }
     }

@@ -63,7 +63,11 @@ impl Held {
         if entry.id > partition.last {
             partition.heard.push((entry.id, entry.family));
         }
-        self.by_family.insert(entry.family, entry).is_none()
+        let known = self.by_family.get(&entry.family).map(|known| known.until);
+        // An older entry must not shorten the time of a newer one that is known already.
+        let until = known.unwrap_or(entry.until).max(entry.until);
+        self.by_family.insert(entry.family, Entry { until, ..entry });
+        known.is_none()
     }
 
     /// What reads of these partitions that are about to be sent must find.
@@ -232,6 +236,15 @@ mod tests {
         held.add(entry(9, 100));
         let again = Entry { id: StreamId(12, 0), ..entry(9, 100) };
         assert!(!read(&mut held, &[again], 20));
+    }
+
+    #[test]
+    fn an_entry_never_shortens_the_time_of_another_of_its_session() {
+        let mut held = Held::default();
+        held.add(entry(9, 300));
+        held.add(Entry { id: StreamId(5, 0), until: 100, ..entry(9, 300) });
+        held.forget_before(200);
+        assert_eq!(held.len(), 1);
     }
 
     #[test]

@@ -36,11 +36,18 @@ local function trim(log, now)
   if over > 0 then redis.call('XTRIM', log, 'MAXLEN', redis.call('XLEN', log) - over) end
 end
 
--- End a family.
--- keep_for (ms): as long as the access tokens of the caller live, 0 for one who issues none. The family knows for how long
--- those live that were issued to it, perhaps by replicas with other settings.
+-- Until when an access token of a family could be valid (ms). The hash says when the last one was given out at the latest,
+-- and for how long: a retry by a replica of version 0.1.0 gave out another one later and did not say so.
+-- keep_for (ms): as long as the access tokens of the caller live; 0 if only those count that were issued already.
+local function access_until(family, now, keep_for)
+  local was = redis.call('HMGET', family, 'access_until', 'last_used_at')
+  local issued_until = tonumber(was[1]) or 0
+  local lifetime = issued_until - (tonumber(was[2]) or issued_until)
+  return math.max(now + math.max(keep_for, lifetime), issued_until)
+end
+
+-- End a family. keep_for as in access_until.
 local function end_family(family, index, log, family_id, user_id, why, now, keep_for)
   trim(log, now)
-  local issued_until = tonumber(redis.call('HGET', family, 'access_until')) or 0
-  log_end(family, index, log, family_id, user_id, why, now, math.max(now + keep_for, issued_until))
+  log_end(family, index, log, family_id, user_id, why, now, access_until(family, now, keep_for))
 end

@@ -15,6 +15,8 @@ local function is_logged(id)
 end
 local was = redis.call('HMGET', family, 'state', 'revoked_id')
 if was[1] ~= 'active' and (is_logged(stood_at) or is_logged(was[2])) then return { 0 } end
+-- While it was forgotten, access tokens may have been issued that outlive the entry.
+if was[1] == 'active' then of_interest_until = math.max(of_interest_until, access_until(family, now, 0)) end
 log_end(family, index, log, family_id, user_id, why, now, of_interest_until)
 -- A family that is gone altogether leaves only this mark, as long as it matters.
 if not was[1] then redis.call('PEXPIREAT', family, of_interest_until) end

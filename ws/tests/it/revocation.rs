@@ -104,6 +104,46 @@ async fn a_session_that_is_ended_from_another_one_loses_its_sockets() {
     bystander.is_served().await;
 }
 
+/// Long after the rotation its cookie comes again, with its key: a retry, which gives out another access token.
+#[tokio::test]
+async fn a_user_who_is_disabled_after_a_retry_of_an_old_refresh_stays_out() {
+    let gatefold = shared().await;
+    let name = gatefold.new_user().await;
+    let old = gatefold.log_in(&name).await;
+    let key = [("cookie", old.cookie()), ("idempotency-key", "the-key-of-the-thief")];
+    assert_eq!(gatefold.refresh_at("api-1", &key).await.0, 200);
+    // As if that had been so long ago that its own access token had expired by now.
+    let family = gatefold_shared::redis::keys::family(old.user_id, old.family());
+    let past = gatefold_shared::clock::unix_millis() - 1_000;
+    gatefold.redis_command(&format!("HSET {family} access_until {past} last_used_at {}", past - 900_000)).await;
+    let (status, retried) = gatefold.refresh_at("api-2", &key).await;
+    assert_eq!(status, 200);
+    let mut thief = old.clone();
+    thief.access_token = retried["accessToken"].as_str().expect("a token").to_owned();
+    let mut sockets = gatefold.sockets(&thief).await;
+    gatefold.admin(&["user", "disable", &name]).await;
+    assert_all_closed(&mut sockets, "disabled").await;
+    // Each replica reads the log once a second and forgets what is over: several times meanwhile.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) {
+        for replica in ["api-1", "api-2"] {
+            let (status, problem) = gatefold.call(replica, Method::GET, "protected", &thief, Value::Null).await;
+            assert_eq!((status, &problem["code"]), (401, &json!("session_revoked")), "after {:?}", begun.elapsed());
+        }
+        for url in gatefold.every_replica() {
+            let (status, _, problem) = refusal(&format!("{url}?token={}", thief.access_token), &[]).await;
+            assert_eq!((status, &problem["code"]), (401, &json!("session_revoked")), "after {:?}", begun.elapsed());
+        }
+        assert_eq!(gatefold.refresh_at("api-1", &key).await.0, 401);
+    }
+    let log = format!("XREVRANGE revocations:{{p{:02}}} + - COUNT 50", old.user_id % 64);
+    let log = gatefold.redis_command(&log).await;
+    let entry = log.split(&old.family().to_string()).nth(1).expect("an entry");
+    let until = entry.split("until").nth(1).and_then(|rest| rest.split_ascii_whitespace().nth(1)).expect("its time");
+    let expires: i64 = thief.claims()["exp"].as_i64().expect("a time");
+    assert!(until.parse::<i64>().expect("a number") >= expires * 1000 + 5_000, "{until} {expires}");
+}
+
 #[tokio::test]
 async fn a_replay_closes_the_sockets_of_the_thief_and_of_the_owner() {
     let gatefold = shared().await;

@@ -10,7 +10,7 @@ impl Bench {
         reply[0].as_i64().unwrap()
     }
 
-    async fn reopen(&self, attempt: &Attempt) -> Vec<Value> {
+    pub(super) async fn reopen(&self, attempt: &Attempt) -> Vec<Value> {
         let arguments = vec![attempt.id.to_string().into(), 30_000.into()];
         self.redis.run(&REOPEN, &[attempt.family_key()], arguments, soon()).await.unwrap()
     }

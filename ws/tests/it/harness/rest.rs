@@ -22,11 +22,20 @@ pub fn many_sessions() -> Builder {
 impl Login {
     /// The session, as the access token says.
     pub fn family(&self) -> Uuid {
+        self.claims()["sid"].as_str().and_then(|sid| sid.parse().ok()).expect("a session")
+    }
+
+    /// What the access token says.
+    pub fn claims(&self) -> Value {
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         let claims = self.access_token.split('.').nth(1).expect("a JWT");
         let claims = URL_SAFE_NO_PAD.decode(claims).expect("base64");
-        let claims: Value = serde_json::from_slice(&claims).expect("JSON");
-        claims["sid"].as_str().and_then(|sid| sid.parse().ok()).expect("a session")
+        serde_json::from_slice(&claims).expect("JSON")
+    }
+
+    /// The cookie, as it is sent.
+    pub fn cookie(&self) -> &str {
+        &self.cookie
     }
 
     /// The same session with another cookie.
@@ -59,6 +68,15 @@ impl Gatefold {
         let response = request.send().await.expect("an answer");
         let status = response.status().as_u16();
         (status, response.json().await.unwrap_or_default())
+    }
+
+    /// A refresh at one replica, with these headers.
+    pub async fn refresh_at(&self, replica: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+        let request = client.post(format!("{}/api/refresh", self.replica_url(replica)));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let response = request.send().await.expect("an answer");
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
     pub async fn post_to(&self, replica: &str, path: &str, login: &Login) -> (u16, Value) {
