@@ -8,6 +8,7 @@ source scripts/lib.sh
 # shellcheck source=scripts/compose.sh
 source scripts/compose.sh
 name_project
+[[ -n ${HTTP_ADDRESS-} ]] || unset HTTP_ADDRESS
 
 # The test account of this quick start; nothing else creates it.
 readonly TEST_USER=testuser TEST_PASSWORD=password123
@@ -32,6 +33,9 @@ Environment, or lines NAME=VALUE in the file .env, which the environment overrid
   WITHOUT_DOCKER=1      do without Docker, although there is an engine
   HTTP_PORT             port of the web interface (80, or 8080 where 80 cannot be had;
                         of containers, any but 80 is then noted in .env)
+  HTTP_ADDRESS          where it listens: by default for this machine only (127.0.0.1
+                        and, without containers, [::1]); 0.0.0.0 is for everybody, and
+                        then no test account is created
   API_REPLICAS          REST replicas (2)
   WS_REPLICAS           WebSocket replicas (2)
   COMPOSE_PROJECT_NAME  of the containers and their data; every clone has one of its
@@ -63,10 +67,19 @@ running() {
     printf '%s\n' "$state"
 }
 
-# Adds the test account, unless it is there, with a command that runs gatefold-api.
+# Whether only this machine can reach the web interface.
+is_local() { [[ -z ${HTTP_ADDRESS-} || $HTTP_ADDRESS == 127.* || $HTTP_ADDRESS == ::1 || $HTTP_ADDRESS == '[::1]' ]]; }
+
+# Adds the test account, unless it is there, with a command that runs gatefold-api. Its password is in this repository: where
+# others can reach it, it is not added, and one that is there from before is warned of.
 add_test_user() {
     local message
-    if message=$(printf '%s\n' "$TEST_PASSWORD" | "$@" user add "$TEST_USER" 2>&1); then
+    if ! is_local; then
+        # Asks for the user's rooms, for which Postgres is enough.
+        ! "$@" room list "$TEST_USER" >/dev/null 2>&1 ||
+            warn "the test account $TEST_USER is there, whose password everybody knows, and HTTP_ADDRESS=$HTTP_ADDRESS lets others" \
+                "reach it. Disable it: $* user disable $TEST_USER"
+    elif message=$(printf '%s\n' "$TEST_PASSWORD" | "$@" user add "$TEST_USER" 2>&1); then
         say "$message"
     elif [[ $message != *'is taken'* ]]; then
         fail 'the test account could not be created:' "$message"
@@ -74,7 +87,13 @@ add_test_user() {
 }
 
 explain() {
-    local url=$1
+    local url=$1 account="$TEST_USER / $TEST_PASSWORD" reached
+    if is_local; then
+        reached='from this machine only; HTTP_ADDRESS=0.0.0.0 opens it to others'
+    else
+        reached="from others, too (HTTP_ADDRESS=$HTTP_ADDRESS), without TLS"
+        account='none, since others can reach it (gatefold-api user add NAME)'
+    fi
     cat <<TEXT
 
 ${BOLD}Gatefold is running.${PLAIN}
@@ -84,7 +103,8 @@ ${BOLD}Gatefold is running.${PLAIN}
   WebSocket       ws${url#http}/ws
   Health check    $url/health
 
-  Test account    $TEST_USER / $TEST_PASSWORD
+  Reached         $reached
+  Test account    $account
 
 Try it, in this order (the cookie jar holds the refresh token):
 
@@ -135,7 +155,7 @@ make_keys() {
 start() {
     local state
     if state=$(running); then
-        say 'It was running already.'
+        say 'It was running already, and listens where it did.'
         add_local_test_user "$state"
         explain "$(url_of "$state" '')"
     elif with_docker; then
@@ -154,7 +174,7 @@ start_containers() {
 }
 
 add_local_test_user() {
-    add_test_user env DATABASE_URL="$(url_of "$1" postgres)" "$API"
+    add_test_user env DATABASE_URL="$(url_of "$1" postgres)" REDIS_URL="$(url_of "$1" redis)" "$API"
 }
 
 start_processes() {
@@ -174,6 +194,7 @@ start_processes() {
 
     local port=(--port "${HTTP_PORT:-80}")
     [[ -n ${HTTP_PORT-} ]] || port+=(--or-port 8080)
+    [[ -z ${HTTP_ADDRESS-} ]] || port+=(--address "$HTTP_ADDRESS")
     say 'Starting the cluster'
     "$CLUSTER" up --api "${API_REPLICAS:-2}" --ws "${WS_REPLICAS:-2}" "${port[@]}" </dev/null ||
         fail 'the cluster did not start; the reason is above, and more is in ./start.sh logs.' \

@@ -110,7 +110,10 @@ compose_up() {
     docker compose up --detach --wait --wait-timeout 300 >&2 ||
         fail 'the containers did not all start: see ./start.sh status and ./start.sh logs.' \
             'If the port was taken, HTTP_PORT chooses another. To do without Docker: WITHOUT_DOCKER=1 ./start.sh'
-    if ((port == 80)); then printf 'http://localhost\n'; else printf 'http://localhost:%s\n' "$port"; fi
+    local host=${HTTP_ADDRESS:-127.0.0.1}
+    # Docker publishes on that address alone.
+    case $host in 127.0.0.1 | 0.0.0.0 | '[::]' | '[::1]') host=localhost ;; esac
+    if ((port == 80)); then printf 'http://%s\n' "$host"; else printf 'http://%s:%s\n' "$host" "$port"; fi
 }
 
 # status, logs and stop of the containers.

@@ -16,6 +16,14 @@ fi
 # A line about what is being done.
 say() { printf '%s==>%s %s\n' "$GREEN" "$PLAIN" "$*"; }
 
+# Lines that are not to be missed.
+warn() {
+    local line
+    for line in "$@"; do
+        printf '%swarning:%s %s\n' "$RED" "$PLAIN" "$line" >&2
+    done
+}
+
 # Ends the script with one or more lines that say why.
 fail() {
     local line

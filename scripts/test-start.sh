@@ -11,7 +11,7 @@ trap 'rm -rf -- "$work"' EXIT
 mkdir -p "$work/bin" "$work/target/release"
 export CALLS=$work/calls CARGO_TARGET_DIR=$work/target
 PATH=$work/bin:$PATH
-unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE HTTP_PORT API_REPLICAS WITHOUT_DOCKER
+unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE HTTP_PORT HTTP_ADDRESS API_REPLICAS WITHOUT_DOCKER
 
 # ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
 cat >"$work/bin/docker" <<'SH'
@@ -21,6 +21,7 @@ case "$*" in
     version*) [ -z "${NO_ENGINE-}" ] && echo "${ENGINE-1.44}" || { echo; echo "$NO_ENGINE" >&2; exit 1; } ;;
     'compose version'*) echo "${COMPOSE-2.24.0}" ;;
     info*) echo "[name=seccomp,profile=builtin${SECURITY-}]" ;;
+    'compose exec'*'room list'*) [ -n "${TEST_USER_EXISTS-}" ] ;;
     'compose exec'*) cat >/dev/null ;;
     'compose port'*) [ -n "${PUBLISHED-}" ] && echo "0.0.0.0:$PUBLISHED" ;;
 esac
@@ -33,7 +34,14 @@ echo "cluster $*" >>"$CALLS"
 printf '{"url": "http://localhost", "processes": [{"kind": "postgres", "url": "postgres://", "state": "running"}]}\n'
 SH
 printf '#!/bin/sh\n' >"$work/bin/cargo"
-printf '#!/bin/sh\ncat >/dev/null\n' >"$work/target/release/gatefold-api"
+cat >"$work/target/release/gatefold-api" <<'SH'
+#!/bin/sh
+echo "api $*" >>"$CALLS"
+case "$*" in
+    'room list'*) [ -n "${TEST_USER_EXISTS-}" ] ;;
+    *) cat >/dev/null ;;
+esac
+SH
 chmod +x "$work"/bin/* "$work"/target/release/*
 
 clone() {
@@ -100,6 +108,29 @@ start "$work/moved" WITHOUT_DOCKER=1 HTTP_PORT=82
 grep -q 'cluster up --api 3 --ws 2 --port 82$' "$CALLS" || fail "without containers: $(<"$CALLS")"
 start "$work/one/gatefold" WITHOUT_DOCKER=1
 grep -q 'cluster up --api 2 --ws 2 --port 80 --or-port 8080$' "$CALLS" || fail "without containers: $(<"$CALLS")"
+
+# For others only where that was asked for, and then without the account whose password is in this repository.
+accounts() { grep -c 'user add' "$CALLS" || true; }
+for without in '' 1; do
+    clone "$work/address$without"
+    for address in '' 127.0.0.1 '[::1]'; do
+        start "$work/address$without" HTTP_PORT=1 HTTP_ADDRESS="$address" WITHOUT_DOCKER="$without" >/dev/null
+        is "accounts made on '$address'" "$(accounts)" 1
+        grep -q 'from this machine only; HTTP_ADDRESS=0.0.0.0' "$work/output" || fail "not said: $(<"$work/output")"
+        [[ -n $address ]] || ! grep -q -e '--address' "$CALLS" || fail "an address that nobody asked for: $(<"$CALLS")"
+    done
+    start "$work/address$without" HTTP_PORT=1 HTTP_ADDRESS=0.0.0.0 WITHOUT_DOCKER="$without" >/dev/null
+    is 'accounts made in public' "$(accounts)" 0
+    grep -q 'from others, too (HTTP_ADDRESS=0.0.0.0)' "$work/output" || fail "not said: $(<"$work/output")"
+    ! grep -q '^warning:' "$work/output" || fail "a warning without a reason: $(<"$work/output")"
+    [[ -z $without ]] || grep -q -e '--address 0.0.0.0$' "$CALLS" || fail "not the address that was asked for: $(<"$CALLS")"
+    start "$work/address$without" HTTP_PORT=1 HTTP_ADDRESS=0.0.0.0 WITHOUT_DOCKER="$without" TEST_USER_EXISTS=1 >/dev/null
+    grep -q '^warning: the test account testuser is there' "$work/output" || fail "no warning: $(<"$work/output")"
+done
+start "$work/address" HTTP_PORT=1 HTTP_ADDRESS=192.0.2.1 >/dev/null
+grep -q 'http://192.0.2.1:1/' "$work/output" || fail "another address is shown: $(<"$work/output")"
+echo 'start.sh: for this machine only, unless it is told otherwise'
+
 echo 'start.sh: a project for each clone, and the port that was asked for'
 
 clone "$work/env"

@@ -6,6 +6,7 @@ mod export;
 mod keys;
 mod migrate;
 mod output;
+mod privileges;
 mod room;
 mod session;
 mod user;

@@ -62,6 +62,9 @@ pub struct DatabaseConfig {
     /// Postgres, e.g. postgres://user:password@host:5432/name; without it, the `DB_`* settings say where
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
     pub database_url: Option<SecretString>,
+    /// Postgres as the owner of the schema, for `migrate`, `user delete` and `audit erase` only; without it they use the above
+    #[arg(long, env = "DATABASE_OWNER_URL", hide_env_values = true, global = true)]
+    pub database_owner_url: Option<SecretString>,
     /// Postgres host
     #[arg(long, env = "DB_HOST", default_value = "postgres", global = true)]
     pub db_host: String,

@@ -107,7 +107,7 @@ pub async fn watch(pool: PgPool) {
     }
 }
 
-/// How to connect, from the configuration alone.
+/// How to connect with the role of the replicas, from the configuration alone.
 pub fn options(config: &DatabaseConfig) -> Result<PgConnectOptions, sqlx::Error> {
     let options = match &config.database_url {
         Some(url) => PgConnectOptions::from_str(url.expose_secret())?,
@@ -118,6 +118,18 @@ pub fn options(config: &DatabaseConfig) -> Result<PgConnectOptions, sqlx::Error>
             .password(config.db_password.expose_secret())
             .database(&config.db_name),
     };
-    // Statements are not logged, at no level: their parameters are not in them, but one day they might be.
-    Ok(options.application_name("gatefold-api").disable_statement_logging())
+    Ok(quiet(options))
+}
+
+/// How to connect as the owner of the schema: with the role of the replicas, unless another is configured.
+pub fn owner_options(config: &DatabaseConfig) -> Result<PgConnectOptions, sqlx::Error> {
+    match &config.database_owner_url {
+        Some(url) => Ok(quiet(PgConnectOptions::from_str(url.expose_secret())?)),
+        None => options(config),
+    }
+}
+
+/// Statements are not logged, at no level: their parameters are not in them, but one day they might be.
+fn quiet(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("gatefold-api").disable_statement_logging()
 }

@@ -1,7 +1,7 @@
 //! Clusters for tests: fresh directory, fresh keys, and a guard that outlives the test.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::cluster::Cluster;
 use crate::faults::Faults;
 use crate::guard::Guard;
+use crate::postgres::{DATABASE, REPLICA};
 use crate::redis_set::{RedisSet, Topology};
 use crate::state::{Kind, Settings, State};
 use crate::{ports, tls};
@@ -120,7 +121,7 @@ impl Builder {
     fn settings(&self, cluster: &Cluster, binaries: PathBuf) -> Settings {
         Settings {
             port: 0,
-            public: false,
+            addresses: vec![Ipv4Addr::LOCALHOST.into()],
             ephemeral: true,
             rate_limits: self.rate_limits,
             keys: cluster.layout.keys(),
@@ -164,7 +165,7 @@ impl Builder {
             env.insert("REDIS_URL".into(), format!("redis://{}", proxy.address()));
         }
         if let Some(proxy) = &postgres {
-            env.insert("DATABASE_URL".into(), format!("postgres://authuser@{}/authdb", proxy.address()));
+            env.insert("DATABASE_URL".into(), format!("postgres://{REPLICA}@{}/{DATABASE}", proxy.address()));
         }
         change.start_replicas().await?;
         change.start_exited(Kind::Nginx).await?;

@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use gatefold_cluster::{Cluster, Kind, Plan, ProcessState, Signal, Status, available, default_dir, guard, logs};
+use gatefold_cluster::{
+    Cluster, Kind, Plan, ProcessState, Signal, Status, available, default_dir, guard, listen_addresses, logs,
+};
 
 /// What `status` exits with when nothing runs.
 const NOT_UP: u8 = 3;
@@ -78,9 +81,12 @@ struct Up {
     /// WebSocket replicas
     #[arg(long, default_value_t = 2, value_name = "N")]
     ws: u16,
-    /// Where Nginx listens, on every address of this machine
+    /// Where Nginx listens
     #[arg(long, default_value_t = 80)]
     port: u16,
+    /// On which address of this machine, besides 127.0.0.1: 0.0.0.0 is every one of IPv4, for others to reach it [default: ::1]
+    #[arg(long, env = "HTTP_ADDRESS", value_parser = address)]
+    address: Option<IpAddr>,
     /// Taken where --port cannot be had
     #[arg(long, value_name = "PORT")]
     or_port: Option<u16>,
@@ -114,6 +120,12 @@ fn signal(name: &str) -> Result<Signal, String> {
     let name = name.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     Signal::from_str(&format!("SIG{name}")).map_err(|_| "no such signal".to_owned())
+}
+
+/// IPv6 may stand in brackets, as Docker Compose wants it.
+fn address(text: &str) -> Result<IpAddr, String> {
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    inner.unwrap_or(text).parse().map_err(|_| "expected an address such as 127.0.0.1, 0.0.0.0 or [::]".to_owned())
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -160,10 +172,11 @@ async fn up(cluster: &Cluster, options: Up) -> Result<ExitCode> {
     let program = std::env::current_exe()?;
     let here = program.parent().context("a program is in a folder")?.to_owned();
     let is_up = || Ok::<_, anyhow::Error>(cluster.status()?.is_up());
+    let addresses = listen_addresses(options.address);
     let port = if is_up()? {
         options.port
     } else {
-        match choose_port(options.port, options.or_port) {
+        match choose_port(&addresses, options.port, options.or_port) {
             // Another `up` has begun meanwhile, and has the port.
             Err(_) if is_up()? => options.port,
             chosen => chosen?,
@@ -173,6 +186,7 @@ async fn up(cluster: &Cluster, options: Up) -> Result<ExitCode> {
         api: options.api,
         ws: options.ws,
         port,
+        addresses,
         keys: options.keys,
         binaries: options.bin_dir.unwrap_or(here),
         nginx: options.nginx,
@@ -182,18 +196,31 @@ async fn up(cluster: &Cluster, options: Up) -> Result<ExitCode> {
     };
     cluster.up(&plan).await?;
     show(&cluster.status()?, false)?;
+    say(&listens(&plan.addresses));
     Ok(ExitCode::SUCCESS)
 }
 
-fn choose_port(port: u16, or_port: Option<u16>) -> Result<u16> {
-    let Err(error) = available(port) else { return Ok(port) };
+/// For whom it can be reached, and how that is changed.
+fn listens(addresses: &[IpAddr]) -> String {
+    let names: Vec<String> = addresses.iter().map(|address| SocketAddr::new(*address, 0).to_string()).collect();
+    let names: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(":0")).collect();
+    let where_to = names.join(" and ");
+    if addresses.iter().all(IpAddr::is_loopback) {
+        format!("It listens on {where_to}: for this machine only. --address 0.0.0.0 (HTTP_ADDRESS) opens it to others.")
+    } else {
+        format!("It listens on {where_to}: others can reach it, without TLS.")
+    }
+}
+
+fn choose_port(addresses: &[IpAddr], port: u16, or_port: Option<u16>) -> Result<u16> {
+    let Err(error) = available(addresses, port) else { return Ok(port) };
     let why = match error.kind() {
         ErrorKind::PermissionDenied => format!("this user may not listen on port {port}"),
         ErrorKind::AddrInUse => format!("port {port} is taken by another program"),
         _ => format!("cannot listen on port {port}: {error}"),
     };
     match or_port {
-        Some(other) if available(other).is_ok() => {
+        Some(other) if available(addresses, other).is_ok() => {
             say(&format!("{why}: taking {other} instead"));
             Ok(other)
         }

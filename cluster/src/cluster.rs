@@ -87,9 +87,14 @@ impl Cluster {
         self.url().replacen("http", "ws", 1) + "/ws"
     }
 
-    /// Postgres itself, without a proxy in between.
+    /// Postgres itself, without a proxy in between, for the owner of the schema, who is a superuser.
     pub fn database_url(&self) -> String {
         self.known(State::database_url).unwrap_or_default()
+    }
+
+    /// The same for the role of the replicas.
+    pub fn replica_database_url(&self) -> String {
+        self.known(State::replica_database_url).unwrap_or_default()
     }
 
     /// The Redis of several servers, if the builder was asked for one.

@@ -33,7 +33,7 @@ pub use cluster::{Cluster, Report};
 pub use layout::default_dir;
 pub use nix::sys::signal::Signal;
 pub use poll::eventually;
-pub use ports::available;
+pub use ports::{available, listen_addresses};
 pub use redis_set::{RedisSet, Topology};
 pub use state::Kind;
 pub use status::{Process, ProcessState, Status};

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::{User, geteuid};
 
 use crate::layout::Layout;
+use crate::programs;
 use crate::state::{Kind, Settings, State};
-use crate::{ports, programs};
 
 /// Connections that wait for the next request. They are closed before a replica would, which when it drains is after 1.5 s:
 /// a request that crosses with the replica's closing is lost, and not every request may be sent twice.
@@ -48,13 +49,9 @@ pub(crate) fn prepare(layout: &Layout, state: &State, port: u16) -> Result<()> {
 }
 
 fn listen(layout: &Layout, settings: &Settings, port: u16) -> String {
-    let mut lines = if settings.public {
-        format!("listen 0.0.0.0:{port} default_server backlog=4096;\n")
-    } else {
-        format!("listen 127.0.0.1:{port} default_server backlog=4096;\n")
-    };
-    if settings.public && ports::has_ipv6() {
-        let _ = writeln!(lines, "listen [::]:{port} default_server backlog=4096;");
+    let mut lines = String::new();
+    for address in &settings.addresses {
+        let _ = writeln!(lines, "listen {} default_server backlog=4096;", SocketAddr::new(*address, port));
     }
     let _ = writeln!(lines, "root client;\naccess_log \"{}\" access;", access_log(layout).display());
     lines

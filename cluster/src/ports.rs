@@ -24,21 +24,31 @@ pub(crate) fn free(taken: &HashSet<u16>) -> Result<u16> {
     bail!("no free port between {} and {}", RANGE.start, RANGE.end)
 }
 
-/// Whether this user may listen on a port of every address, and nobody else does. It does not listen itself, or two who ask
+/// Where Nginx listens: on 127.0.0.1, where it is asked whether it is ready; and on the address that was asked for, or else
+/// on [::1] where there is IPv6.
+pub fn listen_addresses(asked_for: Option<IpAddr>) -> Vec<IpAddr> {
+    let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+    match asked_for {
+        None if has_ipv6() => vec![loopback, Ipv6Addr::LOCALHOST.into()],
+        None => vec![loopback],
+        // It includes 127.0.0.1.
+        Some(address) if address == loopback || address == IpAddr::from(Ipv4Addr::UNSPECIFIED) => vec![address],
+        Some(address) => vec![loopback, address],
+    }
+}
+
+/// Whether this user may listen on a port of these addresses, and nobody else does. It does not listen itself, or two who ask
 /// at once would be in each other's way.
-pub fn available(port: u16) -> std::io::Result<()> {
-    let bind = |socket: TcpSocket, address: IpAddr| {
+pub fn available(addresses: &[IpAddr], port: u16) -> std::io::Result<()> {
+    for address in addresses {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
-        socket.bind((address, port).into())
-    };
-    bind(TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into())?;
-    if has_ipv6() {
-        bind(TcpSocket::new_v6()?, Ipv6Addr::UNSPECIFIED.into())?;
+        socket.bind((*address, port).into())?;
     }
     Ok(())
 }
 
-pub(crate) fn has_ipv6() -> bool {
+fn has_ipv6() -> bool {
     TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).is_ok()
 }
 

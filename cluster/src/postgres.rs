@@ -19,8 +19,11 @@ use crate::programs;
 use crate::state::Settings;
 use crate::tls;
 
-const USER: &str = "authuser";
-const DATABASE: &str = "authdb";
+/// Owns the schema, and is a superuser.
+pub(crate) const OWNER: &str = "authuser";
+/// Whom the replicas log in as. What it may do, `gatefold-api migrate` says.
+pub(crate) const REPLICA: &str = "gatefold_api";
+pub(crate) const DATABASE: &str = "authdb";
 
 fn data(layout: &Layout) -> PathBuf {
     layout.postgres().join("data")
@@ -84,7 +87,7 @@ pub(crate) async fn prepare(layout: &Layout, settings: &Settings) -> Result<()> 
 async fn initdb(layout: &Layout, data: &Path) -> Result<()> {
     let mut initdb = program("initdb", layout)?;
     // Not synchronised file by file: a machine that fails now fails before there is anything to lose.
-    initdb.args(["-N", "-A", "trust", "-U", USER, "-E", "UTF8", "--locale", "C.UTF-8", "-D"]).arg(data);
+    initdb.args(["-N", "-A", "trust", "-U", OWNER, "-E", "UTF8", "--locale", "C.UTF-8", "-D"]).arg(data);
     run(initdb).await
 }
 
@@ -119,14 +122,18 @@ pub(crate) fn ready(layout: &Layout, pid: i32, port: u16) -> Result<()> {
     lock_file::says_ready(&data(layout), pid, port)
 }
 
-/// Makes the database, unless it is there.
+/// Makes the database and the role of the replicas, unless they are there.
 pub(crate) async fn create_database(layout: &Layout, port: u16) -> Result<()> {
-    let mut command = program("createdb", layout)?;
-    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", USER, DATABASE]);
-    match run(command).await {
-        Err(error) if error.to_string().contains("already exists") => Ok(()),
-        outcome => outcome,
+    let port = port.to_string();
+    for (name, created) in [("createuser", REPLICA), ("createdb", DATABASE)] {
+        let mut command = program(name, layout)?;
+        command.args(["-h", "127.0.0.1", "-p", &port, "-U", OWNER, created]);
+        match run(command).await {
+            Err(error) if error.to_string().contains("already exists") => {}
+            outcome => outcome?,
+        }
     }
+    Ok(())
 }
 
 /// Runs a program to its end.

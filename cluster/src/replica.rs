@@ -82,7 +82,7 @@ fn any_command(layout: &Layout, state: &State, kind: Kind) -> Result<Command> {
     command.env("PUBLIC_KEY_PATH", settings.keys.join("public.pem"));
     command.envs(state.redis_url().map(|url| ("REDIS_URL", url)));
     if kind == Kind::Api {
-        command.envs(state.database_url().map(|url| ("DATABASE_URL", url)));
+        command.envs(state.replica_database_url().map(|url| ("DATABASE_URL", url)));
         command.env("PRIVATE_KEY_PATH", settings.keys.join("private.pem"));
         command.env("REFRESH_KEY_PATH", settings.keys.join("refresh.key"));
         if !settings.rate_limits {
@@ -111,7 +111,8 @@ pub(crate) async fn create_user(layout: &Layout, state: &State, name: &str, pass
 async fn run(layout: &Layout, state: &State, arguments: &[&str], input: &str) -> Result<()> {
     let mut command = any_command(layout, state, Kind::Api)?;
     // Its commands need the database only as it is, and not through a proxy that may be out of order.
-    command.envs(state.database_url().map(|url| ("DATABASE_URL", url)));
+    command.envs(state.replica_database_url().map(|url| ("DATABASE_URL", url)));
+    command.envs(state.database_url().map(|url| ("DATABASE_OWNER_URL", url)));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = tokio::process::Command::from(command).spawn().context("cannot run gatefold-api")?;
     if let Some(mut stdin) = child.stdin.take() {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
+use crate::postgres::{DATABASE, OWNER, REPLICA};
 use crate::process::Identity;
 use crate::tls;
 
@@ -52,8 +53,9 @@ impl Kind {
 pub(crate) struct Settings {
     /// Nginx's port; any free one when 0.
     pub(crate) port: u16,
-    /// Whether Nginx listens on every address rather than on 127.0.0.1 only.
-    pub(crate) public: bool,
+    /// Where Nginx listens, 127.0.0.1 among them.
+    #[serde(default)]
+    pub(crate) addresses: Vec<IpAddr>,
     /// Whether the data is thrown away in the end, so that nothing need reach the disk.
     pub(crate) ephemeral: bool,
     /// Whether Nginx and the replicas limit requests.
@@ -152,9 +154,14 @@ impl State {
         self.nodes.iter().any(Node::is_running)
     }
 
-    /// Where the replicas find Postgres, unless a proxy stands between.
+    /// Postgres, for whoever owns the schema.
     pub(crate) fn database_url(&self) -> Option<String> {
-        self.port(Kind::Postgres).map(|port| format!("postgres://authuser@127.0.0.1:{port}/authdb"))
+        self.port(Kind::Postgres).map(|port| format!("postgres://{OWNER}@127.0.0.1:{port}/{DATABASE}"))
+    }
+
+    /// Where the replicas find Postgres, unless a proxy stands between.
+    pub(crate) fn replica_database_url(&self) -> Option<String> {
+        self.port(Kind::Postgres).map(|port| format!("postgres://{REPLICA}@127.0.0.1:{port}/{DATABASE}"))
     }
 
     /// Where the replicas find Redis, unless a proxy stands between.
@@ -164,7 +171,7 @@ impl State {
 
     /// How the replicas find both over TLS, and whom they believe; nothing unless they listen for it.
     pub(crate) fn tls_environment(&self, layout: &Layout) -> BTreeMap<String, String> {
-        let (Some(redis), Some(postgres)) = (self.settings.redis_tls_port, self.database_url()) else {
+        let (Some(redis), Some(postgres)) = (self.settings.redis_tls_port, self.replica_database_url()) else {
             return BTreeMap::new();
         };
         let variables = [
@@ -177,7 +184,7 @@ impl State {
 
     /// Where clients find the cluster.
     pub(crate) fn public_url(&self) -> Option<String> {
-        let host = if self.settings.public { "localhost" } else { "127.0.0.1" };
+        let host = if self.settings.ephemeral { "127.0.0.1" } else { "localhost" };
         self.port(Kind::Nginx)
             .map(|port| if port == 80 { format!("http://{host}") } else { format!("http://{host}:{port}") })
     }

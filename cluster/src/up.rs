@@ -1,5 +1,6 @@
 //! The whole cluster, up and down: which processes, in which order.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -20,6 +21,8 @@ pub struct Plan {
     pub ws: u16,
     /// Where Nginx listens.
     pub port: u16,
+    /// And on which addresses: see [`crate::listen_addresses`].
+    pub addresses: Vec<IpAddr>,
     /// The folder of the keys.
     pub keys: PathBuf,
     /// The folder of our programs.
@@ -42,7 +45,7 @@ impl Plan {
         env.extend(self.env.iter().cloned());
         Ok(Settings {
             port: self.port,
-            public: true,
+            addresses: self.addresses.clone(),
             ephemeral: false,
             rate_limits: self.rate_limits,
             keys: absolute(&self.keys)?,

@@ -12,13 +12,14 @@ use gatefold_shared::{
     revocation::{Ended, SessionEnder, Why},
     rooms::{self, RoomName},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{
     audit::{self, Event},
     config::Config,
     families::{self, Listed},
+    postgres::owner_options,
     state::Stores,
     users::{self, User},
 };
@@ -34,6 +35,8 @@ pub struct Admin {
 impl Admin {
     /// A person waits, so a command may take longer than a request.
     pub const PATIENCE: Duration = Duration::from_secs(30);
+    /// Why deleting may have failed.
+    pub const NEEDS_OWNER: &str = "deleting is for the owner of the schema (is DATABASE_OWNER_URL right?)";
 
     /// Ends the process if the stores are not configured as they should be.
     pub fn new(config: Config) -> Self {
@@ -49,6 +52,12 @@ impl Admin {
     pub async fn user(&self, name: &str) -> anyhow::Result<User> {
         let user = users::by_name(&self.postgres, name, Self::PATIENCE).await?;
         user.with_context(|| format!("there is no user {name}"))
+    }
+
+    /// Postgres as the owner of the schema, who alone may delete users and events.
+    pub async fn owner(&self) -> anyhow::Result<PgConnection> {
+        let options = owner_options(&self.config.database).context("DATABASE_OWNER_URL")?;
+        options.connect().await.context("cannot reach Postgres: is DATABASE_OWNER_URL right?")
     }
 
     /// The living sessions of a user.

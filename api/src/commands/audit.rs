@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use gatefold_shared::clock;
 use serde_json::{Value, json};
+use sqlx::Connection;
 use time::OffsetDateTime;
 
 use super::{
@@ -33,8 +34,9 @@ pub async fn audit(admin: &Admin, arguments: AuditArguments, output: Output) -> 
 }
 
 async fn erase(admin: &Admin, which: Erase, output: Output) -> anyhow::Result<()> {
-    let mut transaction = admin.postgres.begin().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
-    let erased = audit::erase(&mut transaction, which, Admin::PATIENCE).await?;
+    let mut owner = admin.owner().await?;
+    let mut transaction = owner.begin().await?;
+    let erased = audit::erase(&mut transaction, which, Admin::PATIENCE).await.context(Admin::NEEDS_OWNER)?;
     let event = match which {
         Erase::OfUser(id) => Event::now(Kind::EventsErased).of_user(id),
         Erase::Before(_) => Event::now(Kind::EventsErased),

@@ -4,17 +4,23 @@ use anyhow::Context;
 use gatefold_shared::config::exit_with;
 use sqlx::{ConnectOptions, migrate::Migrate};
 
-use super::MigrateArguments;
+use super::{MigrateArguments, privileges};
 use crate::{
     config::DatabaseConfig,
-    postgres::{migrator, options},
+    postgres::{migrator, options, owner_options},
 };
 
 /// Applies what is missing, or takes the newest migration back. Safe from several machines at once: Postgres holds a lock.
-/// What a newer program has applied stays: migrations add, so this one works with it.
+/// What a newer program has applied stays: migrations add, so this one works with it. Where the replicas have a role of their
+/// own, it is given the rights that they need.
 pub async fn migrate(config: &DatabaseConfig, arguments: &MigrateArguments) -> anyhow::Result<()> {
-    let options = options(config).unwrap_or_else(|error| exit_with([format!("DATABASE_URL: {error}").as_str()]));
-    let mut connection = options.connect().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
+    let (owner, replica) = match (owner_options(config), options(config)) {
+        (Ok(owner), Ok(replica)) => (owner, replica),
+        (Err(error), _) => exit_with([format!("{}: {error}", owner_variable(config)).as_str()]),
+        (_, Err(error)) => exit_with([format!("DATABASE_URL: {error}").as_str()]),
+    };
+    let why = || format!("cannot reach Postgres: is {} right?", owner_variable(config));
+    let mut connection = owner.connect().await.with_context(why)?;
     let mut migrator = migrator();
     if arguments.revert {
         connection.ensure_migrations_table(&migrator.table_name).await?;
@@ -25,6 +31,13 @@ pub async fn migrate(config: &DatabaseConfig, arguments: &MigrateArguments) -> a
     } else {
         migrator.set_ignore_missing(true);
         migrator.run(&mut connection).await.context("could not migrate")?;
+        if config.database_owner_url.is_some() && owner.get_username() != replica.get_username() {
+            privileges::grant(&mut connection, replica.get_username()).await?;
+        } else {
+            println!(
+                "The replicas own the schema: DATABASE_OWNER_URL allows for a role that could not change the audit."
+            );
+        }
     }
     connection.ensure_migrations_table(&migrator.table_name).await?;
     let applied = connection.list_applied_migrations(&migrator.table_name).await?;
@@ -35,4 +48,9 @@ pub async fn migrate(config: &DatabaseConfig, arguments: &MigrateArguments) -> a
         println!("It is newer than this program, which works with it: only the newer program can take it back.");
     }
     Ok(())
+}
+
+/// The variable that says who the owner is.
+fn owner_variable(config: &DatabaseConfig) -> &'static str {
+    if config.database_owner_url.is_some() { "DATABASE_OWNER_URL" } else { "DATABASE_URL" }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, bail, ensure};
 use gatefold_shared::{grants::Grants, revocation::Why};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
+use sqlx::Connection;
 use unicode_normalization::UnicodeNormalization;
 
 use super::{
@@ -118,8 +119,9 @@ async fn passwd(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()>
 
 /// As [`set_disabled`]. The event that tells of it comes last, so that it is not erased with the others.
 async fn delete(admin: &Admin, user: &User, erase_events: bool, output: Output) -> anyhow::Result<()> {
-    let mut transaction = admin.postgres.begin().await?;
-    users::delete(&mut transaction, user.id, Admin::PATIENCE).await?;
+    let mut owner = admin.owner().await?;
+    let mut transaction = owner.begin().await?;
+    users::delete(&mut transaction, user.id, Admin::PATIENCE).await.context(Admin::NEEDS_OWNER)?;
     let erased =
         if erase_events { audit::erase(&mut transaction, Erase::OfUser(user.id), Admin::PATIENCE).await? } else { 0 };
     let ended = admin.revoke_all(user.id, Why::Disabled).await?;

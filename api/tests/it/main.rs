@@ -8,6 +8,7 @@ mod acknowledged;
 mod audit;
 mod commands;
 mod cors;
+mod database_role;
 mod disconnects;
 mod erasure;
 mod events;

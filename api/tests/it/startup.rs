@@ -192,6 +192,7 @@ fn a_port_that_is_taken_is_named() {
 fn help_names_every_setting_and_no_secret() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-api"));
     command.arg("--help").env_clear().env("DATABASE_URL", "postgres://u:hunter2@h/d").env("DB_PASSWORD", "hunter2");
+    command.env("DATABASE_OWNER_URL", "postgres://u:hunter2@h/d");
     let output = command.env("REDIS_URL", "redis://:hunter2@h").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -201,6 +202,7 @@ fn help_names_every_setting_and_no_secret() {
         "HOST",
         "MAX_CONNECTIONS",
         "DATABASE_URL",
+        "DATABASE_OWNER_URL",
         "DB_HOST",
         "DB_PORT",
         "DB_USER",

@@ -1,6 +1,6 @@
 //! `gatefold-cluster` as people run it.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -71,6 +71,36 @@ async fn up_starts_what_has_exited_and_nothing_else() -> Result<()> {
         before.iter().zip(pids(&line)?).filter(|(old, new)| *old != new).map(|(old, _)| old.0.clone()).collect();
     ensure!(changed == ["redis"], "changed: {changed:?}");
     ensure!(line.cluster()?.process("redis")?.state == ProcessState::Running);
+    Ok(())
+}
+
+/// 127.0.0.2 is an address of every Linux machine: what listens on all of them listens there.
+#[test]
+fn nginx_listens_on_the_loopback_addresses_only_unless_another_is_asked_for() -> Result<()> {
+    let line = CommandLine::new()?;
+    let port = nobody()?.port();
+    let reached = |address: &str| TcpStream::connect((address.parse::<IpAddr>()?, port)).map_err(anyhow::Error::from);
+    let up = |more: &[&str]| {
+        let port = port.to_string();
+        let output = line.run(&[&["up", "--api", "0", "--ws", "0", "--port", &port], more].concat())?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok::<_, anyhow::Error>(String::from_utf8(output.stderr)?)
+    };
+    let said = up(&[])?;
+    ensure!(
+        said.contains("127.0.0.1") && said.contains("this machine only") && said.contains("HTTP_ADDRESS"),
+        "{said}"
+    );
+    reached("127.0.0.1")?;
+    ensure!(reached("::1").is_ok() == TcpListener::bind("[::1]:0").is_ok(), "[::1], where there is IPv6");
+    ensure!(reached("127.0.0.2").is_err(), "it listens on other addresses too");
+    ensure!(line.run(&["down"])?.status.success());
+
+    let said = up(&["--address", "127.0.0.2"])?;
+    ensure!(reached("127.0.0.2").is_ok() && reached("127.0.0.1").is_ok() && reached("127.0.0.3").is_err(), "{said}");
+    ensure!(line.run(&["down"])?.status.success());
+    let said = up(&["--address", "0.0.0.0"])?;
+    ensure!(reached("127.0.0.3").is_ok() && said.contains("others can reach it"), "{said}");
     Ok(())
 }
 

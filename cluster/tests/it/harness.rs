@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -145,7 +145,7 @@ impl Stub {
 /// in the way.
 pub(crate) fn nobody() -> Result<SocketAddr> {
     let mut ports = std::iter::repeat_with(|| rand::rng().random_range(10_000..32_768)).take(1_000);
-    let port = ports.find(|port| available(*port).is_ok()).context("no free port")?;
+    let port = ports.find(|port| available(&[Ipv4Addr::UNSPECIFIED.into()], *port).is_ok()).context("no free port")?;
     Ok(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 

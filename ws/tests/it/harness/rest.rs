@@ -123,7 +123,8 @@ impl Gatefold {
         let keys = self.cluster.keys_dir();
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env("DATABASE_URL", self.cluster.database_url()).env("REDIS_URL", self.cluster.redis_url());
+        command.env("DATABASE_URL", self.cluster.replica_database_url()).env("REDIS_URL", self.cluster.redis_url());
+        command.env("DATABASE_OWNER_URL", self.cluster.database_url());
         command.env("PRIVATE_KEY_PATH", keys.join("private.pem")).env("PUBLIC_KEY_PATH", keys.join("public.pem"));
         command.env("REFRESH_KEY_PATH", keys.join("refresh.key"));
         let output = command.output().await.expect("it runs");
