@@ -53,13 +53,13 @@ RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
 # that are theirs; and something that asks whether they are well.
 FROM ${RUST_IMAGE} AS root
 COPY scripts/container-health.rs /src/
-RUN mkdir -p /root-fs/bin /root-fs/etc/ssl/certs /root-fs/run/keys /root-fs/run/database \
+RUN mkdir -p /root-fs/bin /root-fs/etc/ssl/certs /root-fs/run/keys /root-fs/run/database /root-fs/run/redis \
     && rustc --edition 2024 -O -C target-feature=+crt-static -C strip=symbols \
         -o /root-fs/bin/container-health /src/container-health.rs \
     && cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ \
     && echo 'gatefold:x:65532:65532::/:/sbin/nologin' >/root-fs/etc/passwd \
     && echo 'gatefold:x:65532:' >/root-fs/etc/group \
-    && chown -R 65532:65532 /root-fs/run/keys /root-fs/run/database
+    && chown -R 65532:65532 /root-fs/run
 
 FROM scratch AS replica
 ARG VERSION=0.2.0-dev
@@ -123,7 +123,7 @@ LABEL org.opencontainers.image.title="gatefold-keys" \
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openssl \
     && rm -rf /var/lib/apt/lists/* \
-    && install -d -o 65532 -g 65532 /run/keys /run/public-keys /run/database
+    && install -d -o 65532 -g 65532 /run/keys /run/public-keys /run/database /run/database-role /run/redis
 COPY generate-keys.sh scripts/container-keys.sh /opt/gatefold/
 USER 65532:65532
 ENTRYPOINT ["/opt/gatefold/container-keys.sh"]

@@ -67,17 +67,47 @@ check_compose() {
         env -i PATH="$PATH" HOME="$work" docker-compose "${files[@]}" --env-file /dev/null config --format json >"$work/$mode.json"
         python scripts/check_compose.py "$mode" <"$work/$mode.json"
     done
+    env -i PATH="$PATH" HOME="$work" HTTP_ADDRESS=0.0.0.0 docker-compose -f docker-compose.yml -f docker-compose.tls.yml \
+        --env-file /dev/null config >"$work/public.yml"
+    [[ $(grep -c 'host_ip: 0.0.0.0' "$work/public.yml") == 2 ]] || fail 'HTTP_ADDRESS does not open http and https'
+}
+
+# The passwords that the step `keys` makes: three, in the forms in which they are read, and none anew where one is. The files of
+# 0.1.0 in the volume of the owner's password stay what they are.
+check_passwords() {
+    local run=$1 owner role redis
+    owner=$(<"$run/database/password") role=$(<"$run/database-role/password") redis=$(<"$run/redis/password")
+    [[ $(printf '%s\n' "$owner" "$role" "$redis" | grep -xE '[0-9a-f]{48}' | sort -u | wc -l) == 3 ]] || fail 'not three passwords'
+    [[ $(stat -c '%a' "$run"/{database,database-role,redis}/password "$run"/database/pgpass{,.both} "$run/database-role/pgpass" \
+        "$run/redis/redis.conf" | xargs) == '444 444 444 600 600 600 444' ]] || fail 'the passwords have other modes' "$(ls -lR "$run")"
+    [[ $(<"$run/redis/redis.conf") == "requirepass $redis" && $(<"$run/database/pgpass") == "*:*:*:*:$owner" ]] ||
+        fail 'Redis or Postgres gets another password'
+    [[ $(<"$run/database/pgpass.both") == "*:*:*:gatefold_api:$role"$'\n'"*:*:*:*:$owner" ]] || fail 'migrate gets other passwords'
+    rm -r "$run"/{database-role,redis}/* "$run/database/pgpass.both"
+    keys || fail 'the step keys fails on the volumes of 0.1.0:' "$(<"$work/keys.log")"
+    [[ $(<"$run/database/password") == "$owner" && $(<"$run/database-role/pgpass") == "*:*:*:*:$(<"$run/database-role/password")" ]] ||
+        fail 'the step keys replaces a password of 0.1.0, or makes none beside it'
+    # As Compose starts it, and asks it for its health.
+    redis=$(<"$run/redis/password")
+    redis-server "$run/redis/redis.conf" --port 0 --unixsocket "$work/socket" --save '' --dir "$work" >"$work/redis.log" 2>&1 &
+    for _ in {1..100}; do
+        [[ ! -S $work/socket ]] || break
+        sleep 0.1
+    done
+    [[ $(redis-cli -s "$work/socket" ping 2>&1) == NOAUTH* && $(REDISCLI_AUTH=$redis redis-cli -s "$work/socket" ping) == PONG ]] ||
+        fail 'Redis does not ask for its password' "$(<"$work/redis.log")"
+    REDISCLI_AUTH=$redis redis-cli -s "$work/socket" shutdown nosave >/dev/null 2>&1 || true
 }
 
 # The step `keys` of Compose, in folders of ours: as root it becomes user 65532, and as anybody else it stays who it is.
 check_keys() {
     local image=$work/image run=$work/image/run log=$work/keys.log
-    mkdir -p "$image" "$run"/{keys,public-keys,database,host-keys}
+    mkdir -p "$image" "$run"/{keys,public-keys,database,database-role,redis,host-keys}
     cp generate-keys.sh "$image"
     sed "s|/run/|$run/|g" scripts/container-keys.sh >"$image/container-keys.sh"
     chmod 711 "$work"
     chmod 755 "$image"/*.sh
-    ((EUID != 0)) || chown -R 65532 "$run"/{keys,public-keys,database}
+    ((EUID != 0)) || chown -R 65532 "$run"/{keys,public-keys,database,database-role,redis}
     keys() { "$image/container-keys.sh" >"$log" 2>&1; }
     refuses() {
         ! keys || fail "the step keys takes $1"
@@ -97,6 +127,7 @@ check_keys() {
         fail 'the step keys leaves other modes' "$(ls -l "$run/keys")"
     grep -q 'BEGIN PRIVATE KEY' "$run/keys/private.pem" || fail 'the step keys takes a key in another form than PKCS#8'
     cmp "$run/host-keys/public.pem" "$run/public-keys/public.pem"
+    check_passwords "$run"
     openssl pkey -in "$run/other.pem" -pubout -out "$run/host-keys/public.pem"
     cp "$run/other.pem" "$run/host-keys/private.pem"
     keys || fail 'the step keys fails the second time:' "$(<"$log")"
@@ -104,7 +135,7 @@ check_keys() {
     rm "$run"/host-keys/*.pem "$run"/keys/*
     keys || fail 'the step keys fails without keys of the host:' "$(<"$log")"
     grep -q '^Made private.pem' "$log" || fail 'the step keys makes none:' "$(<"$log")"
-    [[ -z $(find "$run/keys" "$run/public-keys" "$run/database" -name '.*' -print) ]] || fail 'the step keys leaves files'
+    [[ -z $(find "$run" -name '.*' -print) ]] || fail 'the step keys leaves files'
     echo 'keys: made, or taken from the host, once'
 }
 
@@ -117,7 +148,11 @@ nginx_accepts() {
 check_nginx() {
     local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200'
         'API_ADDRESS=api.a.svc:3000 RESOLV_CONF=/dev/null' 'RESOLVER=a;b' 'EDGE=other' 'LIMITS=no' 'WORKER_CONNECTIONS=64k'
-        'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8;')
+        'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=' 'EDGE=proxied TRUSTED_PROXIES=10.1.0.0/16;')
+    for case in 0.0.0.0/0 ::/0 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7 fd00::/8 10.1.0.0/15 10.1.0.0/33 \
+        10.1.0.0/ 10.1 10/16 ::1/129 abcd 192.0.2.0/28 2001:db8::/48 10.1.0.0/16,10.0.0.0/8; do
+        cases+=("EDGE=proxied TRUSTED_PROXIES=$case")
+    done
     openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
         -keyout "$work/privkey.pem" -out "$work/fullchain.pem" 2>/dev/null
     local tls=(EDGE=tls TLS_CERTIFICATE="$work/fullchain.pem" TLS_KEY="$work/privkey.pem")
@@ -129,8 +164,10 @@ check_nginx() {
         fail 'Nginx refuses a name without the domain of its cluster:' "$(<"$work/nginx.log")"
     grep -q '"gatefold-api.a.svc.example.test:3000"' "$work/nginx/conf/site/edge.conf" || fail 'a name was not completed'
     nginx_accepts "${tls[@]}" HTTPS_PORT=8443 HSTS_MAX_AGE=0 || fail 'Nginx refuses the mode tls:' "$(<"$work/nginx.log")"
-    nginx_accepts EDGE=proxied TRUSTED_PROXIES=10.0.0.0/8,fd00::/8 ||
+    nginx_accepts EDGE=proxied TRUSTED_PROXIES=10.1.0.0/16,fd00:1:2:3::/64,192.168.7.1,::1 ||
         fail 'Nginx refuses the mode proxied:' "$(<"$work/nginx.log")"
+    grep -q 'set_real_ip_from 10.1.0.0/16; set_real_ip_from fd00:1:2:3::/64;' "$work/nginx/conf/site/edge.conf" ||
+        fail 'Nginx believes others than were named'
     nginx_accepts EDGE=plain LIMITS=off || fail 'Nginx refuses to go without limits:' "$(<"$work/nginx.log")"
     ! grep -q remote_addr "$work/nginx/conf/site/limits.conf" || fail 'LIMITS=off limits addresses'
     nginx_accepts WORKER_CONNECTIONS=4321 || fail 'Nginx refuses another number of connections:' "$(<"$work/nginx.log")"
@@ -147,6 +184,8 @@ check_nginx() {
 check_kubernetes() {
     local overlay version secrets
     yamllint --strict --config-file scripts/yamllint.yaml k8s docker-compose*.yml
+    # Kustomize reads nothing outside of the overlay.
+    cmp scripts/database-role.sql k8s/overlays/dev/database-role.sql
     # The overlay `dev` has secrets, which are not to be made in the working copy.
     cp -r k8s generate-keys.sh "$work/"
     "$work/k8s/overlays/dev/make-secrets.sh" >/dev/null
@@ -158,13 +197,21 @@ check_kubernetes() {
     for overlay in dev production traced; do
         kustomize build "$work/k8s/overlays/$overlay" >"$work/$overlay.yaml"
         secrets=()
-        [[ $overlay == dev ]] || secrets=(gatefold-keys gatefold-public-keys gatefold-database gatefold-redis)
+        [[ $overlay == dev ]] || secrets=(gatefold-keys gatefold-public-keys gatefold-database gatefold-database-owner gatefold-redis)
         for version in $KUBERNETES_OLDEST $KUBERNETES_NEWEST; do
             python scripts/check_manifests.py "$version" "$work/$overlay.yaml" "${secrets[@]}"
         done
     done
+    for version in scripts/broken-manifests/*.sed; do
+        sed -E -f "$version" "$work/production.yaml" >"$work/broken.yaml"
+        ! cmp --silent "$work/production.yaml" "$work/broken.yaml" || fail "$version changes nothing"
+        ! python scripts/check_manifests.py "$KUBERNETES_NEWEST" "$work/broken.yaml" "${secrets[@]}" 2>"$work/broken.log" ||
+            fail "the check of the manifests finds nothing wrong with $version"
+        grep -qF -- "$(sed -n 's/^# finds: //p' "$version")" "$work/broken.log" || fail "$version:" "$(<"$work/broken.log")"
+    done
+    echo 'manifests that are broken on purpose: found out'
     # The examples, in place of the Secrets that somebody makes.
-    (cd "$work" && for file in production.yaml k8s/examples/{external-secrets,gateway}.yaml; do echo --- && cat "$file"; done) \
+    (cd "$work" && for file in production.yaml k8s/examples/{external-secrets,gateway,retention}.yaml; do echo --- && cat "$file"; done) \
         >"$work/examples.yaml"
     python scripts/check_manifests.py "$KUBERNETES_NEWEST" "$work/examples.yaml"
     # 15: tags are never moved, so that pulling always gains nothing. 35: the replicas take their stores' URLs from the

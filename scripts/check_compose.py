@@ -12,12 +12,12 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 # As of the replicas where DRAIN_SECONDS is not set, and of Nginx when it is told to end.
 DEFAULT_DRAIN = "20s"
-ONE_SHOT = {"keys", "migrate"}
+ONE_SHOT = {"keys", "database-role", "migrate"}
 # Those that docker-compose.dev.yml builds and runs from the working copy.
 DEVELOPED = {"api", "ws", "migrate"}
 # The settings of the replicas that say where things are: the compose files and the images set them, or leave them alone.
 FIXED = {
-    *("HOST", "PORT", "METRICS_PORT", "TRUSTED_PROXIES", "COOKIE_SECURE", "REDIS_URL", "DATABASE_URL"),
+    *("HOST", "PORT", "METRICS_PORT", "TRUSTED_PROXIES", "COOKIE_SECURE", "REDIS_URL", "REDIS_PASSWORD_FILE", "DATABASE_URL", "DATABASE_OWNER_URL"),
     *("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME"),
     *("PUBLIC_KEY_PATH", "PRIVATE_KEY_PATH", "REFRESH_KEY_PATH"),
 }
@@ -61,6 +61,30 @@ def undocumented():
         yield f"{name} may be set, and docs/deployment.md does not say so"
 
 
+# Who may read which volume of secrets.
+READERS = {
+    "keys": {"keys", "api", "migrate"},
+    "database-password": {"keys", "postgres", "database-role", "migrate"},
+    "database-role": {"keys", "api", "database-role"},
+    "redis-password": {"keys", "redis", "api", "ws", "migrate"},
+}
+
+
+def misplaced_secrets(services):
+    for volume, readers in READERS.items():
+        found = {name for name, service in services.items() if volume in [m.get("source") for m in service.get("volumes", [])]}
+        if found != readers:
+            yield f"{volume} is mounted by {', '.join(sorted(found))}, and not by {', '.join(sorted(readers))}"
+    for name in ("api", "ws"):
+        environment = services[name]["environment"]
+        if "authuser" in str(environment) or "DATABASE_OWNER_URL" in environment:
+            yield f"{name}: is the owner of the schema"
+    if "/run/redis/redis.conf" not in services["redis"]["command"]:
+        yield "redis: has no password"
+    if not any("REDISCLI_AUTH" in word for word in services["redis"]["healthcheck"]["test"]):
+        yield "redis: is asked for its health without its password"
+
+
 def problems_of(name, service, mode):
     developing = mode == "dev" and name in DEVELOPED
     if "container_name" in service:
@@ -82,9 +106,8 @@ def problems_of(name, service, mode):
     for variable, value in service.get("environment", {}).items():
         if SECRET.search(f"{variable}") or SECRET.search(str(value)):
             yield f"{variable}: a secret in the environment"
-    public = [port for port in service.get("ports", []) if port.get("host_ip") != "127.0.0.1"]
-    if public and name != "nginx":
-        yield "can be reached from outside"
+    if [port for port in service.get("ports", []) if port.get("host_ip") != "127.0.0.1"]:
+        yield "can be reached from outside, although HTTP_ADDRESS does not say so"
     if service.get("ports") and name != "nginx" and mode != "dev":
         yield "publishes a port"
     if name in ONE_SHOT:
@@ -114,8 +137,7 @@ def main():
             problems.append("nginx reaches the stores")
         if set(services["postgres"]["networks"]) | set(services["redis"]["networks"]) != {"stores"}:
             problems.append("the stores are not by themselves")
-    if "keys" in [mount["source"] for mount in services["ws"]["volumes"]]:
-        problems.append("ws: has the private keys")
+    problems += misplaced_secrets(services)
     secure = services["api"]["environment"]["COOKIE_SECURE"]
     if secure != ("true" if mode == "tls" else "false"):
         problems.append(f"api: COOKIE_SECURE is {secure}")

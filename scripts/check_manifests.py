@@ -5,6 +5,7 @@ drain.
     check_manifests.py KUBERNETES-VERSION FILE [SECRET…]     the secrets are those that somebody else makes
 """
 
+import ipaddress
 import json
 import math
 import os
@@ -167,6 +168,7 @@ class Cluster:
                 if not matches(workload["spec"]["selector"], pod_of(workload)["metadata"]["labels"]):
                     complain(workload, "its selector does not match its own pods")
                 self.check_serving(workload)
+        self.check_edges()
         self.check_services()
         self.check_scaling()
         self.check_policies()
@@ -196,6 +198,8 @@ class Cluster:
         if set(volumes) != mounted:
             complain(workload, f"volumes that nobody mounts: {set(volumes) - mounted}")
         for volume in volumes.values():
+            if "secret" in volume:
+                self.need_secret(workload, volume["secret"]["secretName"], set())
             for source in volume.get("projected", {}).get("sources", []):
                 self.need_secret(workload, source["secret"]["name"], {item["key"] for item in source["secret"]["items"]})
 
@@ -220,9 +224,11 @@ class Cluster:
                 complain(workload, f"no such config map: {source['configMapRef']['name']}")
         for variable in container.get("env", []):
             reference = variable.get("valueFrom", {}).get("secretKeyRef")
+            if variable["name"] == "DATABASE_OWNER_URL" and workload["kind"] != "Job":
+                complain(workload, "could rewrite the audit: it is the owner of the schema")
             if reference:
                 self.need_secret(workload, reference["name"], {reference["key"]})
-            elif re.search(r"PASSWORD|_URL$|KEY$|TOKEN|SECRET", variable["name"]):
+            elif re.search(r"PASSWORD$|_URL$|KEY$|TOKEN|SECRET", variable["name"]):
                 complain(workload, f"{variable['name']} is written out")
         ports = {p["name"] for p in container.get("ports", [])}
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -261,6 +267,25 @@ class Cluster:
         values = [self.config_maps.get(s["configMapRef"]["name"], {}).get(name) for s in container.get("envFrom", [])]
         values += [v.get("value") for v in container.get("env", []) if v["name"] == name]
         return next((value for value in reversed(values) if value), None)
+
+    def check_edges(self):
+        """Who is believed about the client's address has to be named, by every proxy and replica, as narrowly as it is known."""
+        for workload in self.of("Deployment"):
+            container = pod_of(workload)["spec"]["containers"][0]
+            if self.setting(container, "EDGE") in ("plain", "tls"):
+                continue
+            networks = self.setting(container, "TRUSTED_PROXIES")
+            if not networks:
+                complain(workload, "TRUSTED_PROXIES does not name the proxies before it")
+                continue
+            for text in re.split("[, ]+", networks):
+                try:
+                    network = ipaddress.ip_network(text)
+                except ValueError as error:
+                    complain(workload, f"TRUSTED_PROXIES: {error}")
+                    continue
+                if network.prefixlen < (16 if network.version == 4 else 32) or text == "192.168.0.0/16":
+                    complain(workload, f"TRUSTED_PROXIES: {text} is more than the network of a proxy")
 
     def check_services(self):
         for service in self.of("Service"):

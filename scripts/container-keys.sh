@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # The `keys` image: makes the secrets that a cluster of containers is missing, and rotates its keys.
 #
-#   (none)        make what is missing: the keys in /run/keys, their public half in /run/public-keys, and the password of
-#                 Postgres in /run/database. Where there are no keys yet, those in /run/host-keys are taken, if there are any
+#   (none)        make what is missing: the keys in /run/keys, their public half in /run/public-keys, and the passwords of the
+#                 owner of Postgres's database in /run/database, of the role of the replicas in /run/database-role, and of
+#                 Redis in /run/redis. Where there are no keys yet, those in /run/host-keys are taken, if there are any
 #   rotate …      as `generate-keys.sh rotate`, and publish the result
 #   replace       as `generate-keys.sh --force`: other keys, and everybody is logged out
 #
-# Three places, so that each container gets only what it needs: ws the public keys, Postgres its password, api all.
+# A place for each, so that every container gets only what it needs: ws the public keys and Redis's password, api the private
+# keys and the passwords of Redis and of its own role, and only `migrate` and Postgres the owner's.
 set -euo pipefail
 
-readonly KEYS=/run/keys PUBLIC=/run/public-keys DATABASE=/run/database HOST=/run/host-keys
+readonly KEYS=/run/keys PUBLIC=/run/public-keys DATABASE=/run/database ROLE=/run/database-role REDIS=/run/redis HOST=/run/host-keys
 readonly GENERATE=${BASH_SOURCE[0]%/*}/generate-keys.sh
 
 fail() {
@@ -84,23 +86,45 @@ take_keys() {
     echo "Took the keys in keys/ (${!host[*]}); from now on those in the volume count."
 }
 
-# Once. Postgres keeps the password that it was first started with, in the volume of its data.
+# make_password FOLDER: once. Others than who made it are to read it: Postgres, Redis. Postgres keeps the password that it was
+# first started with, in the volume of its data.
 make_password() {
-    [[ ! -e $DATABASE/pgpass ]] || return 0
-    local password
-    password=$(openssl rand -hex 24)
-    # The superuser of Postgres's container has no rights over files of others.
-    printf '%s\n' "$password" >"$DATABASE/password"
-    chmod 444 "$DATABASE/password"
-    (umask 077 && printf '*:*:*:*:%s\n' "$password" >"$DATABASE/.pgpass")
-    mv -fT "$DATABASE/.pgpass" "$DATABASE/pgpass"
-    echo "Made the password of Postgres in $DATABASE."
+    [[ ! -e $1/password ]] || return 0
+    openssl rand -hex 24 >"$1/.password"
+    chmod 444 "$1/.password"
+    mv -fT "$1/.password" "$1/password"
+    echo "Made the password in $1."
+}
+
+# write FILE MODE: what comes in, at once or not at all, unless it is there already.
+write() {
+    local file=$1 new=${1%/*}/.${1##*/}
+    (umask 077 && cat >"$new")
+    if cmp --silent "$new" "$file"; then
+        rm "$new"
+    else
+        chmod "$2" "$new"
+        mv -fT "$new" "$file"
+    fi
+}
+
+make_passwords() {
+    local folder owner role
+    for folder in "$DATABASE" "$ROLE" "$REDIS"; do
+        make_password "$folder"
+    done
+    owner=$(<"$DATABASE/password") role=$(<"$ROLE/password")
+    # As libpq and sqlx read them, and from nobody else's file.
+    write "$DATABASE/pgpass" 600 <<<"*:*:*:*:$owner"
+    write "$ROLE/pgpass" 600 <<<"*:*:*:*:$role"
+    write "$DATABASE/pgpass.both" 600 <<<"*:*:*:gatefold_api:$role"$'\n'"*:*:*:*:$owner"
+    write "$REDIS/redis.conf" 444 <<<"requirepass $(<"$REDIS/password")"
 }
 
 case ${1-} in
     '')
         make_keys
-        make_password
+        make_passwords
         ;;
     rotate) "$GENERATE" "$@" --dir "$KEYS" ;;
     replace) "$GENERATE" --force --dir "$KEYS" ;;

@@ -8,7 +8,8 @@
 #                    A name of Kubernetes may end with .svc: the cluster's own domain is added, since Nginx knows no search list
 #   RESOLVER         name server that knows these names (the first of /etc/resolv.conf)
 #   RESOLVER_VALID   how long its answers are believed (2s)
-#   TRUSTED_PROXIES  proxied: networks (CIDR, separated by commas or spaces) of the proxies before this one
+#   TRUSTED_PROXIES  proxied: networks (CIDR, separated by commas or spaces) of the proxies before this one, and of nobody else;
+#                    at most a /16, or /32 of IPv6
 #   TLS_CERTIFICATE, TLS_KEY   tls: PEM files, the chain and its key (/etc/gatefold/tls/{fullchain,privkey}.pem)
 #   HTTPS_PORT       tls: the port of https as clients see it (443)
 #   WORKER_CONNECTIONS  connections that each worker may hold (32768): two for a socket, two for a request
@@ -42,6 +43,27 @@ path() {
     case $2 in /*) ;; *) fail "$1: expected an absolute path, and not '$2'" ;; esac
     case $2 in *[!a-zA-Z0-9._/-]*) fail "$1: a path with unusual characters: '$2'" ;; esac
     [ -r "$2" ] || fail "$1: $2 cannot be read by $(id -u):$(id -g)"
+}
+
+# The network of a proxy. Whoever else is in it can claim any address, so that whole private networks are refused; and so are
+# those of examples, which somebody forgot to replace.
+network() {
+    widest=none longest=''
+    case $1 in
+        192.0.2.* | 198.51.100.* | 203.0.113.* | 2001:[dD][bB]8:*)
+            fail "TRUSTED_PROXIES: $1 is an example: name the network of the proxy before this one"
+            ;;
+        192.168.*/16 | *[!0-9a-fA-F.:/]*) ;;
+        *:*:*) widest=32 longest=128 ;;
+        *[!0-9./]*) ;;
+        *.*.*.*) widest=16 longest=32 ;;
+    esac
+    bits=$longest
+    case $1 in */*) bits=${1#*/} ;; esac
+    case $bits in '' | *[!0-9]*) widest=none ;; esac
+    if [ "$widest" = none ] || [ "$bits" -lt "$widest" ] || [ "$bits" -gt "$longest" ]; then
+        fail "TRUSTED_PROXIES: expected the networks of proxies, each at most a /16 (IPv4) or /32 (IPv6), and not '$1'"
+    fi
 }
 
 resolv_conf=${RESOLV_CONF:-/etc/resolv.conf}
@@ -101,10 +123,10 @@ case $edge in
         ;;
     proxied)
         for network in $(echo "${TRUSTED_PROXIES:-}" | tr ',' ' '); do
-            case $network in *[!0-9a-fA-F.:/]*) fail "TRUSTED_PROXIES: expected networks, and not '$network'" ;; esac
+            network "$network"
             real_ip="$real_ip set_real_ip_from $network;" geo="$geo $network 1;"
         done
-        [ -n "$geo" ] || fail 'TRUSTED_PROXIES: must name the proxies before this one'
+        [ -n "$geo" ] || fail 'TRUSTED_PROXIES: EDGE=proxied needs the networks of the proxies before this one'
         ;;
     *) fail "EDGE: expected plain, tls or proxied, and not '$edge'" ;;
 esac

@@ -41,6 +41,9 @@ pub struct StoreConfig {
     /// Redis: redis://, rediss://, redis-sentinel:// or redis-cluster://
     #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     pub redis_url: SecretString,
+    /// A file that holds the password of Redis, for a `REDIS_URL` without one
+    #[arg(long = "redis-password-file", env = "REDIS_PASSWORD_FILE", value_name = "FILE", value_parser = secret_in_file)]
+    pub redis_password: Option<SecretString>,
     /// How many of Redis's own replicas must have a change to a session before it counts as made
     #[arg(long, env = "REDIS_ACK_REPLICAS", default_value_t = 0)]
     pub redis_ack_replicas: u16,
@@ -92,6 +95,13 @@ pub struct LogConfig {
     /// What to log: error, warn, info, debug, trace, or directives such as `info,gatefold_api=debug`
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+/// Value parser of a file whose first line is a secret.
+fn secret_in_file(path: &str) -> Result<SecretString, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let secret = text.lines().next().unwrap_or_default();
+    if secret.is_empty() { Err(format!("{path} is empty")) } else { Ok(secret.into()) }
 }
 
 /// Reads the configuration of a program from its arguments and environment, or ends the process: with the help that was

@@ -82,6 +82,9 @@ impl Redis {
         let call_timeout = config.call_timeout();
         let mut redis = Config::from_url(config.redis_url.expose_secret())?;
         redis.fail_fast = false;
+        if redis.password.is_none() {
+            redis.password = config.redis_password.as_ref().map(|password| password.expose_secret().to_owned());
+        }
         let mut builder = Builder::from_config(redis);
         builder.with_connection_config(|connection| {
             connection.connection_timeout = call_timeout;

@@ -27,6 +27,7 @@ fn counter(redis_url: &str, wait: Duration) -> (Arc<Counter>, Lifecycle) {
     let life = Lifecycle::begin().unwrap();
     let config = StoreConfig {
         redis_url: redis_url.into(),
+        redis_password: None,
         redis_ack_replicas: 0,
         revocation_staleness_limit: Duration::ZERO,
         backend_timeout: Duration::from_secs(2),

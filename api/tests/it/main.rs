@@ -27,6 +27,7 @@ mod metrics;
 mod openapi;
 mod outages;
 mod protected;
+mod redis_password;
 mod refresh;
 mod replay;
 mod replicas;

@@ -86,7 +86,7 @@ fn several_bad_settings_are_reported_at_once() {
     let mut command = replica(keys.path());
     command.env("PORT", "seventy").env("ACCESS_TOKEN_EXPIRY", "soon").env("TRUSTED_PROXIES", "10.0.0.0/99");
     command.env("REFRESH_REUSE_GRACE", "31s").env("COOKIE_NAME", "a;b").env("COOKIE_SECURE", "perhaps");
-    command.args(["--argon2-passes", "0"]);
+    command.args(["--argon2-passes", "0"]).env("REDIS_PASSWORD_FILE", "/nowhere");
     let complaints = [
         "--port",
         "--access-token-expiry",
@@ -95,6 +95,7 @@ fn several_bad_settings_are_reported_at_once() {
         "--cookie-name",
         "--cookie-secure",
         "--argon2-passes",
+        "--redis-password-file",
     ];
     assert_unusable(&command.output().unwrap(), &complaints);
 }
@@ -209,6 +210,7 @@ fn help_names_every_setting_and_no_secret() {
         "DB_PASSWORD",
         "DB_NAME",
         "REDIS_URL",
+        "REDIS_PASSWORD_FILE",
         "BACKEND_TIMEOUT",
         "PRIVATE_KEY_PATH",
         "PUBLIC_KEY_PATH",

@@ -7,5 +7,6 @@ mod harness;
 mod lifecycle;
 mod nginx;
 mod nginx_logs;
+mod nginx_proxied;
 mod nginx_upstreams;
 mod replicas;

@@ -16,6 +16,7 @@ async fn what_was_given_up_before_it_could_be_sent_is_never_sent() {
     let life = Lifecycle::begin().expect("signals");
     let config = StoreConfig {
         redis_url: format!("redis://{}", faults.address()).into(),
+        redis_password: None,
         redis_ack_replicas: 0,
         revocation_staleness_limit: Duration::ZERO,
         backend_timeout: Duration::from_mins(1),

@@ -1,0 +1,101 @@
+//! The Nginx of the containers behind another proxy (`EDGE=proxied`): whom it believes about the client's address.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use gatefold_cluster::eventually;
+use tempfile::TempDir;
+use tokio::net::TcpSocket;
+
+use crate::harness::{Manner, PATIENCE, Stub, nobody};
+
+const OK: Manner = Manner::Answer("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+/// The proxy, and somebody else in its neighbourhood.
+const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+/// Nginx as the image starts it, on ports of this test's own.
+struct Container {
+    process: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Container {
+    async fn start(replica: SocketAddr) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("gatefold-test-").tempdir()?;
+        let source = folder.path().join("nginx");
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a crate is in a workspace")?;
+        let copied = Command::new("cp").arg("-r").arg(repository.join("nginx")).arg(&source).status()?;
+        ensure!(copied.success(), "cannot copy nginx/");
+        let (port, status_port) = (nobody()?.port(), nobody()?.port());
+        for (file, of_image, ours) in [("listen.conf", "8080", port), ("servers/status.conf", "8081", status_port)] {
+            let file = source.join("container").join(file);
+            let text = fs::read_to_string(&file)?.replace(of_image, &format!("127.0.0.1:{ours}"));
+            fs::write(&file, text.replace("/dev/stdout", "/dev/null"))?;
+        }
+        let mut nginx = Command::new(source.join("container/entrypoint.sh"));
+        nginx.env("GATEFOLD_NGINX", &source).env("GATEFOLD_PREFIX", folder.path().join("run"));
+        nginx.env("EDGE", "proxied").env("TRUSTED_PROXIES", format!("{PROXY}/32")).env("LIMITS", "off");
+        nginx.env("API_ADDRESS", replica.to_string()).env("RESOLVER", "127.0.0.1").env("WORKER_CONNECTIONS", "64");
+        let process = nginx.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let container = Self { process, port, _folder: folder };
+        eventually(PATIENCE, || async { Ok(TcpStream::connect(("127.0.0.1", port)).map(drop)?) }).await?;
+        Ok(container)
+    }
+
+    /// A call from an address of this machine, which is answered.
+    async fn call(&self, from: Ipv4Addr, headers: &str) -> Result<()> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let connection = socket.connect(([127, 0, 0, 1], self.port).into()).await?.into_std()?;
+        connection.set_nonblocking(false)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        let mut connection = connection;
+        let head = format!("GET /api/health HTTP/1.1\r\nHost: gatefold.test\r\nConnection: close\r\n{headers}\r\n");
+        connection.write_all(head.as_bytes())?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        Ok(())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Its workers end with it.
+        Command::new("kill").arg(self.process.id().to_string()).status().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// What the replica is told of the client's address and scheme.
+async fn told(from: Ipv4Addr, headers: &str) -> Result<(String, String)> {
+    let replica = Stub::start(OK)?;
+    let container = Container::start(replica.address).await?;
+    container.call(from, headers).await?;
+    let headers = replica.only()?;
+    let one = |name: &str| headers.get(name).and_then(|values| values.first()).cloned();
+    Ok((one("x-forwarded-for").context("no address")?, one("x-forwarded-proto").context("no scheme")?))
+}
+
+#[tokio::test]
+async fn a_forged_address_from_outside_of_the_proxys_network_is_ignored() -> Result<()> {
+    let forged = "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n";
+    ensure!(told(PROXY, forged).await? == ("203.0.113.7".to_owned(), "https".to_owned()), "the proxy is believed");
+    let of_neighbour = told(NEIGHBOUR, forged).await?;
+    ensure!(of_neighbour == (NEIGHBOUR.to_string(), "http".to_owned()), "{of_neighbour:?}");
+    Ok(())
+}
+
+/// A client whose own address is private, too: what stands left of it is its own claim.
+#[tokio::test]
+async fn a_client_of_a_private_network_cannot_claim_another_address_through_the_proxy() -> Result<()> {
+    let (address, _) = told(PROXY, "X-Forwarded-For: 203.0.113.7, 10.1.2.3\r\n").await?;
+    ensure!(address == "10.1.2.3", "{address}");
+    Ok(())
+}
