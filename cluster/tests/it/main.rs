@@ -6,7 +6,7 @@ mod faults;
 mod harness;
 mod lifecycle;
 mod nginx;
+mod nginx_container;
 mod nginx_logs;
-mod nginx_proxied;
 mod nginx_upstreams;
 mod replicas;

@@ -30,7 +30,9 @@ async fn what_nginx_refuses_is_a_problem_of_the_documented_shape() -> Result<()>
     let cluster = Cluster::builder().without_stores().upstream(Kind::Ws, nobody()?).start().await?;
     let url = cluster.url();
     is_problem(&get(&url, "/nothing/here")?, 404, "not_found")?;
-    is_problem(&request(&url, "DELETE", "/", "")?, 405, "method_not_allowed")?;
+    for (method, path) in [("DELETE", "/"), ("TRACE", "/"), ("TRACE", "/api/health")] {
+        is_problem(&request(&url, method, path, "")?, 405, "method_not_allowed")?;
+    }
     ensure!(request(&url, "POST", "/", "")?.header("allow")? == "GET, HEAD");
     is_problem(&exchange(&url, b"NONSENSE\r\n\r\n")?, 400, "invalid_request")?;
     is_problem(&exchange(&url, b"GET / HTTP/1.1\r\n\r\n")?, 400, "invalid_request")?;
@@ -61,6 +63,19 @@ async fn hidden_files_and_metrics_are_not_there() -> Result<()> {
         ensure!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
     }
     is_problem(&get(&cluster.url(), "/.git/config")?, 404, "not_found")
+}
+
+#[tokio::test]
+async fn a_folder_is_not_listed() -> Result<()> {
+    let cluster = nginx().await?;
+    let folder = cluster.dir().join("nginx/client/folder");
+    std::fs::create_dir(&folder)?;
+    std::fs::write(folder.join("file.txt"), "")?;
+    ensure!(get(&cluster.url(), "/folder/file.txt")?.status == 200, "it is served");
+    for path in ["/folder", "/folder/"] {
+        is_problem(&get(&cluster.url(), path)?, 404, "not_found")?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

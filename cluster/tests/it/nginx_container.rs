@@ -1,4 +1,5 @@
-//! The Nginx of the containers behind another proxy (`EDGE=proxied`): whom it believes about the client's address.
+//! The Nginx of the containers, as its image starts it: whom it believes about the client behind another proxy
+//! (`EDGE=proxied`), and what it answers over plain http where it serves https (`EDGE=tls`).
 
 use std::fs;
 use std::io::{Read, Write};
@@ -26,42 +27,55 @@ struct Container {
 }
 
 impl Container {
-    async fn start(replica: SocketAddr) -> Result<Self> {
+    async fn start(replica: SocketAddr, edge: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("gatefold-test-").tempdir()?;
         let source = folder.path().join("nginx");
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a crate is in a workspace")?;
         let copied = Command::new("cp").arg("-r").arg(repository.join("nginx")).arg(&source).status()?;
         ensure!(copied.success(), "cannot copy nginx/");
-        let (port, status_port) = (nobody()?.port(), nobody()?.port());
-        for (file, of_image, ours) in [("listen.conf", "8080", port), ("servers/status.conf", "8081", status_port)] {
+        let (port, tls_port, status_port) = (nobody()?.port(), nobody()?.port(), nobody()?.port());
+        let listeners = [
+            ("listen.conf", "8080", port),
+            ("redirect.conf", "8080", port),
+            ("listen.tls.conf", "8443", tls_port),
+            ("servers/status.conf", "8081", status_port),
+        ];
+        for (file, of_image, ours) in listeners {
             let file = source.join("container").join(file);
             let text = fs::read_to_string(&file)?.replace(of_image, &format!("127.0.0.1:{ours}"));
             fs::write(&file, text.replace("/dev/stdout", "/dev/null"))?;
         }
         let mut nginx = Command::new(source.join("container/entrypoint.sh"));
         nginx.env("GATEFOLD_NGINX", &source).env("GATEFOLD_PREFIX", folder.path().join("run"));
-        nginx.env("EDGE", "proxied").env("TRUSTED_PROXIES", format!("{PROXY}/32")).env("LIMITS", "off");
+        nginx.env("EDGE", edge).env("TRUSTED_PROXIES", format!("{PROXY}/32")).env("LIMITS", "off");
         nginx.env("API_ADDRESS", replica.to_string()).env("RESOLVER", "127.0.0.1").env("WORKER_CONNECTIONS", "64");
+        let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+        if edge == "tls" {
+            let mut openssl = Command::new("openssl");
+            openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]);
+            let made = openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).stderr(Stdio::null()).status()?;
+            ensure!(made.success(), "openssl makes no certificate");
+        }
+        nginx.env("TLS_CERTIFICATE", certificate).env("TLS_KEY", key).env("HTTPS_PORT", "8443");
         let process = nginx.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let container = Self { process, port, _folder: folder };
         eventually(PATIENCE, || async { Ok(TcpStream::connect(("127.0.0.1", port)).map(drop)?) }).await?;
         Ok(container)
     }
 
-    /// A call from an address of this machine, which is answered.
-    async fn call(&self, from: Ipv4Addr, headers: &str) -> Result<()> {
+    /// A request from an address of this machine; the response.
+    async fn call(&self, from: Ipv4Addr, path: &str, headers: &str) -> Result<String> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((from, 0).into())?;
         let connection = socket.connect(([127, 0, 0, 1], self.port).into()).await?.into_std()?;
         connection.set_nonblocking(false)?;
         connection.set_read_timeout(Some(PATIENCE))?;
         let mut connection = connection;
-        let head = format!("GET /api/health HTTP/1.1\r\nHost: gatefold.test\r\nConnection: close\r\n{headers}\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: gatefold.test\r\nConnection: close\r\n{headers}\r\n");
         connection.write_all(head.as_bytes())?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer)?;
-        ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        Ok(())
+        Ok(answer)
     }
 }
 
@@ -73,11 +87,14 @@ impl Drop for Container {
     }
 }
 
-/// What the replica is told of the client's address and scheme.
+/// What the replica is told of the client's address and scheme. Browsers are told to come by https only if they did.
 async fn told(from: Ipv4Addr, headers: &str) -> Result<(String, String)> {
     let replica = Stub::start(OK)?;
-    let container = Container::start(replica.address).await?;
-    container.call(from, headers).await?;
+    let container = Container::start(replica.address, "proxied").await?;
+    let answer = container.call(from, "/api/health", headers).await?;
+    ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let strict = answer.to_lowercase().contains("strict-transport-security: max-age=63072000");
+    ensure!(strict == (from == PROXY && headers.contains("https")), "{answer}");
     let headers = replica.only()?;
     let one = |name: &str| headers.get(name).and_then(|values| values.first()).cloned();
     Ok((one("x-forwarded-for").context("no address")?, one("x-forwarded-proto").context("no scheme")?))
@@ -97,5 +114,25 @@ async fn a_forged_address_from_outside_of_the_proxys_network_is_ignored() -> Res
 async fn a_client_of_a_private_network_cannot_claim_another_address_through_the_proxy() -> Result<()> {
     let (address, _) = told(PROXY, "X-Forwarded-For: 203.0.113.7, 10.1.2.3\r\n").await?;
     ensure!(address == "10.1.2.3", "{address}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn over_plain_http_pages_are_sent_to_https_and_calls_are_refused() -> Result<()> {
+    let replica = Stub::start(OK)?;
+    let container = Container::start(replica.address, "tls").await?;
+    let page = container.call(PROXY, "/page?a=b", "").await?;
+    ensure!(
+        page.starts_with("HTTP/1.1 308 ") && page.contains("Location: https://gatefold.test:8443/page?a=b"),
+        "{page}"
+    );
+    for path in ["/api/health", "/ws", "/health", "/.well-known/jwks.json"] {
+        let call = container.call(PROXY, path, "Authorization: Bearer token\r\n").await?;
+        ensure!(
+            call.starts_with("HTTP/1.1 403 ") && call.contains("https_required") && !call.contains("Location"),
+            "{call}"
+        );
+    }
+    ensure!(replica.heads().is_empty(), "{:?}", replica.heads());
     Ok(())
 }
