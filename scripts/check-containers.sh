@@ -111,7 +111,16 @@ for service in api ws nginx; do
 done
 echo 'the containers: nobody is root, and no image can be written to'
 [[ $(docker compose logs --no-log-prefix keys) == *'Took the keys'* ]] || fail 'the keys of the host were not taken'
+sql() { docker compose exec -T postgres psql -XtAc "$1" -U authuser -d authdb; }
+[[ $(sql "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'gatefold-api'") == gatefold_api ]] ||
+    fail 'the replicas have another role than their own'
+[[ $(sql "SELECT has_table_privilege('gatefold_api', 'events', 'UPDATE, DELETE')") == f ]] || fail 'the replicas can rewrite the audit'
+[[ $(docker compose exec -T redis redis-cli ping 2>&1) == NOAUTH* ]] || fail 'Redis needs no password'
+[[ $(docker compose port nginx 8080) == "127.0.0.1:$HTTP_PORT" ]] || fail 'others can reach the cluster'
+echo 'the stores: a role without rights over the schema, and a password of Redis'
 printf '%s\n' "$PASSWORD" | docker compose exec -T api /bin/gatefold-api user add alice
+! docker compose exec -T api /bin/gatefold-api user delete --yes alice </dev/null 2>"$work/delete.log" || fail 'a replica deletes users'
+docker compose run --rm -T migrate audit erase --older-than 1d >"$work/erase.log" 2>&1 || fail "$(<"$work/erase.log")"
 
 log_in
 greeted 'a call'

@@ -57,7 +57,7 @@ impl Container {
             ensure!(made.success(), "openssl makes no certificate");
         }
         nginx.env("TLS_CERTIFICATE", certificate).env("TLS_KEY", key).env("HTTPS_PORT", "8443");
-        let process = nginx.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let process = nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let container = Self { process, port, _folder: folder };
         eventually(PATIENCE, || async { Ok(TcpStream::connect(("127.0.0.1", port)).map(drop)?) }).await?;
         Ok(container)
