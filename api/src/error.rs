@@ -55,6 +55,8 @@ pub enum ApiError {
     RefreshTokenReused,
     #[error("This refresh was answered before, and a newer one since: refresh with the newest cookie and a new key")]
     RefreshSuperseded,
+    #[error("This Idempotency-Key belongs to an earlier refresh: refresh once more with a new key")]
+    RefreshKeyReused,
 
     #[error("No access token: send Authorization: Bearer <token>")]
     MissingToken,
@@ -146,7 +148,8 @@ impl ApiError {
             Self::SessionNotFound => (StatusCode::UNAUTHORIZED, "session_not_found"),
             Self::SessionRevoked | Self::AccessRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
             Self::RefreshTokenReused => (StatusCode::UNAUTHORIZED, "refresh_token_reused"),
-            Self::RefreshSuperseded => (StatusCode::CONFLICT, "refresh_superseded"),
+            // One code for both, which every client knows: it refreshes once more with a new key.
+            Self::RefreshSuperseded | Self::RefreshKeyReused => (StatusCode::CONFLICT, "refresh_superseded"),
             Self::MissingToken => (StatusCode::UNAUTHORIZED, "missing_token"),
             Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
             Self::TokenExpired => (StatusCode::UNAUTHORIZED, "token_expired"),

@@ -6,6 +6,7 @@
 mod attempt;
 mod list;
 mod outcome;
+mod pulse;
 mod reopen;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use uuid::Uuid;
 pub use self::list::{Listed, list};
 pub use self::outcome::{FamilyError, Issued, Rotation, Session};
 pub use self::token::{RefreshKeys, RefreshToken, sha256_hex};
-use self::{attempt::Attempt, reopen::Reopener};
+use self::{attempt::Attempt, pulse::Pulse, reopen::Reopener};
 use crate::{audit::Audit, keys::Keys};
 
 static ISSUE: Script = Script::new("issue", &[PRELUDE, grants::PRELUDE, include_str!("families/issue.lua")]);
@@ -66,6 +67,7 @@ pub struct Families {
     ender: SessionEnder,
     audit: Audit,
     reopener: Reopener,
+    pulse: Pulse,
 }
 
 impl Families {
@@ -80,7 +82,8 @@ impl Families {
         life: &Lifecycle,
     ) -> Self {
         let reopener = Reopener::new(redis.clone(), audit.clone(), life.clone());
-        Self { redis, keys, lifetimes, most, ender, audit, reopener }
+        let pulse = Pulse::start(life);
+        Self { redis, keys, lifetimes, most, ender, audit, reopener, pulse }
     }
 
     /// The token behind what a client sent, if it is one of ours.
@@ -210,7 +213,7 @@ impl Families {
             millis(self.lifetimes.refresh).into(),
             millis(self.lifetimes.reuse_grace).into(),
             self.ender.keep_for().into(),
-            i64::from(self.redis.is_settled()).into(),
+            i64::from(self.redis.is_settled() && self.pulse.is_steady()).into(),
             attempt.address.to_string().into(),
         ];
         self.redis.commit(&ROTATE, &keys, arguments, until).await
@@ -246,6 +249,8 @@ impl Families {
             }
             7 => return Err(FamilyError::NotJudged),
             8 => Rotation::Superseded,
+            9 => Rotation::TradedAnew(session()?),
+            10 => Rotation::KeyReused,
             _ => return Err(unexpected()),
         };
         Ok(Some(rotation))
@@ -281,7 +286,9 @@ fn count(result: &Result<Rotation, FamilyError>) {
         Ok(Rotation::Rotated(_)) => "rotated",
         Ok(Rotation::Retried(_)) => "retried",
         Ok(Rotation::RolledForward(_)) => "rolled_forward",
+        Ok(Rotation::TradedAnew(_)) => "traded_anew",
         Ok(Rotation::Superseded) => "superseded",
+        Ok(Rotation::KeyReused) => "key_reused",
         Ok(Rotation::Replayed { .. }) => "replayed",
         Ok(Rotation::Revoked) => "revoked",
         Ok(Rotation::Unknown) => "unknown",

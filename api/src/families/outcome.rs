@@ -40,6 +40,11 @@ pub enum Rotation {
     Retried(Session),
     /// For the next generation, although Redis had forgotten that this one was issued.
     RolledForward(Session),
+    /// For a further generation: it is a retry that comes late, and nobody has used the successor that there was. That one is
+    /// worth nothing any more.
+    TradedAnew(Session),
+    /// Not now, and nothing was changed: the key belongs to another rotation of the same session.
+    KeyReused,
     /// Never, and nothing was changed: it is a request with the key of its own rotation, which comes so late that its
     /// successor was used meanwhile. Its client has asked again, and went on with the answer to that.
     Superseded,
@@ -59,8 +64,11 @@ impl Rotation {
     /// What the client gets, if it gets anything.
     pub fn session(&self) -> Option<&Session> {
         match self {
-            Self::Rotated(session) | Self::Retried(session) | Self::RolledForward(session) => Some(session),
-            Self::Superseded | Self::Replayed { .. } | Self::Revoked | Self::Unknown => None,
+            Self::Rotated(session)
+            | Self::Retried(session)
+            | Self::RolledForward(session)
+            | Self::TradedAnew(session) => Some(session),
+            Self::KeyReused | Self::Superseded | Self::Replayed { .. } | Self::Revoked | Self::Unknown => None,
         }
     }
 }
@@ -72,8 +80,8 @@ pub enum FamilyError {
     #[error(transparent)]
     Redis(#[from] RedisError),
     /// Redis has just come back, and the answer to another replica's rotation may have been lost: not the moment to call a
-    /// client a thief.
-    #[error("redis has just come back; a replay is not judged yet")]
+    /// client a thief. Or this replica stood still, and the request may have been given up meanwhile.
+    #[error("redis has just come back, or this replica stood still; a replay is not judged yet")]
     NotJudged,
     /// No randomness for a new secret.
     #[error("no randomness")]

@@ -1,6 +1,7 @@
 //! The scripts over families alone, against a real Redis: each outcome, and what each leaves behind.
 
 mod access;
+mod late_retry;
 mod lost;
 
 use std::{collections::HashMap, process::Command};
@@ -84,6 +85,11 @@ impl Bench {
 
     /// The outcome of the script itself, which is told to do nothing after `too_late` and whether it may judge.
     async fn outcome(&self, token: &RefreshToken, too_late: i64, may_judge: bool) -> i64 {
+        self.outcome_with_key(token, "", too_late, may_judge).await
+    }
+
+    async fn outcome_with_key(&self, token: &RefreshToken, key: &str, too_late: i64, may_judge: bool) -> i64 {
+        let digest = if key.is_empty() { String::new() } else { sha256_hex(key.as_bytes())[..32].to_owned() };
         let (families, grants) = (keys::families(self.user_id), keys::grants(self.user_id));
         let keys = [keys::family(self.user_id, token.family), families, keys::revocations(self.user_id), grants];
         let arguments: Vec<Value> = vec![
@@ -91,7 +97,7 @@ impl Bench {
             self.user_id.into(),
             token.secret_digest().into(),
             i64::from(token.generation).into(),
-            "".into(),
+            digest.into(),
             Uuid::new_v4().to_string().into(),
             too_late.into(),
             millis(MINUTE).into(),

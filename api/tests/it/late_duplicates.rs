@@ -114,3 +114,24 @@ async fn what_a_replica_that_stood_still_does_with_what_was_given_up_ends_no_ses
         assert_eq!(client.refresh().await.summary(), "200");
     }
 }
+
+/// It would be taken for a retry that comes late, and make the successor worthless that the client has got elsewhere.
+#[tokio::test]
+async fn what_a_replica_holds_that_stood_still_for_minutes_is_no_late_retry() {
+    let app = TestApp::start(unhurried(two_replicas())).await;
+    let mut client = app.signed_in("late.minutes").await.at(Door::Replica(1));
+    let family = client.family_key();
+    app.cluster.signal("api-1", Signal::SIGSTOP).unwrap();
+    let mut held = client.at(Door::Replica(0));
+    let mut asked = JoinSet::new();
+    asked.spawn(async move { held.refresh_with_key("first").await });
+    // Longer than a busy machine stands still.
+    let begun = std::time::Instant::now();
+    assert_eq!(client.refresh_with_key("first").await.status, 200);
+    let long_ago = gatefold_shared::clock::unix_millis() - 180_000;
+    app.redis_command(&["HSET", &family, "rotated_at", &long_ago.to_string()]).await;
+    tokio::time::sleep(Duration::from_secs(4).saturating_sub(begun.elapsed())).await;
+    app.cluster.signal("api-1", Signal::SIGCONT).unwrap();
+    assert_eq!(asked.join_next().await.unwrap().unwrap().summary(), "503 unavailable");
+    assert_eq!(client.refresh_with_key("second").await.summary(), "200");
+}

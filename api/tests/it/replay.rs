@@ -141,13 +141,44 @@ async fn an_old_token_that_comes_with_a_new_key_after_all_is_a_replay() {
     assert_eq!(owner.refresh().await.summary(), "401 session_revoked");
 }
 
-/// A client may use one key for all that it ever asks: each rotation remembers its own.
+/// A key that is kept for the next refresh would be known to whoever has found it. The answer is the one that tells every
+/// client to take a new one.
 #[tokio::test]
-async fn the_same_key_for_every_refresh_works() {
+async fn the_key_of_an_earlier_refresh_is_refused_and_the_session_goes_on() {
     let app = shared().await;
     let mut alice = app.signed_in("replay.constant-key").await;
-    for _ in 0..3 {
-        assert_eq!(alice.refresh_with_key("always").await.status, 200);
+    assert_eq!(alice.refresh_with_key("always").await.status, 200);
+    let before = app.redis_command(&["HGETALL", &alice.family_key()]).await;
+    for door in [Door::Nginx, Door::Replica(0), Door::Replica(1)] {
+        let refused = alice.at(door).refresh_with_key("always").await;
+        refused.assert_problem(409, "refresh_superseded");
+        assert!(refused.cookie().is_none() && !refused.clears_cookie(), "{refused:?}");
+        assert!(refused.json()["detail"].as_str().unwrap().contains("new key"), "{refused:?}");
+    }
+    assert_eq!(app.redis_command(&["HGETALL", &alice.family_key()]).await, before);
+    assert_eq!(alice.refresh_with_key("another").await.status, 200);
+}
+
+/// A thief has found the last cookie but one and its key, as on a stolen disk.
+#[tokio::test]
+async fn whoever_retries_late_gets_another_successor_and_the_first_use_of_both_is_noticed() {
+    let app = shared().await;
+    for owner_is_first in [true, false] {
+        let name = format!("replay.found-{owner_is_first}");
+        let found = app.signed_in(&name).await;
+        let mut owner = found.clone();
+        assert_eq!(owner.refresh_with_key("found").await.status, 200);
+        let family = owner.family_key();
+        let long_ago = gatefold_shared::clock::unix_millis() - 121_000;
+        app.redis_command(&["HSET", &family, "rotated_at", &long_ago.to_string()]).await;
+        let mut thief = found.at(Door::Replica(1));
+        assert_eq!(thief.refresh_with_key("found").await.status, 200);
+        assert_ne!(thief.cookie, owner.cookie);
+        if !owner_is_first {
+            assert_eq!(thief.refresh().await.status, 200);
+        }
+        assert_eq!(owner.refresh().await.summary(), "401 refresh_token_reused");
+        assert_eq!(thief.refresh().await.summary(), "401 session_revoked");
     }
 }
 
