@@ -36,7 +36,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 impl Bench {
     /// Has it be so much later for a session: all its times were so much earlier.
-    async fn wait(&self, token: &RefreshToken, milliseconds: i64) {
+    pub(super) async fn wait(&self, token: &RefreshToken, milliseconds: i64) {
         for field in ["access_until", "last_used_at", "rotated_at", "reopened_until", "created_at"] {
             let is_there = self.family(token, &["HEXISTS", field]).await.as_i64() == Some(1);
             if is_there {
@@ -45,7 +45,7 @@ impl Bench {
         }
     }
 
-    async fn number(&self, token: &RefreshToken, field: &str) -> i64 {
+    pub(super) async fn number(&self, token: &RefreshToken, field: &str) -> i64 {
         self.family(token, &["HGET", field]).await.as_i64().unwrap()
     }
 
