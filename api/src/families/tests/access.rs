@@ -116,7 +116,7 @@ async fn every_answer_that_lets_a_token_be_signed_has_noted_how_long_it_may_live
     let mut given = 0;
     for _ in 0..150 {
         let steps = steps().new_tree(&mut runner).unwrap().current();
-        given += bench.live_through(&steps).await;
+        given += Box::pin(bench.live_through(&steps)).await;
     }
     assert!(given > 150, "{given}");
 }
