@@ -33,7 +33,9 @@ pub(crate) enum CloseReason {
     TokenExpired,
     /// No `auth` message in time.
     AuthTimeout,
-    /// It went on although it was told that it sends too much.
+    /// A message was begun and did not come as a whole in time.
+    MessageTimeout,
+    /// It went on although it was told that it sends too much, or sent far too many frames.
     RateLimited,
     /// Too many messages that make no sense.
     ProtocolError,
@@ -68,6 +70,7 @@ impl CloseReason {
             Self::InvalidToken => (4401, "invalid_token"),
             Self::TokenExpired => (4401, "token_expired"),
             Self::AuthTimeout => (4408, "auth_timeout"),
+            Self::MessageTimeout => (4408, "message_timeout"),
             Self::RateLimited => (4429, "rate_limited"),
             Self::ProtocolError => (4500, "protocol_error"),
             Self::Revoked(why) => (4503, why.as_str()),

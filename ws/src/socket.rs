@@ -5,19 +5,20 @@
 
 mod boundary;
 mod pool;
+mod work;
 
 use std::{
     future::poll_fn,
     io::{self, Read, Write},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, ReadBuf},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_tungstenite::tungstenite::{
     Bytes, Error, Message, Utf8Bytes,
@@ -25,7 +26,10 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, WebSocketContext},
 };
 
-use self::boundary::Boundary;
+use self::{
+    boundary::Boundary,
+    work::{TooMuchWork, Work},
+};
 use crate::{
     close::{CloseReason, Ending},
     frame,
@@ -34,6 +38,10 @@ use crate::{
 
 /// How long a peer has to answer our close frame.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How much is read of a peer that was told goodbye and sends what cannot be understood.
+const MAX_IGNORED: usize = 16 << 20;
+/// How long a peer may take for one message, from the first byte that is read without the rest.
+const MESSAGE_WITHIN: Duration = Duration::from_mins(1);
 
 /// What a peer sent.
 #[derive(Debug)]
@@ -52,6 +60,9 @@ pub(crate) struct Socket<R> {
     boundary: Boundary,
     /// Absent between messages.
     context: Option<Box<WebSocketContext>>,
+    /// When the message began that has not come as a whole.
+    begun_at: Option<Instant>,
+    work: Work,
     is_broken: bool,
 }
 
@@ -59,14 +70,21 @@ impl<R: AsyncRead + Unpin> Socket<R> {
     /// The server's end of a WebSocket whose handshake is done; `read` is what came in behind the handshake.
     pub(crate) fn accept(network: R, read: Vec<u8>, peer: Arc<Peer>) -> Self {
         let mut boundary = Boundary::default();
+        // A head is too short for more frames than the budget has.
         boundary.pass(&read);
         let context = (!read.is_empty()).then(|| pool::with_bytes(read));
-        Self { network, peer, boundary, context, is_broken: false }
+        let work = Work::new(Instant::now());
+        Self { network, peer, boundary, context, begun_at: None, work, is_broken: false }
     }
 
-    /// The next thing that the peer sends. Nothing is lost if it is not waited for.
+    /// The next thing that the peer sends. Nothing is lost if it is not waited for. A message that takes too long is judged
+    /// whenever this is polled, when all that has come was read.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, Ending>> {
-        Poll::Ready(match ready!(self.poll_message(context)) {
+        let Poll::Ready(message) = self.poll_message(context) else {
+            let is_overdue = self.begun_at.is_some_and(|at| at.elapsed() >= MESSAGE_WITHIN);
+            return if is_overdue { Poll::Ready(Err(CloseReason::MessageTimeout.into())) } else { Poll::Pending };
+        };
+        Poll::Ready(match message {
             Ok(Message::Text(text)) => Ok(Incoming::Text(text)),
             Ok(Message::Binary(_)) => Err(CloseReason::UnsupportedData.into()),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(Incoming::Control),
@@ -85,20 +103,26 @@ impl<R: AsyncRead + Unpin> Socket<R> {
                 // It has read all that there is, so if that ends with a message nothing of it is left in there.
                 if self.boundary.is_between_messages() && websocket.can_write() {
                     pool::give_back(websocket);
+                    self.begun_at = None;
                 } else {
                     self.context = Some(websocket);
+                    self.begun_at.get_or_insert_with(Instant::now);
                 }
                 Poll::Pending
             }
             result => {
                 self.context = Some(websocket);
+                if matches!(result, Ok(Message::Text(_) | Message::Binary(_))) {
+                    self.begun_at = None;
+                }
                 Poll::Ready(result)
             }
         }
     }
 
     fn pipe<'a, 'c>(&'a mut self, context: &'a mut Context<'c>) -> Pipe<'a, 'c, R> {
-        Pipe { network: &mut self.network, peer: &self.peer, boundary: &mut self.boundary, context }
+        let Self { network, peer, boundary, work, .. } = self;
+        Pipe { network, peer, boundary, work, context }
     }
 
     /// Closes the WebSocket and the connection below it, as `ending` asks for; at most [`GOODBYE`] later it is dropped.
@@ -152,8 +176,12 @@ impl<R: AsyncRead + Unpin> Socket<R> {
     async fn say_goodbye_to_garbage(&mut self, reason: CloseReason) {
         self.peer.send_last(&frame::close(reason));
         let _ = poll_fn(|context| self.peer.poll_shutdown(context)).await;
-        let mut ignored = vec![0; 1024];
-        while self.network.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+        let (mut buffer, mut ignored) = (vec![0; 4096], 0);
+        while let Ok(read @ 1..) = self.network.read(&mut buffer).await
+            && ignored < MAX_IGNORED
+        {
+            ignored += read;
+        }
     }
 }
 
@@ -162,6 +190,7 @@ struct Pipe<'a, 'c, R> {
     network: &'a mut R,
     peer: &'a Peer,
     boundary: &'a mut Boundary,
+    work: &'a mut Work,
     context: &'a mut Context<'c>,
 }
 
@@ -172,7 +201,9 @@ impl<R: AsyncRead + Unpin> Read for Pipe<'_, '_, R> {
             Poll::Ready(result) => result?,
             Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
         }
-        self.boundary.pass(buffer.filled());
+        let frames = self.boundary.pass(buffer.filled());
+        // Here, because tungstenite does not come back before there is a message.
+        self.work.charge(frames, Instant::now()).map_err(io::Error::other)?;
         Ok(buffer.filled().len())
     }
 }
@@ -194,6 +225,9 @@ fn ending_of(error: &Error) -> Ending {
         Error::Utf8(_) => CloseReason::InvalidUtf8.into(),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ending::Lost,
         Error::Protocol(_) => CloseReason::InvalidFrame.into(),
+        Error::Io(error) if matches!(error.get_ref(), Some(inner) if inner.is::<TooMuchWork>()) => {
+            CloseReason::RateLimited.into()
+        }
         _ => Ending::Lost,
     }
 }

@@ -110,6 +110,37 @@ async fn a_replica_that_slept_reads_what_was_said_meanwhile_before_it_judges_any
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_is_not_finished_within_a_minute_closes_the_socket() {
+    let (connection, mut theirs) = pipe(&app(), Some(token(900)));
+    let crumbs = async {
+        // The first fragment of a text, masked.
+        theirs.write_all(&[0x01, 0x81, 0, 0, 0, 0, b'{']).await.expect("sent");
+        loop {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            // A pong, and another byte of the text.
+            theirs.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await.expect("sent");
+            theirs.write_all(&[0x00, 0x81, 0, 0, 0, 0, b' ']).await.expect("sent");
+        }
+    };
+    let ended = tokio::select! { ended = ending(connection) => ended, () = crumbs => unreachable!() };
+    assert_eq!(ended, (Ending::ByUs(CloseReason::MessageTimeout), 60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_finished_in_time_starts_the_minute_anew() {
+    let (connection, mut theirs) = pipe(&app(), Some(token(900)));
+    let slow = async {
+        for _ in 0..5 {
+            theirs.write_all(&[0x01, 0x81, 0, 0, 0, 0, b'{']).await.expect("sent");
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            theirs.write_all(&[0x80, 0x81, 0, 0, 0, 0, b'}']).await.expect("sent");
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    };
+    tokio::select! { ended = ending(connection) => panic!("{ended:?}"), () = slow => {} }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_only_answers_pings_stays_and_hears_of_its_token_once() {
     let (connection, theirs) = pipe(&app(), Some(token(301)));
     let ((), story) = tokio::join!(Box::new(connection).run(), async { story(client(theirs).await).await });

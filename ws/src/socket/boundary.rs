@@ -1,5 +1,5 @@
-//! Where in a stream of frames we are: between two messages, or in the middle of one. It only counts bytes; whether they
-//! make sense is for tungstenite to judge.
+//! Where in a stream of frames we are: between two messages, or in the middle of one. It only counts bytes and frames;
+//! whether they make sense is for tungstenite to judge.
 
 use std::io::Cursor;
 
@@ -24,8 +24,9 @@ pub(super) struct Boundary {
 }
 
 impl Boundary {
-    /// These bytes came next.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) {
+    /// These bytes came next; how many frames begin in them, as far as their headers have come.
+    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut frames = 0;
         while !bytes.is_empty() && !self.is_lost {
             if self.payload_left > 0 {
                 let passed = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(bytes.len());
@@ -33,8 +34,11 @@ impl Boundary {
                 self.payload_left -= passed as u64;
             } else {
                 bytes = self.pass_header(bytes);
+                // A header that has not come as a whole takes all that there is.
+                frames += u32::from(self.header_length == 0);
             }
         }
+        frames
     }
 
     /// Returns what is behind the header.
@@ -84,14 +88,14 @@ mod tests {
         bytes
     }
 
-    /// Whether it is between messages after each piece, however the bytes are cut.
-    fn is_between(pieces: &[Vec<u8>], cut: usize) -> Vec<bool> {
-        let mut boundary = Boundary::default();
+    /// Whether it is between messages after each piece, however the bytes are cut, and how many frames there were.
+    fn is_between(pieces: &[Vec<u8>], cut: usize) -> (Vec<bool>, u32) {
+        let (mut boundary, mut frames) = (Boundary::default(), 0);
         let pass = |piece: &Vec<u8>| {
-            piece.chunks(cut).for_each(|chunk| boundary.pass(chunk));
+            frames += piece.chunks(cut).map(|chunk| boundary.pass(chunk)).sum::<u32>();
             boundary.is_between_messages()
         };
-        pieces.iter().map(pass).collect()
+        (pieces.iter().map(pass).collect(), frames)
     }
 
     proptest! {
@@ -104,13 +108,13 @@ mod tests {
             for length in lengths {
                 let whole = bytes_of(text, true, length, Some([1, 2, 3, 4]));
                 let (first, last) = whole.split_at(whole.len() - 1);
-                prop_assert_eq!(is_between(&[first.to_vec(), last.to_vec()], cut), [false, true]);
+                prop_assert_eq!(is_between(&[first.to_vec(), last.to_vec()], cut), (vec![false, true], 1));
                 let pieces = [
                     bytes_of(text, false, length, Some([0; 4])),
                     bytes_of(OpCode::Control(Control::Ping), true, length.min(125), Some([9; 4])),
                     bytes_of(OpCode::Data(Data::Continue), true, length, Some([0; 4])),
                 ];
-                prop_assert_eq!(is_between(&pieces, cut), [false, false, true]);
+                prop_assert_eq!(is_between(&pieces, cut), (vec![false, false, true], 3));
             }
         }
     }

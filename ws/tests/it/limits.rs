@@ -4,7 +4,11 @@ use futures_util::SinkExt;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::harness::{Client, shared};
+use crate::harness::{
+    Client,
+    raw::{CONTINUATION, PONG, TEXT, unfinished, whole},
+    shared,
+};
 
 async fn flood(client: &mut Client, messages: usize, message: Message) {
     for _ in 0..messages {
@@ -53,4 +57,35 @@ async fn a_client_that_reads_nothing_does_not_hold_up_others() {
     let mut deaf = gatefold.client().await;
     flood(&mut deaf, 50, Message::text(json!({"type": "ping", "id": "x".repeat(15_000)}).to_string())).await;
     gatefold.client().await.is_served().await;
+}
+
+#[tokio::test]
+async fn frames_without_a_message_close_the_socket() {
+    let gatefold = shared().await;
+    let empty = unfinished(CONTINUATION, "");
+    let between = [empty.clone(), whole(PONG, ""), empty.clone()].concat();
+    for frames in [empty, between] {
+        let mut raw = gatefold.raw().await;
+        raw.send(unfinished(TEXT, "{")).await;
+        // Whoever is not stopped goes on with these for as long as they come.
+        let (batch, mut sent) = (frames.repeat(1000), 0);
+        while sent < 100_000 && raw.try_send(&batch).await.is_ok() {
+            sent += 1000;
+        }
+        assert_eq!(raw.closed().await, Some(4429));
+    }
+    gatefold.client().await.is_served().await;
+}
+
+#[tokio::test]
+async fn two_of_the_longest_messages_in_frames_of_one_byte_are_served() {
+    let mut raw = shared().await.raw().await;
+    let message = json!({"type": "ping", "padding": "x".repeat(16_000)}).to_string();
+    for _ in 0..2 {
+        let (first, rest) = message.as_bytes().split_at(1);
+        raw.send(unfinished(TEXT, first)).await;
+        let frames = rest.iter().flat_map(|byte| unfinished(CONTINUATION, [*byte])).collect::<Vec<_>>();
+        raw.send([frames, whole(CONTINUATION, "")].concat()).await;
+        assert_eq!(raw.json().await["type"], "pong");
+    }
 }
