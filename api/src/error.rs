@@ -2,7 +2,8 @@
 
 use axum::response::{IntoResponse, Response};
 use gatefold_shared::{
-    jwt::VerifyError, problem::Problem, redis::RedisError, revocation::Denied, tickets::TicketError,
+    jwt::VerifyError, portable_json::NotPortable, problem::Problem, redis::RedisError, revocation::Denied,
+    tickets::TicketError,
 };
 use http::{HeaderValue, StatusCode, header};
 use tracing::error;
@@ -24,6 +25,8 @@ pub enum ApiError {
     UnsupportedMediaType,
     #[error("The body is larger than 16 KiB")]
     PayloadTooLarge,
+    #[error("`data` {0}")]
+    InvalidData(#[from] NotPortable),
     #[error("There is nothing here")]
     NotFound,
     #[error("This path does not answer to that method; see the Allow header")]
@@ -132,6 +135,7 @@ impl ApiError {
     fn problem(&self) -> Problem {
         let (status, code) = match self {
             Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::InvalidData(_) => (StatusCode::BAD_REQUEST, "invalid_data"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),

@@ -5,8 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use divan::{Bencher, black_box};
-use gatefold_shared::{client_ip::TrustedProxies, origin, rooms::RoomName};
+use gatefold_shared::{client_ip::TrustedProxies, origin, portable_json, rooms::RoomName};
 use http::{HeaderMap, HeaderValue, header};
+use serde_json::value::RawValue;
 
 fn main() {
     divan::main();
@@ -32,4 +33,17 @@ fn know_our_own_page(bencher: Bencher) {
 #[divan::bench]
 fn read_the_name_of_a_room(bencher: Bencher) {
     bencher.bench_local(|| RoomName::parse(black_box("lobby.of-the-house:1")));
+}
+
+/// The largest `data` that fits into a message, as text and as numbers.
+#[divan::bench(args = ["text", "numbers", "escapes"])]
+fn check_the_largest_data(bencher: Bencher, kind: &str) {
+    let part = match kind {
+        "text" => r#"{"text":"Somebody writes something to the others"},"#,
+        "numbers" => "[1.5e3,-273.15,1767268800000],",
+        _ => r#"{"text":"\ud83d\ude00\n\u00e9"},"#,
+    };
+    let text = format!("[{}0]", part.repeat(16_000 / part.len()));
+    let json = serde_json::from_str::<&RawValue>(&text).unwrap();
+    bencher.counter(divan::counter::BytesCount::of_str(&text)).bench_local(|| portable_json::check(black_box(json)));
 }

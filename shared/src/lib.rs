@@ -14,6 +14,7 @@ pub mod jwt;
 pub mod lifecycle;
 pub mod live_keys;
 pub mod origin;
+pub mod portable_json;
 pub mod problem;
 pub mod redis;
 pub mod request;

@@ -153,6 +153,7 @@ pub(crate) enum ErrorCode {
     UnknownType,
     NotJoined,
     InvalidRoom,
+    InvalidData,
     ForbiddenRoom,
     TooManyRooms,
     RateLimited,
@@ -168,6 +169,10 @@ impl ErrorCode {
             Self::UnknownType => ("unknown_type", "There is no such type of message"),
             Self::NotJoined => ("not_joined", "Join the room first"),
             Self::InvalidRoom => ("invalid_room", "A room is named by 1 to 128 letters, digits and _ . : -"),
+            Self::InvalidData => (
+                "invalid_data",
+                "`data` is nested deeper than 32 levels, or has a number too large for a double, or a lone surrogate",
+            ),
             Self::ForbiddenRoom => ("forbidden_room", "You may not enter this room"),
             Self::TooManyRooms => ("too_many_rooms", "You are in 100 rooms already: leave one first"),
             Self::RateLimited => ("rate_limited", "Too many messages, please slow down"),

@@ -1,7 +1,10 @@
 //! Rooms without a socket: who is there, and publishing.
 
 use axum::extract::State;
-use gatefold_shared::rooms::{self, Present, User};
+use gatefold_shared::{
+    portable_json,
+    rooms::{self, Present, User},
+};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -42,7 +45,7 @@ pub async fn presence(State(app): State<App>, caller: InRoom) -> Result<axum::Js
 
 #[derive(Deserialize, ToSchema)]
 pub struct PublishRequest {
-    /// Anything; passed on as it is.
+    /// Anything that all parsers can read, 32 levels deep at most; passed on as it is.
     #[schema(value_type = serde_json::Value, example = json!({ "text": "Hello" }))]
     data: Box<RawValue>,
 }
@@ -57,7 +60,7 @@ pub struct Published {
 /// `POST /api/rooms/{room}/messages`: publishes a message, as if over a socket.
 #[utoipa::path(post, path = "/api/rooms/{room}/messages", tag = "rooms", params(("room" = String, Path, description = "1 to 128 letters, digits, `_`, `.`, `:` or `-`")), request_body = PublishRequest, security(("accessToken" = [])), responses(
     (status = 202, body = Published),
-    (status = 400, description = "`invalid_request`"),
+    (status = 400, description = "`invalid_request`, `invalid_data`"),
     (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 403, description = "`forbidden_room`, `forbidden_origin`"),
     (status = 429, description = "`rate_limited`"),
@@ -68,6 +71,7 @@ pub async fn publish(
     InRoom { token, room }: InRoom,
     Json(request): Json<PublishRequest>,
 ) -> Result<(StatusCode, axum::Json<Published>), ApiError> {
+    portable_json::check(&request.data)?;
     let author = User { id: token.user_id, username: token.username };
     let id = rooms::publish(&app.redis.rooms(), &room, &author, &request.data, app.redis.deadline()).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(Published { id })))

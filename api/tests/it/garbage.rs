@@ -362,6 +362,30 @@ fn against_the_cluster<S: Strategy>(cases: u32, values: S, meet: impl AsyncFn(&R
     runtime.block_on(assert_unharmed(app));
 }
 
+/// A body in chunks of a byte is no larger for it, and one that nobody asked for is not read to its end.
+#[tokio::test]
+async fn bodies_in_chunks_of_a_byte() {
+    let app = shared().await;
+    let head = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+    };
+    // Never ended: 16 KiB are the end of it, or the answer.
+    let chunks = "1\r\n{\r\n".to_owned() + &"1\r\n \r\n".repeat(100_000);
+    for (path, status) in [("/api/login", "413"), ("/api/logout", "200"), ("/api/logout-all", "401"), ("/no", "404")] {
+        let request = [head(path), chunks.clone()].concat();
+        let answer = raw_until_closed(app.url(Door::Replica(0)), request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+    }
+    // Extensions of chunks, which mean nothing, are bounded as well.
+    let extensions = format!("1;{}\r\n{{\r\n", "x".repeat(1000)).repeat(100);
+    let request = [head("/api/login"), extensions].concat();
+    let answer = raw_until_closed(app.url(Door::Replica(0)), request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_unharmed(app).await;
+}
+
 /// Whoever never comes to an end is not waited for.
 #[tokio::test]
 async fn requests_that_never_end() {

@@ -80,6 +80,16 @@ async fn what_is_no_message_is_refused_and_not_published() {
         answer.assert_problem(400, "invalid_request");
         assert_eq!(answer.json()["detail"].as_str(), Some(detail), "{body}");
     }
+    for (data, detail) in [
+        (format!("{}{}", "[".repeat(33), "]".repeat(33)), "`data` is nested deeper than 32 levels"),
+        (format!("{}{}", "[".repeat(7000), "]".repeat(7000)), "`data` is nested deeper than 32 levels"),
+        ("1e999999".to_owned(), "`data` has a number that is too large for a double"),
+        (r#"["\ud800"]"#.to_owned(), "`data` has a lone surrogate in a string"),
+    ] {
+        let answer = publish(&client, &room, format!("{{\"data\":{data}}}")).await;
+        answer.assert_problem(400, "invalid_data");
+        assert_eq!(answer.json()["detail"].as_str(), Some(detail));
+    }
     let large = format!("{{\"data\":\"{}\"}}", "x".repeat(16 * 1024));
     publish(&client.at(Door::Replica(0)), &room, large).await.assert_problem(413, "payload_too_large");
     let untyped = client.request(Method::POST, &format!("/api/rooms/{room}/messages")).body("{\"data\":1}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gatefold_shared::{
     jwt::AccessToken,
+    portable_json,
     rooms::{self, Claim, RoomName, User},
 };
 
@@ -35,6 +36,7 @@ pub(super) fn pass_on(
         }
         RoomRequest::Publish { data } => {
             is_in()?;
+            portable_json::check(data).map_err(|_| ErrorCode::InvalidData)?;
             What::Publish { data: data.to_owned() }
         }
         RoomRequest::Typing { typing } => {

@@ -1,6 +1,7 @@
 //! Rooms, presence, typing and history, as clients live with them on several replicas.
 
 mod chaos;
+mod data;
 mod deletion;
 mod drain;
 mod expired_token;
