@@ -3,7 +3,11 @@
 //! Only for what leaves the process as a time (claims, payloads, logs). Whatever two replicas must agree on is timed by
 //! Redis, and whatever measures a duration uses [`std::time::Instant`].
 
+mod check;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use self::check::{ClockCheck, Lead, now};
 
 /// Time since 1970-01-01 UTC; zero on a machine whose clock stands before that.
 #[expect(clippy::disallowed_methods, reason = "this is the place that the lint sends everybody to")]

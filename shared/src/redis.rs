@@ -163,12 +163,13 @@ impl Redis {
         Ok(())
     }
 
-    /// Reads the clock of Redis.
-    pub async fn read_time(&self, until: Instant) -> Result<(), RedisError> {
+    /// Reads the clock of Redis: milliseconds since the epoch.
+    pub async fn read_time(&self, until: Instant) -> Result<i64, RedisError> {
         let time = CustomCommand::new_static("TIME", ClusterHash::Random, false);
         let (seconds, micros): (i64, i64) = send(self.pool.next(), time, Vec::new(), until).await?;
-        self.time.learn(seconds.saturating_mul(1000).saturating_add(micros / 1000));
-        Ok(())
+        let reading = seconds.saturating_mul(1000).saturating_add(micros / 1000);
+        self.time.learn(reading);
+        Ok(reading)
     }
 
     /// For a script that did nothing because it was past `until`, and said what time it was: learns that, and returns if

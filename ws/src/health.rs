@@ -31,18 +31,21 @@ pub(crate) struct Readiness {
 struct Checks {
     redis: &'static str,
     revocations: &'static str,
+    clock: &'static str,
 }
 
 /// `GET /ready`: new clients are welcome. Not while draining, nor without Redis, nor while revocations may not arrive: they
-/// would be better off elsewhere.
+/// would be better off elsewhere. Nor with a clock by which good tokens are refused, and old ones accepted.
 pub(crate) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let redis = app.redis.ping().await.is_ok() && app.hub.is_ready();
     let revocations = app.revocations.is_ready();
-    let (code, status) = match (app.life.draining().is_cancelled(), redis && revocations) {
+    let is_ready = redis && revocations && app.clock.is_ok();
+    let (code, status) = match (app.life.draining().is_cancelled(), is_ready) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         (false, true) => (StatusCode::OK, "ok"),
     };
     let word = |ok| if ok { "ok" } else { "unavailable" };
-    (code, Json(Readiness { status, checks: Checks { redis: word(redis), revocations: word(revocations) } }))
+    let checks = Checks { redis: word(redis), revocations: word(revocations), clock: app.clock.as_str() };
+    (code, Json(Readiness { status, checks }))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gatefold_shared::{
+    clock::ClockCheck,
     jwt::{AccessToken, Verifier, VerifyError},
     lifecycle::Lifecycle,
     live_keys::LiveKeys,
@@ -32,6 +33,8 @@ pub(crate) struct AppState {
     pub(crate) redis: Redis,
     /// The sessions that were revoked.
     pub(crate) revocations: Revocations,
+    /// Whether this machine's clock is right.
+    pub(crate) clock: ClockCheck,
     /// Who is connected.
     pub(crate) roster: Arc<Roster>,
     /// The rooms.
@@ -64,8 +67,10 @@ impl AppState {
             typing_room_limit: config.typing_room_limit,
         };
         let hub = Hub::start(redis.rooms(), policy, &life)?;
+        let clock = ClockCheck::follow_others(redis.clone(), &life);
         Ok(Arc::new(Self {
             keys,
+            clock,
             redis,
             revocations,
             roster,

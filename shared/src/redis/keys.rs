@@ -22,6 +22,7 @@
 //! | `replicas` | sorted set | ws replica (a new id at every start) → end of its lease, in ms since 1970 | | `renew`, `claim` | the same |
 //! | `{replicas}:dead` | sorted set | replicas that are being evicted → until when whoever does it may take | | `claim` | `claim` |
 //! | `{replicas}:probe:<replica>` | sharded channel | a ws replica's messages to itself | | `renew` | the same replica |
+//! | `clocks:postgres` | string | by how many ms Postgres's clock is ahead of Redis's, at least | after a minute | api replicas | ws replicas |
 //! | `replica:<replica>:rooms` | set | the rooms where a ws replica has users | 30 s after it was evicted | its replica | who evicts it |
 
 use std::fmt::Display;
@@ -119,6 +120,9 @@ pub fn room_members(name: &str, replica: Uuid) -> String {
 pub const REPLICAS: &str = "replicas";
 /// The ws replicas whose members are being removed.
 pub const DEAD_REPLICAS: &str = "{replicas}:dead";
+
+/// How the clocks of the stores differ.
+pub const CLOCKS: &str = "clocks:postgres";
 
 /// The channel on which a ws replica hears itself.
 pub fn replica_probe(replica: Uuid) -> String {

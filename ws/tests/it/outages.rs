@@ -11,7 +11,8 @@ async fn without_redis_sockets_stay_and_the_replica_says_that_it_is_not_ready() 
     let mut client = gatefold.client().await;
     gatefold.cluster.stop("redis").await.expect("stopped");
 
-    let unavailable = r#"{"status":"unavailable","checks":{"redis":"unavailable","revocations":"unavailable"}}"#;
+    let unavailable =
+        r#"{"status":"unavailable","checks":{"redis":"unavailable","revocations":"unavailable","clock":"ok"}}"#;
     eventually("it is not ready", async || get(&format!("{replica}/ready")).await == (503, unavailable.to_owned()))
         .await;
     assert_eq!(get(&format!("{replica}/health")).await.0, 200);

@@ -117,7 +117,7 @@ async fn a_replica_tells_that_it_lives_and_that_it_is_ready() {
     assert_eq!((status, &health["status"]), (200, &Value::from("ok")));
     assert!(health["timestamp"].as_str().is_some_and(|text| text.contains('T') && text.ends_with('Z')), "{body}");
     let ready = get(&format!("{replica}/ready")).await;
-    assert_eq!(ready, (200, r#"{"status":"ok","checks":{"redis":"ok","revocations":"ok"}}"#.to_owned()));
+    assert_eq!(ready, (200, r#"{"status":"ok","checks":{"redis":"ok","revocations":"ok","clock":"ok"}}"#.to_owned()));
 }
 
 #[tokio::test]
