@@ -1,15 +1,16 @@
 //! The connection to Postgres, how long anybody waits for it, and why there is no answer.
 
+mod pool;
+
 use std::{future::Future, str::FromStr, time::Duration};
 
-use gatefold_shared::trace::Span;
+use gatefold_shared::{
+    clock::{self, Lead},
+    trace::Span,
+};
 use metrics::{counter, gauge, histogram};
 use secrecy::ExposeSecret;
-use sqlx::{
-    ConnectOptions, PgPool, PgTransaction,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions, PgPool, PgTransaction, migrate::Migrator, postgres::PgConnectOptions};
 use tokio::time::{Instant, interval, timeout};
 
 use crate::config::DatabaseConfig;
@@ -26,6 +27,11 @@ pub enum PostgresError {
 }
 
 impl PostgresError {
+    /// Whether it took no writes: it is a standby, or was told so.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Query(sqlx::Error::Database(error)) if error.code().as_deref() == Some("25006"))
+    }
+
     /// Whether it was away rather than unwilling: the same request may succeed in a moment.
     pub fn is_outage(&self) -> bool {
         match self {
@@ -74,11 +80,21 @@ pub async fn commit(transaction: PgTransaction<'static>, limit: Duration) -> Res
     within(limit, "commit", transaction.commit()).await
 }
 
-/// Whether Postgres answers, and has the schema that we need.
+/// Whether Postgres answers, takes writes, and has the schema that we need. What is written is nothing.
 pub async fn ready(postgres: &PgPool, limit: Duration) -> Result<(), PostgresError> {
-    let query =
-        sqlx::query_scalar!("SELECT EXISTS (SELECT grants_version, (SELECT key FROM events LIMIT 1) FROM users)");
+    let query = sqlx::query_scalar!(
+        "WITH nothing AS (INSERT INTO events (at, kind) SELECT now(), '' WHERE false RETURNING id)
+         SELECT EXISTS (SELECT grants_version, (SELECT key FROM events LIMIT 1) FROM users)"
+    );
     within(limit, "ready", query.fetch_one(postgres)).await.map(drop)
+}
+
+/// How far the clock of this machine is ahead of Postgres's.
+pub async fn lead_over_clock(postgres: &PgPool, limit: Duration) -> Result<Lead, PostgresError> {
+    let query = sqlx::query_scalar!(r#"SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "now!""#);
+    let before = clock::now();
+    let reading = within(limit, "clock", query.fetch_one(postgres)).await?;
+    Ok(Lead::over(reading, before, clock::now()))
 }
 
 /// The schema, compiled in, so that `gatefold-api migrate` needs no files.
@@ -90,9 +106,15 @@ pub fn migrator() -> Migrator {
 /// connection, takes longer than `call_timeout`.
 pub fn connect(config: &DatabaseConfig, call_timeout: Duration) -> Result<PgPool, sqlx::Error> {
     let milliseconds = call_timeout.as_millis().to_string();
-    let options = options(config)?.options([("statement_timeout", milliseconds.as_str())]);
-    let pool = PgPoolOptions::new().max_connections(config.db_pool_size).acquire_timeout(call_timeout);
-    Ok(pool.connect_lazy_with(options))
+    // The server sends keepalives: whatever stands in between remembers an idle connection, and the server forgets one whose
+    // client is gone.
+    let options = options(config)?.options([
+        ("statement_timeout", milliseconds.as_str()),
+        ("tcp_keepalives_idle", "60"),
+        ("tcp_keepalives_interval", "10"),
+        ("tcp_keepalives_count", "3"),
+    ]);
+    Ok(pool::options(config.db_pool_size, call_timeout).connect_lazy_with(options))
 }
 
 /// Tells how much of the pool is in use, again and again.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use gatefold_shared::{
+    clock::ClockCheck,
     lifecycle::Lifecycle,
     live_keys::LiveKeys,
     redis::Redis,
@@ -54,6 +55,8 @@ pub struct AppState {
     pub redis: Redis,
     pub families: Families,
     pub revocations: Revocations,
+    /// Whether this machine's clock is right.
+    pub clock: ClockCheck,
     pub ender: SessionEnder,
     pub keys: Arc<LiveKeys<Keys>>,
     pub passwords: Passwords,
@@ -77,6 +80,7 @@ impl AppState {
         let keep_for = config.access_tokens_live();
         let staleness_limit = config.store.revocation_staleness_limit;
         let revocations = Revocations::follow(redis.clone(), staleness_limit, life).context("REDIS_URL")?;
+        let clock = follow_clocks(&redis, &postgres, config.store.call_timeout(), life);
         let ender = SessionEnder::new(redis.clone(), keep_for);
         life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));
         let audit = Audit::start(postgres.clone(), config.store.call_timeout(), life);
@@ -95,6 +99,7 @@ impl AppState {
             limits: Limits::start(config.limits, redis.clone(), limit_wait, life),
             families,
             revocations,
+            clock,
             ender,
             redis,
             keys,
@@ -109,6 +114,14 @@ impl AppState {
         life.spawn_forever("record key changes", record_key_changes(Arc::clone(&app), reloaded));
         Ok(app)
     }
+}
+
+fn follow_clocks(redis: &Redis, postgres: &PgPool, limit: Duration, life: &Lifecycle) -> ClockCheck {
+    let postgres = postgres.clone();
+    ClockCheck::follow(redis.clone(), life, move || {
+        let postgres = postgres.clone();
+        async move { postgres::lead_over_clock(&postgres, limit).await.ok() }
+    })
 }
 
 /// Each replica records which key it signs with from now on: whoever reads the audit sees that none was left behind.

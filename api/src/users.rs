@@ -102,10 +102,13 @@ pub async fn add(
 }
 
 /// Whether nothing has made a log-in worthless that began when the user was at `security_version`. Waits for a change that
-/// is being made.
+/// is being made, without writing anything: whoever changes a user holds this lock until it is seen (see the migration
+/// `user_changes`). In two statements, for one that has waited still sees what was there before it waited.
 pub async fn is_current(postgres: &PgPool, user: &User, limit: Duration) -> Result<bool, PostgresError> {
+    let query = sqlx::query!("SELECT pg_advisory_xact_lock_shared(hashtextextended('gatefold:user', $1))", user.id);
+    within(limit, "user_wait", query.execute(postgres)).await?;
     let query = sqlx::query_scalar!(
-        "SELECT id FROM users WHERE id = $1 AND security_version = $2 AND disabled_at IS NULL FOR SHARE",
+        "SELECT id FROM users WHERE id = $1 AND security_version = $2 AND disabled_at IS NULL",
         user.id,
         user.security_version
     );

@@ -40,9 +40,11 @@ struct Checks {
     postgres: &'static str,
     redis: &'static str,
     revocations: &'static str,
+    clock: &'static str,
 }
 
-/// `GET /api/ready`: whether requests should be sent here. Not while draining, nor while a store is away.
+/// `GET /api/ready`: whether requests should be sent here. Not while draining, nor while a store is away, nor while
+/// this machine's clock is off from those of both stores.
 #[utoipa::path(get, path = "/api/ready", tag = "operation", responses(
     (status = 200, body = Ready),
     (status = 503, body = Ready),
@@ -57,10 +59,15 @@ pub async fn ready(State(app): State<App>) -> Response {
         warn!(%error, "not ready");
     }
     let revocations = app.revocations.is_ready();
-    let is_ready = postgres.is_ok() && redis.is_ok() && revocations && !app.draining.is_cancelled();
+    let works = postgres.is_ok() && redis.is_ok() && revocations && app.clock.is_ok();
+    let is_ready = works && !app.draining.is_cancelled();
     let word = |ok| if ok { "ok" } else { "unavailable" };
-    let checks =
-        Checks { postgres: word(postgres.is_ok()), redis: word(redis.is_ok()), revocations: word(revocations) };
+    let postgres = match &postgres {
+        Err(error) if error.is_read_only() => "read_only",
+        result => word(result.is_ok()),
+    };
+    let (redis, revocations, clock) = (word(redis.is_ok()), word(revocations), app.clock.as_str());
+    let checks = Checks { postgres, redis, revocations, clock };
     let (code, status) = if is_ready {
         (StatusCode::OK, "ok")
     } else if app.draining.is_cancelled() {

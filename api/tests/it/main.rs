@@ -6,6 +6,7 @@
 mod account;
 mod acknowledged;
 mod audit;
+mod clock;
 mod commands;
 mod cors;
 mod database_role;
@@ -26,6 +27,7 @@ mod lost_replays;
 mod metrics;
 mod openapi;
 mod outages;
+mod postgres_failover;
 mod protected;
 mod redis_password;
 mod refresh;

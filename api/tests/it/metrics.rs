@@ -12,11 +12,12 @@ use serde_json::json;
 use crate::harness::{Door, PASSWORD, Requester, TestApp, collector::Collector, eventually, unhurried, unique};
 
 /// What a cluster without trouble never tells.
-const TROUBLE: [&str; 11] = [
+const TROUBLE: [&str; 12] = [
     "events_lost_total",
     "family_reopenings_total",
     "key_reloads_total",
     "password_hashes_refused_total",
+    "postgres_connections_closed_total",
     "postgres_query_errors_total",
     "redis_command_errors_total",
     "redis_script_errors_total",

@@ -1,0 +1,2 @@
+DROP TRIGGER users_lock_change ON users;
+DROP FUNCTION lock_user_change();
