@@ -213,7 +213,7 @@ impl Families {
             millis(self.lifetimes.refresh).into(),
             millis(self.lifetimes.reuse_grace).into(),
             self.ender.keep_for().into(),
-            i64::from(self.redis.is_settled() && self.pulse.is_steady()).into(),
+            i64::from(self.redis.is_settled(&keys[0]) && self.pulse.is_steady()).into(),
             attempt.address.to_string().into(),
         ];
         self.redis.commit(&ROTATE, &keys, arguments, until).await

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
 use gatefold_shared::{
     clock::ClockCheck,
     lifecycle::Lifecycle,
@@ -79,7 +78,7 @@ impl AppState {
         let Stores { redis, postgres } = stores;
         let keep_for = config.access_tokens_live();
         let staleness_limit = config.store.revocation_staleness_limit;
-        let revocations = Revocations::follow(redis.clone(), staleness_limit, life).context("REDIS_URL")?;
+        let revocations = Revocations::follow(redis.clone(), staleness_limit, life);
         let clock = follow_clocks(&redis, &postgres, config.store.call_timeout(), life);
         let ender = SessionEnder::new(redis.clone(), keep_for);
         life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));

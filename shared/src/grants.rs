@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use fred::types::{ClusterHash, CustomCommand};
 use tokio::time::Instant;
 
 use crate::{
@@ -66,10 +65,9 @@ pub async fn write(redis: &Redis, user_id: i64, grants: &Grants, until: Instant)
 
 /// Whether a user has a grant that counts.
 pub async fn holds(redis: &Redis, user_id: i64, room: &RoomName, until: Instant) -> Result<bool, RedisError> {
-    let hget = CustomCommand::new_static("HGET", ClusterHash::FirstKey, false);
-    let read = vec![(hget, vec![keys::grants(user_id).into(), "rooms".into()])];
-    let replies: Vec<Value> = redis.pipeline("read_grants", read, until).await?;
-    Ok(rooms_of(replies.first()).iter().any(|granted| &**granted == room.as_str()))
+    let read = vec![("HGET", keys::grants(user_id), vec!["rooms".into()])];
+    let reply: Option<Value> = redis.pipeline("read_grants", read, until).await.into_iter().next().transpose()?;
+    Ok(rooms_of(reply.as_ref()).iter().any(|granted| &**granted == room.as_str()))
 }
 
 #[cfg(test)]

@@ -1,136 +1,92 @@
-//! The connection to Redis: how long we wait, what is sent twice (nothing), and what time it is there.
+//! Redis: where it is, how long we wait, what is sent twice (nothing), and what time it is there.
 //!
 //! Commands are never sent again by the client library: a script whose answer was lost may have run, and only its caller
 //! knows whether it may run twice. Whoever gets an error from here does not know whether the change was made, or will be: a
 //! call that is given up is not sent any more, but if it was sent already, Redis may come to it later. A script for which
 //! that matters is given the moment of giving up.
 
+//!
+//! [`topology`] knows who the primaries are, [`map`] has a [`node`] for each, and that keeps [`line`]s to it, each of which is
+//! one [`connection`] at a time. The client library is the protocol of one connection, and decides nothing.
+
+mod address;
 mod away;
+mod connection;
+mod connector;
 mod error;
 pub mod keys;
+mod line;
+mod map;
+mod node;
 mod script;
-mod send;
+mod slots;
 mod stream_id;
+mod subscriber;
 mod time;
+mod topology;
 mod under_way;
 
 use std::{sync::Arc, time::Duration};
 
-pub use fred::types::{FromValue, Value};
-use fred::{
-    clients::{Client, Pool, SubscriberClient},
-    interfaces::{ClientLike, EventInterface},
-    prelude::{Builder, Config, ReconnectPolicy, TcpConfig},
-    types::{ClusterHash, CustomCommand, config::UnresponsiveConfig},
-    util::redis_keyslot,
+pub use fred::{
+    bytes_utils::Str,
+    types::{FromValue, Value},
 };
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use metrics::{counter, histogram};
 use secrecy::ExposeSecret;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::mpsc, time::Instant};
 
-use self::{away::LastAway, send::send, under_way::UnderWay};
+use self::{
+    connection::Connection,
+    map::{Map, Nodes},
+    node::Lane,
+    slots::slot_of,
+    topology::Topology,
+    under_way::UnderWay,
+};
 pub use self::{
     error::RedisError,
     script::Script,
+    slots::Slots,
     stream_id::StreamId,
+    subscriber::{Heard, Subscriber},
     time::{RedisTime, millis},
 };
 use crate::{config::StoreConfig, lifecycle::Lifecycle, trace::Span};
 
-/// Connections a replica. One carries tens of thousands of commands a second; a second one keeps a large reply from
-/// delaying the rest.
-const CONNECTIONS: usize = 2;
-/// Calls about rooms that one replica has under way at once. Ten replicas whose scripts take 0.3 ms each fill 100 ms of Redis.
-const ROOM_CALLS: usize = 32;
-/// Commands that may wait on a connection while Redis is away; more fail at once. Those that were given up are not sent any
-/// more, but stay in memory until Redis is back: see [`under_way`] for those that may be large.
-const MAX_WAITING: usize = 20_000;
-
 /// After Redis comes back, how long it takes until every replica has found it and put right what was left unfinished.
 const SETTLING: Duration = Duration::from_secs(3);
-/// The longest pause between attempts to connect, short because of the above.
-const MAX_RECONNECT_MS: u32 = 250;
 
 /// A handle to Redis; clones share its connections.
 #[derive(Clone)]
 pub struct Redis {
-    pool: Pool,
-    /// The connections of rooms: [`Self::rooms`].
-    rooms: Pool,
-    /// The places for calls of rooms.
-    room_calls: Arc<Semaphore>,
-    /// The places that calls of this handle take, if there is a bound.
-    places: Option<Arc<Semaphore>>,
+    nodes: Nodes,
+    lane: Lane,
     time: RedisTime,
-    builder: Builder,
-    /// For changes that wait for Redis's replicas: WAIT holds up whatever comes after it on its connection.
-    commits: Option<Pool>,
     ack_replicas: i64,
     call_timeout: Duration,
-    last_away: LastAway,
     /// What scripts bring that store what users like.
     stored: Arc<UnderWay>,
+    life: Lifecycle,
 }
 
 impl Redis {
     /// Begins to connect, and goes on trying for ever: Redis may come later than we do.
     pub fn connect(config: &StoreConfig, life: &Lifecycle) -> Result<Self, RedisError> {
-        let call_timeout = config.call_timeout();
-        let mut redis = Config::from_url(config.redis_url.expose_secret())?;
-        redis.fail_fast = false;
-        if redis.password.is_none() {
-            redis.password = config.redis_password.as_ref().map(|password| password.expose_secret().to_owned());
-        }
-        let mut builder = Builder::from_config(redis);
-        builder.with_connection_config(|connection| {
-            connection.connection_timeout = call_timeout;
-            connection.internal_command_timeout = call_timeout;
-            connection.max_command_attempts = 1;
-            connection.max_command_buffer_len = MAX_WAITING;
-            connection.unresponsive =
-                UnresponsiveConfig { max_timeout: Some(call_timeout * 2), interval: Duration::from_millis(500) };
-            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
-        });
-        builder.with_performance_config(|performance| performance.broadcast_channel_capacity = 32);
-        let mut policy = ReconnectPolicy::new_exponential(0, 20, MAX_RECONNECT_MS, 2);
-        policy.set_jitter(20);
-        builder.set_policy(policy);
-        let pool = builder.build_pool(CONNECTIONS)?;
-        let rooms = builder.build_pool(CONNECTIONS)?;
-        let commits = (config.redis_ack_replicas > 0).then(|| builder.build_pool(CONNECTIONS)).transpose()?;
-        let last_away = LastAway::default();
-        for client in pool.clients().iter().chain(rooms.clients()).chain(commits.iter().flat_map(Pool::clients)) {
-            life.spawn(away::watch(client.reconnect_rx(), client.error_rx(), last_away.clone()));
-        }
-        drop(pool.connect());
-        drop(rooms.connect());
-        drop(commits.as_ref().map(Pool::connect));
+        let password = config.redis_password.as_ref().map(ExposeSecret::expose_secret);
+        let topology = Topology::watch(config.redis_url.expose_secret(), password, life)?;
         let ack_replicas = i64::from(config.redis_ack_replicas);
-        let (time, stored) = (RedisTime::default(), Arc::default());
-        Ok(Self {
-            pool,
-            rooms,
-            room_calls: Arc::new(Semaphore::new(ROOM_CALLS)),
-            places: None,
-            time,
-            builder,
-            commits,
-            ack_replicas,
-            call_timeout,
-            last_away,
-            stored,
-        })
+        let nodes = Nodes::follow(topology, ack_replicas > 0, life);
+        let (time, stored, call_timeout) = (RedisTime::default(), Arc::default(), config.call_timeout());
+        Ok(Self { nodes, lane: Lane::Sessions, time, ack_replicas, call_timeout, stored, life: life.clone() })
     }
 
     /// The handle for what happens in rooms. It has connections of its own, and a bound on how many calls are under way, so
     /// that sessions and revocations never wait behind rooms.
     #[must_use]
     pub fn rooms(&self) -> Self {
-        Self { pool: self.rooms.clone(), places: Some(Arc::clone(&self.room_calls)), ..self.clone() }
+        Self { lane: Lane::Rooms, ..self.clone() }
     }
 
     /// How long one call may take.
@@ -143,30 +99,58 @@ impl Redis {
         &self.time
     }
 
-    /// Whether it is some time since this replica last found Redis again. While it is not, the others may still be busy
-    /// putting right what they could not finish when it went.
-    pub fn is_settled(&self) -> bool {
+    /// Whether it is some time since this replica last found the primary of a key again. While it is not, others may still
+    /// be busy putting right what they could not finish when it went.
+    pub fn is_settled(&self, key: &str) -> bool {
+        let map = self.nodes.now();
+        let Some(node) = map.node_of(slot_of(key)) else { return false };
         // What is asked while Redis is away waits, and is the first that Redis hears when it is back.
-        if !self.pool.clients().iter().all(ClientLike::is_connected) {
-            self.last_away.note();
+        if !node.is_up() {
+            node.away.note();
         }
-        self.last_away.is_over_for(SETTLING)
+        node.away.is_over_for(SETTLING)
     }
 
-    /// Asks Redis, on every connection, whether it is there.
-    pub async fn ping(&self) -> Result<(), RedisError> {
+    /// Whether the primary of a key answers, as far as is known.
+    pub fn reaches(&self, key: &str) -> bool {
+        self.nodes.now().node_of(slot_of(key)).is_some_and(|node| node.is_up())
+    }
+
+    /// Whether the primary of a key is away while others are there.
+    pub fn is_cut_off(&self, key: &str) -> bool {
+        let others_are_there = || self.nodes.now().nodes.iter().any(|node| node.is_up());
+        !self.reaches(key) && others_are_there()
+    }
+
+    /// Makes sure that Redis takes writes, on one primary at least: if only one of a cluster is away, no replica is better
+    /// off than another, and those whom the others serve must not be turned away.
+    pub async fn check_writable(&self) -> Result<(), RedisError> {
         let until = self.deadline();
-        for client in self.pool.clients() {
-            let ping = CustomCommand::new_static("PING", ClusterHash::Random, false);
-            let _pong: Value = send(client, ping, Vec::new(), until).await?;
+        let map = self.nodes.now();
+        let mut writes: FuturesUnordered<_> = probes(&map).map(|key| self.write_nothing(key, until)).collect();
+        let mut result = Err(RedisError::Timeout(Duration::ZERO));
+        while let Some(written) = writes.next().await {
+            result = written;
+            if result.is_ok() {
+                break;
+            }
         }
-        Ok(())
+        result
+    }
+
+    /// Deletes a key that is not there, which only a server does that takes writes.
+    async fn write_nothing(&self, key: String, until: Instant) -> Result<(), RedisError> {
+        let slot = slot_of(&key);
+        self.nodes.call(Lane::Sessions, slot, "DEL", &[key.into()], until).await.map(|_| ())
     }
 
     /// Reads the clock of Redis: milliseconds since the epoch.
     pub async fn read_time(&self, until: Instant) -> Result<i64, RedisError> {
-        let time = CustomCommand::new_static("TIME", ClusterHash::Random, false);
-        let (seconds, micros): (i64, i64) = send(self.pool.next(), time, Vec::new(), until).await?;
+        let map = self.nodes.now();
+        let node = map.nodes.iter().find(|node| node.is_up());
+        let slot = node.and_then(|node| map.first_slot_of(node)).unwrap_or_default();
+        let (_, reply) = self.nodes.call(self.lane, slot, "TIME", &[], until).await?;
+        let (seconds, micros): (i64, i64) = reply.convert()?;
         let reading = seconds.saturating_mul(1000).saturating_add(micros / 1000);
         self.time.learn(reading);
         Ok(reading)
@@ -177,14 +161,6 @@ impl Redis {
     pub fn too_late(&self, now: &Value, until: Instant, script: &Script) -> Result<(), RedisError> {
         self.time.learn(now.as_i64().ok_or_else(|| script.unexpected_reply())?);
         if Instant::now() < until { Ok(()) } else { Err(RedisError::TooLate) }
-    }
-
-    /// Waits for a place among the calls that are under way.
-    async fn place(&self, until: Instant) -> Result<Option<SemaphorePermit<'_>>, RedisError> {
-        let Some(places) = &self.places else { return Ok(None) };
-        let patience = until.saturating_duration_since(Instant::now());
-        // Nobody closes it.
-        Ok(timeout_at(until, places.acquire()).await.map_err(|_| RedisError::Timeout(patience))?.ok())
     }
 
     /// When a call that begins now must have ended.
@@ -201,7 +177,7 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        self.run_on(of_key(&self.pool, keys), script, keys, arguments, until).await
+        Ok(self.run_on(self.lane, script, keys, arguments, until).await?.1.convert()?)
     }
 
     /// Like [`Self::run`], but after `until`, and after `not_after` by Redis's clock, it does nothing any more. Such a script
@@ -239,36 +215,34 @@ impl Redis {
         arguments: Vec<Value>,
         until: Instant,
     ) -> Result<R, RedisError> {
-        let client = of_key(self.commits.as_ref().unwrap_or(&self.pool), keys);
-        let reply = self.run_on(client, script, keys, arguments, until).await?;
+        let lane = if self.ack_replicas == 0 { self.lane } else { Lane::Commits };
+        let (connection, reply) = self.run_on(lane, script, keys, arguments, until).await?;
         if self.ack_replicas == 0 {
-            return Ok(reply);
+            return Ok(reply.convert()?);
         }
-        // WAIT speaks of what its own connection wrote.
-        let slot = keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()));
-        let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
-        let patience = until.saturating_duration_since(Instant::now());
-        let milliseconds = millis(patience).max(1);
+        // WAIT speaks of what its own connection wrote, and no other one will do.
+        let milliseconds = millis(until.saturating_duration_since(Instant::now())).max(1);
         let span = Span::redis("WAIT");
-        let arguments = vec![Value::from(self.ack_replicas), Value::from(milliseconds)];
-        let acknowledged = send(client, wait, arguments, until).await;
+        let acknowledged = connection.wait(self.ack_replicas, milliseconds, until).await;
         span.end(&acknowledged);
-        let acknowledged: i64 = acknowledged?;
-        if acknowledged < self.ack_replicas { Err(RedisError::NotAcknowledged(acknowledged)) } else { Ok(reply) }
+        let acknowledged: i64 = acknowledged?.convert()?;
+        if acknowledged < self.ack_replicas {
+            return Err(RedisError::NotAcknowledged(acknowledged));
+        }
+        Ok(reply.convert()?)
     }
 
-    async fn run_on<R: FromValue>(
+    async fn run_on(
         &self,
-        client: &Client,
+        lane: Lane,
         script: &Script,
         keys: &[String],
         arguments: Vec<Value>,
         until: Instant,
-    ) -> Result<R, RedisError> {
-        let _place = self.place(until).await?;
+    ) -> Result<(Arc<Connection>, Value), RedisError> {
         let (started, span) = (Instant::now(), Span::redis(script.name()));
         let size = script.is_storing().then(|| under_way::size(&arguments));
-        let call = script.evaluate(client, keys, arguments, until);
+        let call = script.evaluate((&self.nodes, lane), keys, arguments, until);
         let result = match size {
             Some(size) => self.stored.around(size, call).await,
             None => call.await,
@@ -285,18 +259,21 @@ impl Redis {
                 _ => true,
             };
             if is_absence {
-                self.last_away.note();
+                self.note_absence(keys);
             }
         }
         result
     }
 
-    /// A connection of its own for subscriptions. It connects, and connects again, by itself; whoever uses it subscribes
-    /// at each [`EventInterface::reconnect_rx`].
-    pub fn subscriber(&self, backlog: usize) -> Result<SubscriberClient, RedisError> {
-        let mut builder = self.builder.clone();
-        builder.with_performance_config(|performance| performance.broadcast_channel_capacity = backlog);
-        Ok(builder.build_subscriber_client()?)
+    fn note_absence(&self, keys: &[String]) {
+        if let Some(node) = self.nodes.now().node_of(keys.first().map_or(0, |key| slot_of(key))) {
+            node.away.note();
+        }
+    }
+
+    /// Connections of their own for subscriptions, and what comes from them; so much may wait to be heard.
+    pub fn subscriber(&self, backlog: usize) -> (Subscriber, mpsc::Receiver<Heard>) {
+        Subscriber::begin(&self.nodes, backlog, &self.life)
     }
 
     /// Sends one command about a key, in the order of the scripts over that key.
@@ -307,49 +284,59 @@ impl Redis {
         arguments: &[&str],
         until: Instant,
     ) -> Result<R, RedisError> {
-        let _place = self.place(until).await?;
         let (started, span) = (Instant::now(), Span::redis(command));
-        let custom = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
-        let client = of_key(&self.pool, std::slice::from_ref(&key));
-        let arguments = arguments.iter().map(|argument| Value::from(*argument));
-        let words = std::iter::once(Value::from(key)).chain(arguments).collect::<Vec<_>>();
-        let result = send(client, custom, words, until).await;
+        let arguments = arguments.iter().map(|argument| Value::from(*argument)).collect();
+        let result = self.send(command, key, arguments, until).await;
         measure(command, started, span, &result);
         result
     }
 
-    /// Sends commands together, and returns the replies in order; `name` is what they are called in metrics.
+    /// Sends commands together, each about a key, and returns the replies in order; `name` is what they are called in
+    /// metrics, which count them as failed if any is.
     pub async fn pipeline<R: FromValue>(
         &self,
         name: &'static str,
-        commands: Vec<(CustomCommand, Vec<Value>)>,
+        commands: Vec<(&'static str, String, Vec<Value>)>,
         until: Instant,
-    ) -> Result<Vec<R>, RedisError> {
-        let _place = self.place(until).await?;
+    ) -> Vec<Result<R, RedisError>> {
         let (started, span) = (Instant::now(), Span::redis(name));
-        // The client library writes together what is there to be written, and only of single commands it forgets those that
-        // were given up.
-        let client = self.pool.next();
-        let commands = commands.into_iter().map(|(command, arguments)| send(client, command, arguments, until));
-        let result = join_all(commands).await.into_iter().collect();
-        measure(name, started, span, &result);
-        result
+        // The client library writes together what is there to be written.
+        let sent = commands.into_iter().map(|(command, key, arguments)| self.send(command, key, arguments, until));
+        let results = join_all(sent).await;
+        let failed = results.iter().find_map(|result| result.as_ref().err());
+        measure(name, started, span, &failed.map_or(Ok(()), Err));
+        results
+    }
+
+    async fn send<R: FromValue>(
+        &self,
+        command: &'static str,
+        key: String,
+        arguments: Vec<Value>,
+        until: Instant,
+    ) -> Result<R, RedisError> {
+        let slot = slot_of(&key);
+        let words: Vec<_> = std::iter::once(Value::from(key)).chain(arguments).collect();
+        let (_, reply) = self.nodes.call(self.lane, slot, command, &words, until).await?;
+        Ok(reply.convert()?)
     }
 }
 
+/// For each primary a key that it would have, and that nobody uses.
+fn probes(map: &Map) -> impl Iterator<Item = String> {
+    map.nodes.iter().filter_map(|node| {
+        let mut keys = (0..100_000_u32).map(|number| format!("ready:{{{number}}}"));
+        keys.find(|key| map.view.primary_of(slot_of(key)) == Some(&node.address))
+    })
+}
+
 /// Notes how long a command took that is no script.
-fn measure<R>(name: &'static str, started: Instant, span: Span, result: &Result<R, RedisError>) {
+fn measure<R, E: std::fmt::Display>(name: &'static str, started: Instant, span: Span, result: &Result<R, E>) {
     histogram!("redis_command_duration_seconds", "command" => name).record(started.elapsed());
     if result.is_err() {
         counter!("redis_command_errors_total", "command" => name).increment(1);
     }
     span.end(result);
-}
-
-/// The connection for scripts over these keys: always the same one, so that what is asked first happens first.
-fn of_key<'a>(pool: &'a Pool, keys: &[String]) -> &'a Client {
-    let slot = keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()));
-    &pool.clients()[usize::from(slot) % pool.clients().len()]
 }
 
 #[cfg(test)]

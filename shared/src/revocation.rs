@@ -17,10 +17,6 @@ use std::{
     time::Duration,
 };
 
-use fred::{
-    bytes_utils::Str,
-    types::{ClusterHash, CustomCommand},
-};
 use metrics::{counter, gauge, histogram};
 use tokio::{
     sync::broadcast,
@@ -32,7 +28,10 @@ pub use self::{
     ender::{Ended, SessionEnder},
     entry::{Entry, Why},
 };
-use self::{hearing::Hearing, held::Held};
+use self::{
+    hearing::{COUNT, Hearing},
+    held::Held,
+};
 use crate::{
     lifecycle::Lifecycle,
     redis::{Redis, RedisError, Script, Value, keys},
@@ -63,8 +62,8 @@ pub struct Revocations {
 
 struct State {
     held: RwLock<Held>,
-    /// When a read of all partitions was last begun that succeeded.
-    read_at: RwLock<Option<Instant>>,
+    /// When a read of each partition was last begun that succeeded.
+    read_at: RwLock<[Option<Instant>; COUNT]>,
     hearing: Hearing,
     staleness_limit: Option<Duration>,
     listeners: broadcast::Sender<Entry>,
@@ -72,33 +71,45 @@ struct State {
 
 impl Revocations {
     /// Begins to follow the log; without success for `staleness_limit` nothing is certain any more (zero: never mind).
-    pub fn follow(redis: Redis, staleness_limit: Duration, life: &Lifecycle) -> Result<Self, RedisError> {
+    pub fn follow(redis: Redis, staleness_limit: Duration, life: &Lifecycle) -> Self {
         let state = Arc::new(State {
             held: RwLock::default(),
-            read_at: RwLock::default(),
+            read_at: RwLock::new([None; COUNT]),
             hearing: Hearing::default(),
             staleness_limit: (!staleness_limit.is_zero()).then_some(staleness_limit),
             listeners: broadcast::Sender::new(LISTENER_BACKLOG),
         });
         let revocations = Self { redis, state };
-        follow::start(&revocations, life)?;
-        Ok(revocations)
+        follow::start(&revocations, life);
+        revocations
     }
 
-    /// Whether a token of this session may be accepted. No I/O.
-    pub fn check(&self, family: Uuid) -> Result<(), Denied> {
-        if let Some(why) = self.state.held.read().unwrap_or_else(PoisonError::into_inner).why(family) {
+    /// Whether a token of this session may be accepted. No I/O. What is not known of other partitions is no matter.
+    pub fn check(&self, user_id: i64, family: Uuid) -> Result<(), Denied> {
+        if let Some(why) = self.why(family) {
             return Err(Denied::Revoked(why));
         }
+        let staleness = || self.staleness(keys::partition_of(user_id));
         match self.state.staleness_limit {
-            Some(limit) if self.staleness().is_none_or(|staleness| staleness > limit) => Err(Denied::Stale),
+            Some(limit) if staleness().is_none_or(|staleness| staleness > limit) => Err(Denied::Stale),
             _ => Ok(()),
         }
     }
 
-    /// Whether revocations arrive here: everything was read, and what is published comes back.
+    /// Why a session was ended, if it is known here that it was.
+    pub fn why(&self, family: Uuid) -> Option<Why> {
+        self.state.held.read().unwrap_or_else(PoisonError::into_inner).why(family)
+    }
+
+    /// Whether revocations arrive here: everything was read, and what is published comes back, as far as Redis can be
+    /// reached. Of a Redis Cluster one primary may be away: that is so for all replicas, and none is better than another.
     pub fn is_ready(&self) -> bool {
-        self.state.hearing.is_confirmed()
+        let mut reached = (0..COUNT).filter(|&partition| self.reaches(partition)).peekable();
+        reached.peek().is_some() && reached.all(|partition| self.state.hearing.is_confirmed(partition))
+    }
+
+    fn reaches(&self, partition: usize) -> bool {
+        self.redis.reaches(&keys::revocations_of(partition))
     }
 
     /// Waits until [`Self::is_ready`], but not longer than `patience`: a replica that has just started should not answer
@@ -152,20 +163,16 @@ impl Revocations {
         }
     }
 
-    fn staleness(&self) -> Option<Duration> {
-        self.state.read_at.read().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+    fn staleness(&self, partition: usize) -> Option<Duration> {
+        self.state.read_at.read().unwrap_or_else(PoisonError::into_inner)[partition].map(|at| at.elapsed())
     }
 
     fn report(&self) {
         let held = self.state.held.read().unwrap_or_else(PoisonError::into_inner).len();
         gauge!("revocations_held").set(u32::try_from(held).unwrap_or(u32::MAX));
         gauge!("revocations_ready").set(f64::from(u8::from(self.is_ready())));
-        if let Some(staleness) = self.staleness() {
+        if let Some(staleness) = (0..COUNT).filter_map(|partition| self.staleness(partition)).max() {
             gauge!("revocations_staleness_seconds").set(staleness);
         }
     }
-}
-
-const fn command(name: &'static str) -> CustomCommand {
-    CustomCommand { cmd: Str::from_static(name), cluster_hash: ClusterHash::FirstKey, blocking: false }
 }

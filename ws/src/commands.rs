@@ -36,7 +36,7 @@ pub(crate) fn execute(
     match message {
         ClientMessage::Ping => Ok(Some(ping::ping())),
         ClientMessage::Reauth { access } => {
-            let standing = caller.app.revocations.check(session.token().family);
+            let standing = caller.app.revocations.check(session.token().user_id, session.token().family);
             let answer = reauth::reauth(session, caller.app.verify(&access), standing, now)?;
             if !session.clock.is_expired() {
                 caller.peer.release();

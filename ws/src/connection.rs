@@ -116,7 +116,10 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         let token = self.token.take().ok_or(CloseReason::InvalidToken)?;
         // From here on a revocation is told; one that came before is found by asking.
         let entered = self.app.roster.enter(token.family, Arc::clone(&self.peer));
-        self.app.revocations.check(token.family).map_err(|denied| CloseReason::from(Denial::from(denied)))?;
+        self.app
+            .revocations
+            .check(token.user_id, token.family)
+            .map_err(|denied| CloseReason::from(Denial::from(denied)))?;
         if self.app.life.draining().is_cancelled() {
             return Err(CloseReason::ServiceRestart.into());
         }

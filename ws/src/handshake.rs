@@ -120,7 +120,7 @@ async fn authenticate(app: &AppState, credential: Credential<'_>) -> Result<Opti
                 Refusal::Unavailable
             })?;
             let token = redeemed.ok_or(Refusal::Token(VerifyError::Invalid))?;
-            app.revocations.check(token.family).map_err(Denial::from)?;
+            app.revocations.check(token.user_id, token.family).map_err(Denial::from)?;
             token
         }
     };

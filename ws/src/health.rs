@@ -37,7 +37,7 @@ struct Checks {
 /// `GET /ready`: new clients are welcome. Not while draining, nor without Redis, nor while revocations may not arrive: they
 /// would be better off elsewhere. Nor with a clock by which good tokens are refused, and old ones accepted.
 pub(crate) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
-    let redis = app.redis.ping().await.is_ok() && app.hub.is_ready();
+    let redis = app.redis.check_writable().await.is_ok() && app.hub.is_ready();
     let revocations = app.revocations.is_ready();
     let is_ready = redis && revocations && app.clock.is_ok();
     let (code, status) = match (app.life.draining().is_cancelled(), is_ready) {

@@ -7,6 +7,7 @@ mod calls;
 mod event;
 mod following;
 mod history;
+mod notes;
 mod pending;
 mod room;
 mod shard;
@@ -16,10 +17,9 @@ mod view;
 
 use std::{sync::Arc, time::Duration};
 
-use fred::{bytes_utils::Str, clients::SubscriberClient};
 use gatefold_shared::{
     lifecycle::Lifecycle,
-    redis::{Redis, RedisError, StreamId},
+    redis::{Redis, Slots, Str, StreamId, Subscriber},
     rooms::{RoomName, User},
 };
 use serde_json::value::RawValue;
@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 pub(crate) use self::pending::Pending;
 use self::{
+    notes::Notes,
     shard::Shard,
     shards::{BACKLOG, Shards},
 };
@@ -95,10 +96,10 @@ enum Notice {
         channel: Str,
         event: Str,
     },
-    /// Events may have been missed.
-    Missed,
-    /// Nothing is subscribed to any more.
-    Unsubscribed,
+    /// Events of rooms in these slots may have been missed.
+    Missed(Slots),
+    /// Nothing is subscribed to any more in these slots.
+    Unsubscribed(Slots),
     /// The replica has a new id, under which it has said nothing yet, instead of this one.
     Reborn(Uuid),
 }
@@ -106,17 +107,18 @@ enum Notice {
 /// What all shards share.
 struct Context {
     redis: Redis,
-    subscriber: SubscriberClient,
+    subscriber: Subscriber,
     lease: Lease,
     policy: RoomPolicy,
     life: Lifecycle,
     updates: Semaphore,
+    notes: Notes,
 }
 
 impl Hub {
     /// Begins to follow Redis.
-    pub(crate) fn start(redis: Redis, policy: RoomPolicy, life: &Lifecycle) -> Result<Self, RedisError> {
-        let subscriber = redis.subscriber(BACKLOG)?;
+    pub(crate) fn start(redis: Redis, policy: RoomPolicy, life: &Lifecycle) -> Self {
+        let (subscriber, heard) = redis.subscriber(BACKLOG);
         let lease = Lease::new(policy.presence_grace);
         let context = Arc::new(Context {
             redis,
@@ -125,11 +127,12 @@ impl Hub {
             policy,
             life: life.clone(),
             updates: Semaphore::new(UPDATES_AT_ONCE),
+            notes: Notes::default(),
         });
         let shards = Shards::new(|notices| life.spawn_forever("rooms", Shard::new(Arc::clone(&context)).run(notices)));
-        following::start(&shards, &context, life);
+        following::start(&shards, &context, heard, life);
         life.spawn_forever("watch shards", shards.clone().watch());
-        Ok(Self { shards, lease })
+        Self { shards, lease }
     }
 
     /// Whether rooms can be joined.

@@ -42,7 +42,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, li
     trace::start(&config.trace, "gatefold-ws", &life).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let address = SocketAddr::new(config.listen.host, config.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
-    let app = AppState::new(&config, keys, redis, life.clone()).context("REDIS_URL")?;
+    let app = AppState::new(&config, keys, redis, life.clone());
     app.revocations.caught_up(app.redis.call_timeout()).await;
     info!(address = %listener.local_addr()?, "serving sockets");
     let router = router::router(Arc::clone(&app), Front::new(config.proxy));

@@ -6,7 +6,6 @@
 
 pub(crate) mod eviction;
 pub(crate) mod lease;
-mod slots;
 
 use gatefold_shared::{
     redis::{Redis, RedisError, Script, StreamId, Value, keys},

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use gatefold_shared::revocation::{Denied, Entry, Revocations, Why};
+use gatefold_shared::revocation::{Entry, Revocations, Why};
 use metrics::gauge;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use uuid::Uuid;
@@ -70,7 +70,7 @@ impl Roster {
     fn end_all_revoked(&self, revocations: &Revocations) {
         let families: Vec<Uuid> = self.by_family().keys().copied().collect();
         for family in families {
-            if let Err(Denied::Revoked(why)) = revocations.check(family) {
+            if let Some(why) = revocations.why(family) {
                 self.end(family, why);
             }
         }

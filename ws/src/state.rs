@@ -8,7 +8,7 @@ use gatefold_shared::{
     lifecycle::Lifecycle,
     live_keys::LiveKeys,
     origin::Origin,
-    redis::{Redis, RedisError},
+    redis::Redis,
     revocation::Revocations,
 };
 
@@ -50,14 +50,9 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    pub(crate) fn new(
-        config: &Config,
-        keys: Arc<LiveKeys<Verifier>>,
-        redis: Redis,
-        life: Lifecycle,
-    ) -> Result<App, RedisError> {
+    pub(crate) fn new(config: &Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, life: Lifecycle) -> App {
         let staleness_limit = config.store.revocation_staleness_limit;
-        let revocations = Revocations::follow(redis.clone(), staleness_limit, &life)?;
+        let revocations = Revocations::follow(redis.clone(), staleness_limit, &life);
         let roster = Arc::<Roster>::default();
         life.spawn_forever("end revoked", Arc::clone(&roster).follow(revocations.clone(), revocations.listen()));
         life.spawn_forever("drain", drain::drain(Arc::clone(&roster), life.clone(), config.listen.drain_seconds));
@@ -66,9 +61,9 @@ impl AppState {
             typing_expiry: config.typing_expiry,
             typing_room_limit: config.typing_room_limit,
         };
-        let hub = Hub::start(redis.rooms(), policy, &life)?;
+        let hub = Hub::start(redis.rooms(), policy, &life);
         let clock = ClockCheck::follow_others(redis.clone(), &life);
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             keys,
             clock,
             redis,
@@ -79,13 +74,13 @@ impl AppState {
             token_policy: TokenPolicy { warning: config.token_warning, grace: config.reauth_grace },
             seats: Seats::new(config.listen.max_connections),
             life,
-        }))
+        })
     }
 
     /// Whose token this is, if it may open a socket.
     pub(crate) fn admit(&self, token: &str) -> Result<AccessToken, Denial> {
         let token = self.verify(token)?;
-        self.revocations.check(token.family)?;
+        self.revocations.check(token.user_id, token.family)?;
         Ok(token)
     }
 

@@ -23,7 +23,7 @@ impl FromRequestParts<App> for Bearer {
         match text.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
                 let token = app.keys.load().verify(token.trim())?;
-                app.revocations.check(token.family)?;
+                app.revocations.check(token.user_id, token.family)?;
                 Ok(Self(token))
             }
             _ => Err(ApiError::MissingToken),

@@ -54,7 +54,7 @@ impl Bench {
         let stores = ["--redis-url", redis.as_str(), "--database-url", database.as_str()];
         let config = Cli::parse_from(arguments.chain(stores)).config;
         let redis = Redis::connect(&config.store, &life).unwrap();
-        redis.ping().await.unwrap();
+        redis.check_writable().await.unwrap();
         let keys = Keys::live(&config.tokens, &config.public_keys).unwrap();
         let ender = SessionEnder::new(redis.clone(), MINUTE);
         let postgres = postgres::connect(&config.database, MINUTE).unwrap();

@@ -51,7 +51,7 @@ struct Checks {
 ))]
 pub async fn ready(State(app): State<App>) -> Response {
     let limit = app.redis.call_timeout();
-    let (postgres, redis) = tokio::join!(postgres::ready(&app.postgres, limit), app.redis.ping());
+    let (postgres, redis) = tokio::join!(postgres::ready(&app.postgres, limit), app.redis.check_writable());
     if let Err(error) = &postgres {
         warn!(%error, "not ready");
     }

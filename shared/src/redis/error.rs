@@ -7,12 +7,18 @@ use fred::error::Error;
 /// Why there is no answer from Redis. Whether the command was executed is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
-    /// Away, slow, refusing, or answering with an error.
+    /// Refusing, or answering with an error.
     #[error("redis: {0}")]
     Command(#[from] Error),
     /// No answer in time.
     #[error("redis did not answer within {0:?}")]
     Timeout(Duration),
+    /// The connection ended before there was an answer.
+    #[error("the connection to redis at {0} was lost")]
+    Lost(String),
+    /// It answered after it had been silent, and could not be confirmed to be still the primary: the change may be lost.
+    #[error("redis at {0} could not be confirmed to be the primary")]
+    Unconfirmed(String),
     /// The change was made, but not by enough of Redis's replicas: it may be lost in a fail-over.
     #[error("only {0} replicas of redis acknowledged a change")]
     NotAcknowledged(i64),

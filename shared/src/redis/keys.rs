@@ -12,6 +12,7 @@
 //! | `revocations:{pNN}` | stream, and a sharded channel of the same name | families that were revoked: `family`, `user`, `why`, `at`, `until` | trimmed when no access token of theirs can be valid any more | `rotate`, `revoke`, `revoke_all`, `reassert` | every replica |
 //! | `ratelimit:{<policy>:<key>}` | string | when a rate limit will be as if nothing had come, in µs since 1970; `<key>` is an address, a /64 or the SHA-256 of a username | when that is so | `gcra` | `gcra` |
 //! | `revocations:{pNN}:probe:<uuid>` | sharded channel | a replica's messages to itself | | `follow` | the same replica |
+//! | `ready:{<number>}` | none | never there; it is deleted to know whether a primary takes writes | | `/ready` | |
 //! | `ticket:{<SHA-256>}` | string | for whom a socket may be opened once: user, username, family, access expiry, rooms, as JSON; under the digest of the ticket, so that a dump of Redis opens nothing | after 30 s, never after the access token | `issue_ticket`, `redeem_ticket` | `redeem_ticket` |
 //! | `room:{<room>}` | sharded channel | what happens in a room, numbered | | `publish`, `expel`, `update_presence`, `evict`, `typing` | ws replicas with members there |
 //! | `room:{<room>}:clock` | hash | `seq`: number of the last event; `last`: id of the last message; `gone`: id of the last one that is not in the history any more | an hour after the last event | the same | the same, `history` |
@@ -67,22 +68,22 @@ pub fn revocations(user_id: i64) -> String {
     format!("revocations:{}", partition(user_id))
 }
 
+/// The revocation log of a partition.
+pub fn revocations_of(partition: usize) -> String {
+    format!("revocations:{{p{partition:02}}}")
+}
+
+/// The channel on which a replica hears itself beside the log of a partition.
+pub fn revocation_probe(partition: usize, replica: Uuid) -> String {
+    format!("{}:probe:{replica}", revocations_of(partition))
+}
+
 /// How far a rate limit is used up by an address or account.
 pub fn rate_limit(policy: &str, key: impl Display) -> String {
     format!("ratelimit:{{{policy}:{key}}}")
 }
 
-/// The revocation logs of all partitions, in order.
-pub fn all_revocations() -> Vec<String> {
-    (0..PARTITIONS).map(revocations).collect()
-}
-
-/// The channels on which one replica hears itself: one beside each revocation log, in the same slot.
-pub fn all_revocation_probes(replica: Uuid) -> Vec<String> {
-    (0..PARTITIONS).map(|user_id| format!("{}:probe:{replica}", revocations(user_id))).collect()
-}
-
-/// The partition of a channel of [`all_revocation_probes`], if it is one.
+/// The partition of a [`revocation_probe`], if it is one.
 pub fn partition_of_revocation_probe(channel: &str) -> Option<usize> {
     channel.strip_prefix("revocations:{p")?.split_once("}:probe:")?.0.parse().ok()
 }
@@ -159,10 +160,11 @@ mod tests {
 
     #[test]
     fn a_probe_tells_its_partition_and_the_log_is_none() {
-        let probes = all_revocation_probes(Uuid::nil());
-        assert_eq!(probes[9], "revocations:{p09}:probe:00000000-0000-0000-0000-000000000000");
-        let partitions: Vec<_> = probes.iter().filter_map(|probe| partition_of_revocation_probe(probe)).collect();
-        assert_eq!(partitions, (0..64).collect::<Vec<_>>());
+        assert_eq!(revocations_of(9), revocations(9));
+        assert_eq!(revocation_probe(9, Uuid::nil()), "revocations:{p09}:probe:00000000-0000-0000-0000-000000000000");
+        for partition in 0..64 {
+            assert_eq!(partition_of_revocation_probe(&revocation_probe(partition, Uuid::nil())), Some(partition));
+        }
         assert_eq!(partition_of_revocation_probe(&revocations(9)), None);
     }
 }

@@ -1,18 +1,15 @@
 //! Lua scripts: how they are named, sent and remembered by Redis.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use fred::{
     bytes_utils::Str,
-    clients::Client,
     error::{Error, ErrorKind},
-    types::{ClusterHash, CustomCommand, FromValue, Value, scripts::Script as FredScript},
-    util::redis_keyslot,
+    types::{Value, scripts::Script as FredScript},
 };
-
 use tokio::time::Instant;
 
-use super::{RedisError, send::send};
+use super::{RedisError, connection::Connection, map::Nodes, node::Lane, slots::slot_of};
 
 /// A Lua script. Its header says its KEYS, ARGV, reply and the invariant that it keeps; one function of ours calls it.
 pub struct Script {
@@ -47,28 +44,25 @@ impl Script {
         self.name
     }
 
-    /// Runs it by its hash, which Redis knows from the second time on.
-    pub(super) async fn evaluate<R: FromValue>(
+    /// Runs it by its hash, which Redis knows from the second time on, and tells through which connection.
+    pub(super) async fn evaluate(
         &self,
-        client: &Client,
+        (nodes, lane): (&Nodes, Lane),
         keys: &[String],
         arguments: Vec<Value>,
         until: Instant,
-    ) -> Result<R, RedisError> {
-        // In a Redis Cluster, where its keys are. Of custom commands the client heeds no other way to say it, and would go by
-        // the first text, which is the script itself.
-        let slot = keys.first().map_or(ClusterHash::Random, |key| ClusterHash::Custom(redis_keyslot(key.as_bytes())));
+    ) -> Result<(Arc<Connection>, Value), RedisError> {
+        let slot = keys.first().map_or(0, |key| slot_of(key));
         let mut call = Vec::with_capacity(2 + keys.len() + arguments.len());
         call.push(Value::from(self.sha1()));
         call.push(Value::from(i64::try_from(keys.len()).unwrap_or(i64::MAX)));
         call.extend(keys.iter().map(|key| Value::from(key.as_str())));
         call.extend(arguments);
-        let by_hash = CustomCommand::new_static("EVALSHA", slot.clone(), false);
-        match send(client, by_hash, call.clone(), until).await {
+        match nodes.call(lane, slot, "EVALSHA", &call, until).await {
             // Redis has not seen this script since it started; EVAL runs it and remembers it.
             Err(RedisError::Command(error)) if is_unknown(&error) => {
                 call[0] = Value::from(self.lua());
-                send(client, CustomCommand::new_static("EVAL", slot, false), call, until).await
+                nodes.call(lane, slot, "EVAL", &call, until).await
             }
             result => result,
         }

@@ -22,9 +22,9 @@ async fn what_was_given_up_before_it_could_be_sent_is_never_sent() {
         backend_timeout: Duration::from_mins(1),
     };
     let redis = Redis::connect(&config, &life).expect("a good URL");
-    redis.ping().await.expect("connected");
+    redis.check_writable().await.expect("connected");
     faults.refuse();
-    while redis.pool.clients().iter().any(ClientLike::is_connected) {
+    while redis.reaches("calls") {
         sleep(Duration::from_millis(5)).await;
     }
     let count = async |until| redis.command::<i64>("INCR", "calls".to_owned(), &[], until).await;

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use fred::types::{CustomCommand, Value};
-
 use super::{entry::Entry, held::Expected};
-use crate::redis::{Redis, RedisError, StreamId, keys};
+use crate::redis::{Redis, RedisError, StreamId, Value, keys};
 
 /// Entries asked for with one call, about 1 MB: the partitions that are not read to their end share them.
 const AT_ONCE: usize = 6400;
@@ -23,21 +21,20 @@ pub(super) struct Page {
     pub(super) is_end: bool,
 }
 
-/// Reads the next page of some partitions. The call has a deadline of its own: a log may be too long for one.
-pub(super) async fn pages(redis: &Redis, expected: &[(usize, Expected)]) -> Result<Vec<Page>, RedisError> {
-    let streams = keys::all_revocations();
+/// Reads the next page of some partitions, each as far as it can be reached. The call has a deadline of its own: a log may be
+/// too long for one.
+pub(super) async fn pages(redis: &Redis, expected: &[(usize, Expected)]) -> Vec<Result<Page, RedisError>> {
     // A page begins with an entry that is known: there must be room for another one.
     let size = (AT_ONCE / expected.len().max(1)).max(2);
-    let reads =
-        expected.iter().map(|(partition, expected)| command(&streams[*partition], expected.from, size)).collect();
-    let replies: Vec<Value> = redis.pipeline("read_revocations", reads, redis.deadline()).await?;
-    replies.into_iter().map(|reply| Page::parse(reply, size)).collect()
+    let reads = expected.iter().map(|(partition, expected)| command(*partition, expected.from, size)).collect();
+    let replies = redis.pipeline::<Value>("read_revocations", reads, redis.deadline()).await;
+    replies.into_iter().map(|reply| Page::parse(reply?, size)).collect()
 }
 
-fn command(stream: &str, from: StreamId, size: usize) -> (CustomCommand, Vec<Value>) {
-    const XRANGE: CustomCommand = super::command("XRANGE");
+fn command(partition: usize, from: StreamId, size: usize) -> (&'static str, String, Vec<Value>) {
     let count = i64::try_from(size).unwrap_or(i64::MAX);
-    (XRANGE, vec![stream.into(), from.to_string().into(), "+".into(), "COUNT".into(), count.into()])
+    let arguments = vec![from.to_string().into(), "+".into(), "COUNT".into(), count.into()];
+    ("XRANGE", keys::revocations_of(partition), arguments)
 }
 
 impl Page {

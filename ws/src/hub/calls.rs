@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use fred::interfaces::PubsubInterface;
 use gatefold_shared::{
     grants,
     redis::{RedisError, StreamId, keys},
     rooms::{self, Present, RoomName},
 };
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
     Context, Request,
     history::{self, History},
+    notes::Note,
     typing,
 };
 use crate::presence::{self, Changes, Updated};
@@ -98,36 +98,25 @@ async fn try_to_update(
     let lease = lease.current();
     if update.subscribe {
         // Before anybody is there: who evicts this replica must find the room.
-        note(context, "SADD", lease.replica, room, until).await?;
-        let subscribing = timeout_at(until, subscriber.ssubscribe(keys::room(room.as_str()))).await;
-        subscribing.map_err(|_| RedisError::Timeout(redis.call_timeout()))??;
+        context.notes.take(redis, lease.replica, room, Note::Here, until).await;
+        subscriber.subscribe(keys::room(room.as_str()), until).await?;
     }
     let updated = presence::update(redis, lease, room, &update.changes, update.tell_state, until).await?;
     for former in &update.former {
         presence::evict(redis, room, *former).await?;
         // It may have been noted after somebody else evicted the former one and forgot its rooms.
-        note(context, "SREM", *former, room, until).await?;
+        context.notes.take(redis, *former, room, Note::Gone, until).await;
     }
     let missed = match update.since {
         Some(since) => Some(history::since(redis, room, since, until).await?),
         None => None,
     };
     if update.unsubscribe {
-        note(context, "SREM", lease.replica, room, until).await?;
+        context.notes.take(redis, lease.replica, room, Note::Gone, until).await;
         // A subscription too many tells what nobody listens to.
-        let _ = timeout_at(until, subscriber.sunsubscribe(keys::room(room.as_str()))).await;
+        subscriber.unsubscribe(&keys::room(room.as_str())).await;
     }
     Ok((updated, missed))
-}
-
-async fn note(
-    context: &Context,
-    command: &'static str,
-    replica: Uuid,
-    room: &RoomName,
-    until: Instant,
-) -> Result<(), RedisError> {
-    context.redis.command(command, keys::replica_rooms(replica), &[room.as_str()], until).await
 }
 
 pub(super) async fn look_up(

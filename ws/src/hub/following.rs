@@ -2,16 +2,11 @@
 
 use std::sync::Arc;
 
-use fred::{
-    error::Error,
-    interfaces::{ClientLike, EventInterface},
-    types::{Message, config::Server},
+use gatefold_shared::{
+    lifecycle::Lifecycle,
+    redis::{Heard, keys},
 };
-use gatefold_shared::{lifecycle::Lifecycle, redis::keys};
-use tokio::sync::{
-    broadcast::{Receiver, error::RecvError},
-    mpsc, watch,
-};
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use super::{Context, Notice, shards::Shards};
@@ -20,79 +15,54 @@ use crate::presence::{
     lease::{Echoes, Keeper, Turn, listen},
 };
 
-pub(super) fn start(shards: &Shards, context: &Arc<Context>, life: &Lifecycle) {
+pub(super) fn start(shards: &Shards, context: &Arc<Context>, heard: mpsc::Receiver<Heard>, life: &Lifecycle) {
     let echoes = Echoes::default();
-    let subscriber = &context.subscriber;
     let (turns, turned) = mpsc::channel(1);
     let (due, is_due) = watch::channel(None);
     let keeper = Keeper {
         redis: context.redis.clone(),
-        subscriber: subscriber.clone(),
+        subscriber: context.subscriber.clone(),
         lease: context.lease.clone(),
         echoes: echoes.clone(),
         turns,
         due,
     };
-    life.spawn_forever("hear rooms", hear(shards.clone(), subscriber.message_rx(), echoes));
-    let connected = subscriber.reconnect_rx();
-    life.spawn_forever(
-        "watch rooms",
-        watch_subscriptions(shards.clone(), Arc::clone(context), connected, subscriber.error_rx(), turned),
-    );
+    life.spawn_forever("hear rooms", hear(shards.clone(), Arc::clone(context), heard, echoes));
+    life.spawn_forever("turn rooms", turn(shards.clone(), turned));
+    life.spawn_forever("note rooms", context.notes.clone().catch_up(context.redis.clone()));
     life.spawn_forever("keep the lease", keeper.run());
     life.spawn_forever("evict", eviction::run(context.redis.clone(), context.lease.clone(), is_due));
-    drop(subscriber.connect());
 }
 
-async fn hear(shards: Shards, mut messages: Receiver<Message>, echoes: Echoes) {
-    loop {
-        match messages.recv().await {
-            Ok(message) => {
-                let Some(event) = message.value.as_bytes_str() else { continue };
-                match keys::room_of_channel(&message.channel) {
-                    Some(room) => shards.tell(room, Notice::Event { channel: message.channel.clone(), event }).await,
-                    None => echoes.heard(&event),
+/// Tells the rooms what happens in them, and when their subscriptions, or all that Redis was told of them, are gone.
+async fn hear(shards: Shards, context: Arc<Context>, mut heard: mpsc::Receiver<Heard>, echoes: Echoes) {
+    while let Some(heard) = heard.recv().await {
+        match heard {
+            Heard::Message { channel, text } => match keys::room_of_channel(&channel) {
+                Some(room) => shards.tell(room, Notice::Event { channel: channel.clone(), event: text }).await,
+                None => echoes.heard(&text),
+            },
+            Heard::Lost(slots) => shards.tell_all(|| Notice::Missed(slots.clone())).await,
+            Heard::Open(slots) => {
+                if slots.has(keys::REPLICAS) {
+                    let Context { redis, subscriber, lease, life, .. } = &*context;
+                    let (redis, subscriber, lease) = (redis.clone(), subscriber.clone(), lease.clone());
+                    // Nobody waits for that: the rooms are many.
+                    life.spawn(async move { listen(&redis, &subscriber, &lease).await });
                 }
+                shards.tell_all(|| Notice::Unsubscribed(slots.clone())).await;
             }
-            Err(RecvError::Lagged(missed)) => {
-                warn!(missed, "more happened in rooms at once than could be told; reading them instead");
-                shards.tell_all(|| Notice::Missed).await;
+            Heard::Missed(slots) => {
+                warn!("more happened in rooms at once than could be told; reading them instead");
+                shards.tell_all(|| Notice::Missed(slots.clone())).await;
             }
-            Err(RecvError::Closed) => return,
         }
     }
 }
 
-/// Tells the rooms when their subscriptions, or all that Redis was told of them, are gone.
-async fn watch_subscriptions(
-    shards: Shards,
-    context: Arc<Context>,
-    mut connected: Receiver<Server>,
-    mut lost: Receiver<(Error, Option<Server>)>,
-    mut turns: mpsc::Receiver<Turn>,
-) {
-    loop {
-        tokio::select! {
-            event = connected.recv() => {
-                if matches!(event, Err(RecvError::Closed)) {
-                    return;
-                }
-                // Each node of a Redis Cluster reports by itself.
-                while connected.try_recv().is_ok() {}
-                listen(&context.redis, &context.subscriber, &context.lease).await;
-                shards.tell_all(|| Notice::Unsubscribed).await;
-            }
-            event = lost.recv() => {
-                if matches!(event, Err(RecvError::Closed)) {
-                    return;
-                }
-                shards.tell_all(|| Notice::Missed).await;
-            }
-            turn = turns.recv() => match turn {
-                Some(Turn::Reborn(former)) => shards.tell_all(|| Notice::Reborn(former)).await,
-                Some(Turn::Deaf) => shards.tell_all(|| Notice::Unsubscribed).await,
-                None => return,
-            },
-        }
+/// Tells the rooms when the replica has a new id.
+async fn turn(shards: Shards, mut turns: mpsc::Receiver<Turn>) {
+    while let Some(Turn::Reborn(former)) = turns.recv().await {
+        shards.tell_all(|| Notice::Reborn(former)).await;
     }
 }

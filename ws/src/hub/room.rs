@@ -14,9 +14,8 @@ use std::{
     time::Duration,
 };
 
-use fred::bytes_utils::Str;
 use gatefold_shared::{
-    redis::{RedisTime, StreamId},
+    redis::{RedisTime, Str, StreamId},
     rooms::{RoomName, User},
     trace::Parent,
 };

@@ -8,7 +8,11 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use gatefold_shared::{redis::RedisError, redis::keys, rooms::RoomName, trace::Parent};
+use gatefold_shared::{
+    redis::{RedisError, Slots, keys},
+    rooms::RoomName,
+    trace::Parent,
+};
 use metrics::gauge;
 use tokio::{
     sync::mpsc,
@@ -82,9 +86,9 @@ impl Shard {
                 let everybody_goes = self.context.life.draining().is_cancelled();
                 self.change(&room, |room| room.lose(peer, everybody_goes, Instant::now()));
             }
-            Notice::Missed => self.change_all(Room::on_missed),
-            Notice::Unsubscribed => self.change_all(Room::on_unsubscribed),
-            Notice::Reborn(former) => self.change_all(|room| room.on_reborn(former)),
+            Notice::Missed(slots) => self.change_in(Some(&slots), Room::on_missed),
+            Notice::Unsubscribed(slots) => self.change_in(Some(&slots), Room::on_unsubscribed),
+            Notice::Reborn(former) => self.change_in(None, |room| room.on_reborn(former)),
         }
     }
 
@@ -95,8 +99,10 @@ impl Shard {
         }
     }
 
-    fn change_all(&mut self, change: impl Fn(&mut Room)) {
-        let names: Vec<_> = self.rooms.keys().cloned().collect();
+    /// Changes the rooms in some slots, or all.
+    fn change_in(&mut self, slots: Option<&Slots>, change: impl Fn(&mut Room)) {
+        let is_in = |name: &&RoomName| slots.is_none_or(|slots| slots.has(&keys::room(name.as_str())));
+        let names: Vec<_> = self.rooms.keys().filter(is_in).cloned().collect();
         for name in names {
             self.change(&name, &change);
         }

@@ -10,19 +10,13 @@ use std::{
     time::Duration,
 };
 
-use fred::{
-    clients::SubscriberClient,
-    interfaces::{ClientLike, PubsubInterface},
-};
-use gatefold_shared::redis::{Redis, RedisError, Script, Value, keys, millis};
+use gatefold_shared::redis::{Redis, RedisError, Script, Subscriber, Value, keys, millis};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tracing::warn;
 use uuid::Uuid;
-
-use super::slots::Slots;
 
 static RENEW: Script = Script::new("renew", &[include_str!("renew.lua")]);
 
@@ -34,6 +28,9 @@ pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(5);
 const TRIED_EVERY: Duration = Duration::from_millis(250);
 /// Clocks of several Redis primaries may differ that far.
 const LEAST_OVERDUE: Duration = Duration::from_secs(1);
+/// For how long a lease is taken to go on that cannot be renewed only because its primary of a Redis Cluster is away: nobody
+/// else can claim it there, and the rooms of the other primaries go on.
+const TOLERATED: Duration = Duration::from_mins(10);
 /// Echoes that may stay away before the subscriptions are made anew.
 const LOST_ECHOES: u32 = 2;
 
@@ -87,6 +84,14 @@ impl Lease {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes it to end then, although nobody has said so.
+    fn assume(&self, ends: i64) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.is_held() {
+            current.ends = current.ends.max(ends);
+        }
+    }
+
     fn set(&self, term: Term) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = term;
     }
@@ -97,14 +102,12 @@ impl Lease {
 pub(crate) enum Turn {
     /// The replica has a new id, under which it has said nothing yet, instead of this one.
     Reborn(Uuid),
-    /// The subscriptions deliver nothing any more.
-    Deaf,
 }
 
 /// Keeps the lease.
 pub(crate) struct Keeper {
     pub(crate) redis: Redis,
-    pub(crate) subscriber: SubscriberClient,
+    pub(crate) subscriber: Subscriber,
     pub(crate) lease: Lease,
     pub(crate) echoes: Echoes,
     pub(crate) turns: mpsc::Sender<Turn>,
@@ -152,13 +155,13 @@ impl Keeper {
         // Since when the lease was kept without a gap: who was away judges nobody who may have been, too.
         let mut kept_since = Instant::now();
         let mut lost_echoes = 0;
-        let mut slots = Slots::default();
+        let mut renewed_at = Instant::now();
         loop {
             let began = Instant::now();
             let renewed = self.renew(is_new).await;
             let next = match &renewed {
                 Ok(Renewal::Kept { next_eviction }) => {
-                    is_new = false;
+                    (is_new, renewed_at) = (false, began);
                     self.due.send_replace(next_eviction.map(|due_in| (began + due_in).max(kept_since + LENGTH)));
                     began + RENEWED_EVERY
                 }
@@ -178,23 +181,20 @@ impl Keeper {
                     }
                     kept_since = Instant::now();
                     self.due.send_replace(None);
+                    if renewed_at.elapsed() < TOLERATED && self.redis.is_cut_off(keys::REPLICAS) {
+                        self.lease.assume(self.redis.time().at(Instant::now() + LENGTH));
+                    }
                     began + TRIED_EVERY
                 }
             };
             let is_kept = matches!(renewed, Ok(Renewal::Kept { .. }));
-            if is_kept && slots.have_moved(&self.subscriber, self.redis.call_timeout()).await {
-                warn!("slots of the redis cluster have moved: subscribing anew");
-                self.turn(Turn::Deaf).await;
-            }
             sleep_until(next).await;
             let is_lost = is_kept && !self.echoes.came();
             lost_echoes = if is_lost { lost_echoes + 1 } else { 0 };
             if lost_echoes >= LOST_ECHOES {
                 warn!("the subscriptions to rooms deliver nothing: connecting anew");
                 lost_echoes = 0;
-                let _ = timeout(self.redis.call_timeout(), self.subscriber.force_reconnection()).await;
-                listen(&self.redis, &self.subscriber, &self.lease).await;
-                self.turn(Turn::Deaf).await;
+                self.subscriber.renew(&keys::replica_probe(self.lease.current().replica));
             }
         }
     }
@@ -229,8 +229,8 @@ impl Keeper {
 }
 
 /// Subscribes to the channel on which this replica hears itself.
-pub(crate) async fn listen(redis: &Redis, subscriber: &SubscriberClient, lease: &Lease) {
+pub(crate) async fn listen(redis: &Redis, subscriber: &Subscriber, lease: &Lease) {
     let channel = keys::replica_probe(lease.current().replica);
     // If it fails, the echoes stay away.
-    let _ = timeout(redis.call_timeout(), subscriber.ssubscribe(channel)).await;
+    let _ = subscriber.subscribe(channel, redis.deadline()).await;
 }

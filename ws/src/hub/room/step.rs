@@ -2,8 +2,10 @@
 
 use std::{cmp::Reverse, time::Duration};
 
-use fred::bytes_utils::Str;
-use gatefold_shared::{redis::StreamId, trace::Span};
+use gatefold_shared::{
+    redis::{Str, StreamId},
+    trace::Span,
+};
 use metrics::counter;
 use tokio::time::Instant;
 use tracing::warn;
