@@ -170,7 +170,7 @@ async fn what_is_not_recorded_leaves_no_trace_in_rooms() {
     let alice = app.signed_in("traces.unsampled").await;
     let mut socket = joined(&app, "ws-1", "unsampled", &alice).await;
     let config = Config::from_url(&app.cluster.redis_url()).unwrap();
-    let redis = Builder::from_config(config).build_subscriber_client().unwrap();
+    let redis = Builder::from_config(config).build().unwrap();
     redis.init().await.unwrap();
     let mut events = redis.message_rx();
     redis.ssubscribe(keys::room("unsampled")).await.unwrap();

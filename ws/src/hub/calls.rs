@@ -8,7 +8,6 @@ use gatefold_shared::{
     rooms::{self, Present, RoomName},
 };
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
