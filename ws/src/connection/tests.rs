@@ -25,7 +25,7 @@ fn app() -> App {
     let life = Lifecycle::begin().expect("signals");
     let keys = LiveKeys::verifying(&[]).expect("no keys");
     let redis = Redis::connect(&config.store, &life).expect("a good URL");
-    AppState::new(&config, keys, redis, life).expect("a good URL")
+    AppState::new(&config, keys, redis, life)
 }
 
 type Piped = Connection<ReadHalf<DuplexStream>>;
