@@ -2,9 +2,9 @@
  * Gatefold's client for browsers: an {@link AuthSession} that stays logged in, and a {@link RealtimeClient} on top of it.
  *
  * The access token is in memory only, and all tabs of a browser share one session: one of them refreshes, the others
- * hear of it. What must survive a closed tab or a crash is the `Idempotency-Key` of a refresh whose answer is not known
- * yet: it is in IndexedDB, and in localStorage, before the request leaves, for a refresh token that is used twice without
- * it ends the session.
+ * hear of it. What must survive a closed tab or a crash is the `Idempotency-Key` of a refresh whose outcome is unknown: it
+ * is in IndexedDB, and in localStorage, before the request leaves, for a refresh token that is used twice without it ends
+ * the session. Once a response has arrived the key is deleted, and the next refresh has a new one.
  * No decision depends on the clock of this machine being right: only spans of time count.
  *
  * @module gatefold
@@ -28,8 +28,10 @@ const LOOK_MS = 10_000;
 const BACK_OFF_MS = [500, 20_000];
 /** The server takes no larger message. */
 const MAX_MESSAGE = 16 * 1024;
-/** A refresh came to the server only when others had come after it: there is a newer cookie. */
+/** A refresh reached the server after later ones, or its key had served for another cookie: it needs a new key. */
 const SUPERSEDED = 'refresh_superseded';
+/** The browser sends several refresh cookies of living sessions, and the server will not choose. */
+const SEVERAL = 'several_refresh_tokens';
 
 /** The jitter comes on top of what the server asks for, which it may ask of many. @param {number} attempt @param {number} [least] */
 const backOff = (attempt, least = 0) => least + Math.random() * Math.min(BACK_OFF_MS[1], BACK_OFF_MS[0] * 2 ** attempt);
@@ -240,6 +242,12 @@ class Notes {
   }
 }
 
+/**
+ * What changes in a note when the outcome of a refresh is known. A tab that took over meanwhile has a key of its own.
+ * @param {Turn} note @param {string} [key]
+ */
+const without = (note, key) => (key && note.key !== key ? {} : { key: '', pending: false });
+
 /** What an access token says of its owner. @param {string} token @returns {{user: User, sid: string}} */
 function ownerOf(token) {
   const base64 = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
@@ -390,6 +398,7 @@ export class AuthSession extends Emitter {
     const post = async (/** @type {(path: string, init: RequestInit) => Promise<Response>} */ send) => {
       ({ turn } = await this.#notes.change(note => note));
       const response = await send(`/api/${everywhere ? 'logout-all' : 'logout'}`, { method: 'POST' });
+      if (!everywhere) return this.#endOwn(response);
       if (!response.ok) throw await GatefoldError.from(response);
     };
     if (everywhere) {
@@ -400,11 +409,29 @@ export class AuthSession extends Emitter {
         throw named(error);
       });
     } else await this.#alone(() => post((path, init) => this.#send(path, init)));
+    await this.#forgetKey();
     // The cookie is that of all tabs: with it goes whatever one of them got until then, also if this one has heard of none.
     const isNews = !id && !this.#token && turn > this.#over;
     this.#tell({ over: id, turn, reason });
     this.#end(id, reason, turn);
     if (isNews) this.emit('sessionexpired', { reason });
+  }
+
+  /**
+   * Ends this tab's session by its id where the logout has not ended it, because the browser has lost its cookie or has one
+   * of another application in its place.
+   * @param {Response} response to the logout
+   */
+  async #endOwn(response) {
+    const refused = response.ok ? null : await GatefoldError.from(response);
+    if (refused && !(refused.code === 'invalid_refresh_token' && this.#token)) throw refused;
+    const { sessions } = refused ? { sessions: [] } : await response.json().catch(() => ({}));
+    if (!this.#token || !sessions || sessions.includes(this.id)) return;
+    const headers = { Authorization: `Bearer ${this.#token.value}` };
+    const ended = await this.#send(`/api/sessions/${this.id}`, { method: 'DELETE', headers });
+    if (ended.ok || ended.status === 404) return;
+    const error = await GatefoldError.from(ended);
+    if (error.code !== 'session_revoked') throw error;
   }
 
   // Being logged in.
@@ -541,36 +568,48 @@ export class AuthSession extends Emitter {
     }
     // Its word may also have come while the note was read.
     if (isDone()) return;
-    // The key of a refresh whose answer is unknown is used again. So is the last one by a browser that just started,
-    // which may have lost the last cookie in a crash.
-    const starting = !this.#token;
+    // Only the key of a refresh whose outcome is unknown is used again.
     // Drawn before: on a slow disk the note may be written later than it is read, and must then be the same.
     const fresh = randomKey();
-    const { key } = await this.#notes.change(({ key, pending }) => {
-      const again = key && (pending || starting);
-      return { key: again ? key : fresh, pending: true };
-    });
+    const { key } = await this.#notes.change(note => ({ key: note.pending && note.key || fresh, pending: true }));
     const asked = clocks();
     const response = await this.#send('/api/refresh', { method: 'POST', headers: { 'Idempotency-Key': key } });
+    // Only a whole response is one: without TLS browsers take headers that broke off, perhaps before the cookie.
     if (response.ok) return this.#take(await this.#answer(response), asked, key);
     const error = await GatefoldError.from(response);
-    // Both are answers for good: this key has done its part. A tab that took over meanwhile has a key of its own.
-    if (response.status === 401 || error.code === SUPERSEDED) {
-      await this.#notes.change(note => (note.key === key ? { key: '', pending: false } : {}));
-    }
+    // These are final. After anything else, such as a 503 or a 429, an earlier attempt with this key may have succeeded.
+    if ([401, 409].includes(response.status)) await this.#forgetKey(key);
+    if (error.code === SEVERAL) throw await this.#endAll(error);
     if (response.status === 401) this.expire(this.id, error.code);
     throw error;
+  }
+
+  /** Deletes the key of a refresh, or without one whichever there is: its session is over. @param {string} [key] */
+  async #forgetKey(key) {
+    await this.#notes.change(note => without(note, key));
+  }
+
+  /**
+   * Recovers from several cookies: a logout ends all of their sessions, so that a login can begin a new one. Returns what
+   * tells that there is no session any more; fails, and may be tried again, while the logout cannot be done.
+   * @param {GatefoldError} error
+   */
+  async #endAll(error) {
+    await this.#answer(await this.#send('/api/logout', { method: 'POST' }));
+    await this.#forgetKey();
+    this.expire(this.id, error.code);
+    return new GatefoldError(error.code, error.message, { status: 401, requireReauth: true });
   }
 
   /**
    * Takes a token from an answer, and passes it on. If another tab has asked later and was answered before, its is kept.
    * @param {{accessToken: string, expiresIn: number}} answer
    * @param {ReturnType<typeof clocks>} asked when it was asked for: an answer may wait for a machine that sleeps
-   * @param {string} [key] of the refresh
+   * @param {string} [key] of the refresh; a login has none, and makes any other one worthless
    */
   async #take({ accessToken, expiresIn }, asked, key) {
     const { turn } = await this.#notes.change(note => ({
-      pending: note.pending && !!key && note.key !== key,
+      ...without(note, key),
       turn: note.turn + (this.#isNews(asked) ? 1 : 0),
     }));
     if (!this.#isNews(asked)) return;

@@ -17,7 +17,7 @@ ONE_SHOT = {"keys", "database-role", "migrate"}
 DEVELOPED = {"api", "ws", "migrate"}
 # The settings of the replicas that say where things are: the compose files and the images set them, or leave them alone.
 FIXED = {
-    *("HOST", "PORT", "METRICS_PORT", "TRUSTED_PROXIES", "COOKIE_SECURE", "REDIS_URL", "REDIS_PASSWORD_FILE", "DATABASE_URL", "DATABASE_OWNER_URL"),
+    *("HOST", "PORT", "METRICS_PORT", "TRUSTED_PROXIES", "COOKIE_SECURE", "COOKIE_NAME", "REDIS_URL", "REDIS_PASSWORD_FILE", "DATABASE_URL", "DATABASE_OWNER_URL"),
     *("DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME"),
     *("PUBLIC_KEY_PATH", "PRIVATE_KEY_PATH", "REFRESH_KEY_PATH"),
 }

@@ -1,5 +1,7 @@
 //! The settings of the REST replica.
 
+mod cookie;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
@@ -9,6 +11,7 @@ use gatefold_shared::config::{
 use gatefold_shared::{jwt::Verifier, trace::TraceConfig};
 use secrecy::SecretString;
 
+pub use self::cookie::{CookieConfig, CookieName, CookieNames};
 use crate::limits::Limit;
 
 /// Everything that can be set.
@@ -111,17 +114,6 @@ pub struct TokenConfig {
     pub refresh_reuse_grace: Duration,
 }
 
-/// The refresh token's cookie.
-#[derive(Args, Clone, Debug)]
-pub struct CookieConfig {
-    /// Name of the cookie; behind TLS a name that begins with __Secure- is advised
-    #[arg(long, env = "COOKIE_NAME", default_value = "refreshToken", value_parser = cookie_name)]
-    pub cookie_name: String,
-    /// Whether browsers may send the cookie only over https
-    #[arg(long, env = "COOKIE_SECURE", default_value_t = true, action = clap::ArgAction::Set)]
-    pub cookie_secure: bool,
-}
-
 /// Argon2id, and how many log-ins may wait for it.
 #[derive(Args, Clone, Debug)]
 pub struct PasswordConfig {
@@ -165,12 +157,7 @@ impl Config {
 
     /// Whether the settings fit together; if not, says everything that does not, in words for an operator.
     pub fn check(&self) -> Result<(), Vec<String>> {
-        let mut problems = Vec::new();
-        if self.cookie.cookie_name.starts_with("__Secure-") && !self.cookie.cookie_secure {
-            problems.push(
-                "COOKIE_NAME begins with __Secure-, which browsers accept only with COOKIE_SECURE=true".to_owned(),
-            );
-        }
+        let mut problems = Vec::from_iter(self.cookie.problem());
         let tokens = &self.tokens;
         for (setting, life_of_session) in [
             ("REFRESH_TOKEN_EXPIRY", tokens.refresh_token_expiry),
@@ -199,16 +186,4 @@ fn argon2_queue(text: &str) -> Result<usize, String> {
         Ok(count @ 0..=10_000_000) => Ok(count),
         _ => Err("must be 0 to 10000000".to_owned()),
     }
-}
-
-/// A `token` of RFC 9110. Not `__Host-`: that prefix demands `Path=/`, and ours is `/api`.
-fn cookie_name(text: &str) -> Result<String, String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if text.is_empty() || !text.bytes().all(allowed) {
-        return Err("must be a cookie name: letters, digits and some punctuation".to_owned());
-    }
-    if text.starts_with("__Host-") {
-        return Err("cannot begin with __Host-, since the cookie's path is /api".to_owned());
-    }
-    Ok(text.to_owned())
 }

@@ -56,6 +56,8 @@ pub enum ApiError {
     SessionRevoked,
     #[error("The refresh token had been used before, so the session was ended: log in again")]
     RefreshTokenReused,
+    #[error("The browser sent refresh tokens of several sessions: log out, which ends all of them, and log in again")]
+    SeveralRefreshTokens,
     #[error("This refresh was answered before, and a newer one since: refresh with the newest cookie and a new key")]
     RefreshSuperseded,
     #[error("This Idempotency-Key belongs to an earlier refresh: refresh once more with a new key")]
@@ -152,6 +154,7 @@ impl ApiError {
             Self::SessionNotFound => (StatusCode::UNAUTHORIZED, "session_not_found"),
             Self::SessionRevoked | Self::AccessRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
             Self::RefreshTokenReused => (StatusCode::UNAUTHORIZED, "refresh_token_reused"),
+            Self::SeveralRefreshTokens => (StatusCode::CONFLICT, "several_refresh_tokens"),
             // One code for both, which every client knows: it refreshes once more with a new key.
             Self::RefreshSuperseded | Self::RefreshKeyReused => (StatusCode::CONFLICT, "refresh_superseded"),
             Self::MissingToken => (StatusCode::UNAUTHORIZED, "missing_token"),
@@ -177,11 +180,13 @@ impl ApiError {
                 return Problem::internal();
             }
         };
-        let require_reauth = matches!(
-            self,
-            Self::SessionNotFound | Self::SessionRevoked | Self::RefreshTokenReused | Self::AccessRevoked
-        );
+        let require_reauth = self.has_ended_session() || matches!(self, Self::AccessRevoked);
         Problem { require_reauth, ..Problem::new(status, code, self.to_string()) }
+    }
+
+    /// Whether it says that the session of a refresh token is over, so that its cookie is of no use any more.
+    pub fn has_ended_session(&self) -> bool {
+        matches!(self, Self::SessionNotFound | Self::SessionRevoked | Self::RefreshTokenReused)
     }
 
     /// Whether the access token was at fault, so that the answer carries a challenge (RFC 6750 3).

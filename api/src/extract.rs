@@ -10,5 +10,5 @@ mod room;
 
 pub use self::{
     bearer::Bearer, caller::Caller, events_query::EventsQuery, idempotency_key::IdempotencyKey, json::Json,
-    refresh_cookie::RefreshCookie, room::InRoom,
+    refresh_cookie::RefreshTokens, room::InRoom,
 };

@@ -3,6 +3,7 @@
 //! All decisions are made by scripts in Redis, atomically and by Redis's clock; what is here gives them their arguments,
 //! turns their answers into enums, and takes care of answers that were lost (see [`Families::rotate`]).
 
+mod alive;
 mod attempt;
 mod list;
 mod outcome;
@@ -25,6 +26,7 @@ use metrics::counter;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+pub use self::alive::Choice;
 pub use self::list::{Listed, list};
 pub use self::outcome::{FamilyError, Issued, Rotation, Session};
 pub use self::token::{RefreshKeys, RefreshToken, sha256_hex};

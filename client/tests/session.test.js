@@ -232,7 +232,7 @@ test('who is told that its refresh was overtaken asks once more, with a new key'
   assert.equal(new Set(keys).size, 2);
   keys.length = 0;
   await page.close();
-  // A browser that has just started begins with the last key that it knows.
+  // So does a browser that has just started.
   const started = await openTab(context, cluster.url, { resume: false });
   await overtake(started, 1);
   await started.evaluate(() => session.resume());

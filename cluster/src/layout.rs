@@ -96,8 +96,17 @@ pub(crate) fn create_private(dir: &Path) -> Result<()> {
 /// working directory, which the user that Postgres runs as may not be able to reach.
 pub fn default_dir() -> Result<PathBuf> {
     let here = std::env::current_dir()?.canonicalize()?;
-    let hash = here.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a: the same in every build
-    });
-    Ok(PathBuf::from(format!("/var/tmp/gatefold-{}-{hash:016x}", geteuid())))
+    Ok(PathBuf::from(format!("/var/tmp/gatefold-{}-{:016x}", geteuid(), hash(&here))))
+}
+
+/// A name for the refresh cookie that belongs to one directory. Browsers do not tell the ports of a host apart: two clusters
+/// on one machine would overwrite each other's cookie.
+pub(crate) fn cookie_name(dir: &Path) -> String {
+    format!("refreshToken-{:08x}", hash(dir) >> 32)
+}
+
+/// FNV-1a: the same in every build.
+fn hash(path: &Path) -> u64 {
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,13 +1,14 @@
 //! The whole cluster, up and down: which processes, in which order.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
 use crate::cluster::{Change, Cluster};
+use crate::layout::cookie_name;
 use crate::process::end_strays;
 use crate::state::{Kind, Node, Settings, State};
 use crate::{postgres, replica};
@@ -38,11 +39,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn settings(&self) -> Result<Settings> {
+    /// The settings of a cluster in this directory.
+    fn settings(&self, dir: &Path) -> Result<Settings> {
         let absolute =
             |path: &PathBuf| std::path::absolute(path).with_context(|| format!("bad path {}", path.display()));
         let mut env = replica::configuration_from_environment();
         env.extend(self.env.iter().cloned());
+        env.entry("COOKIE_NAME".into()).or_insert_with(|| cookie_name(dir));
         Ok(Settings {
             port: self.port,
             addresses: self.addresses.clone(),
@@ -70,7 +73,7 @@ impl Cluster {
             return change.mend().await;
         }
         change.take_down().await?; // what a killed process may have left behind
-        change.state = State { settings: plan.settings()?, nodes: Vec::new() };
+        change.state = State { settings: plan.settings(self.layout.dir())?, nodes: Vec::new() };
         change.plan(plan.api, plan.ws, true);
         change.bring_up().await
     }

@@ -1,19 +1,19 @@
-//! The refresh token of a request.
+//! The refresh tokens of a request.
+
+use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use secrecy::ExposeSecret;
 
-use crate::{error::ApiError, families::RefreshToken, state::App};
+use crate::{cookies::Presented, state::App};
 
-/// A refresh token of ours, from the cookie. Whether its session lives only Redis knows.
-pub struct RefreshCookie(pub RefreshToken);
+/// The refresh tokens of ours in the cookies of a request. Whether their sessions live only Redis knows.
+pub struct RefreshTokens(pub Presented);
 
-impl FromRequestParts<App> for RefreshCookie {
-    type Rejection = ApiError;
+impl FromRequestParts<App> for RefreshTokens {
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let text = app.cookies.read(&parts.headers).ok_or(ApiError::MissingRefreshToken)?;
-        app.families.open(text.expose_secret()).map(Self).ok_or(ApiError::InvalidRefreshToken)
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self(app.cookies.read(&parts.headers, |text| app.families.open(text))))
     }
 }

@@ -52,6 +52,11 @@ impl RefreshToken {
         Self { generation, ..self.clone() }
     }
 
+    /// Whether this is the same token; what it was sealed with makes no difference.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.user_id, self.family, self.generation) == (other.user_id, other.family, other.generation)
+    }
+
     /// What Redis knows of the family's secret: SHA-256, in hexadecimal.
     pub fn secret_digest(&self) -> String {
         sha256_hex(self.secret.expose_secret())

@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{
     audit::{Event, Kind},
+    cookies::Presented,
     error::ApiError,
-    extract::{Caller, Json},
+    extract::{Caller, Json, RefreshTokens},
     families::{Issued, Origin},
     limits::Guess,
     passwords::Verdict,
@@ -48,12 +49,13 @@ pub struct LoginRequest {
 pub async fn login(
     State(app): State<App>,
     caller: Caller,
+    RefreshTokens(sent): RefreshTokens,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
     check_length("username", request.username.chars().count(), users::LONGEST_NAME)?;
     check_password("password", &request.password)?;
     let attempt = app.limits.begin_login(&request.username).await?;
-    let result = open_session(&app, &caller, request).await;
+    let result = open_session(&app, &caller, request, &sent).await;
     let standing = attempt.end(guess(&result)).await;
     let mut response = result.into_response();
     response.extensions_mut().insert(standing);
@@ -69,7 +71,12 @@ fn guess(result: &Result<Response, ApiError>) -> Guess {
     }
 }
 
-async fn open_session(app: &AppState, caller: &Caller, request: LoginRequest) -> Result<Response, ApiError> {
+async fn open_session(
+    app: &AppState,
+    caller: &Caller,
+    request: LoginRequest,
+    sent: &Presented,
+) -> Result<Response, ApiError> {
     let limit = app.redis.call_timeout();
     let user = if users::is_username(&request.username) {
         users::by_name(&app.postgres, &request.username, limit).await?
@@ -115,5 +122,5 @@ async fn open_session(app: &AppState, caller: &Caller, request: LoginRequest) ->
     counter!("logins_total", "outcome" => "accepted").increment(1);
     app.audit.record(event(Kind::LoggedIn).of_user(user.id).of_session(session.family));
     info!(user.id = user.id, family.id = %session.family, client.address = %caller.address, "logged in");
-    session_response(app, &session, Some(UserBody { id: user.id, username: user.username }))
+    session_response(app, &session, Some(UserBody { id: user.id, username: user.username }), sent)
 }

@@ -4,25 +4,26 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
 use tracing::{info, warn};
 
-use super::session_response::{SessionBody, session_response, set_cookie};
+use super::session_response::{SessionBody, clear_cookies, session_response};
 use crate::{
+    cookies::Presented,
     error::ApiError,
-    extract::{Caller, IdempotencyKey, RefreshCookie},
-    families::{Origin, RefreshToken, Rotation},
+    extract::{Caller, IdempotencyKey, RefreshTokens},
+    families::{Choice, Origin, RefreshToken, Rotation},
     state::{App, AppState},
 };
 
-/// `POST /api/refresh`: trades a refresh token for its successor; a replayed one ends its family. Every 401 clears the
-/// cookie; an outage never does, nor a request that comes too late to matter, whose client has a newer one.
+/// `POST /api/refresh`: trades a refresh token for its successor; a replayed one ends its family. A 401 about a session
+/// that is over clears its cookie. One about no cookie of ours clears nothing, for a foreign cookie is not ours to clear; nor
+/// does an outage, or a request that comes too late to matter, whose client has a newer cookie.
 #[utoipa::path(post, path = "/api/refresh", tag = "sessions", params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. New for each refresh. Within 2 minutes the same key with the same cookie gives the same next cookie again, and later, as long as that has not been used, another one: a client that keeps it until an answer came is never taken for a thief", max_length = 255)), security(("refreshToken" = [])), responses(
     (status = 200, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
     (status = 400, description = "`invalid_request`"),
     (status = 401, description = "`missing_refresh_token`, `invalid_refresh_token`, `session_not_found`, `session_revoked`, `refresh_token_reused`"),
     (status = 403, description = "`forbidden_origin`"),
-    (status = 409, description = "`refresh_superseded`: this very request was answered before, and the client has refreshed again since; or the key belongs to an earlier refresh. Nothing was changed, the cookie neither: refresh once more, with a new key"),
+    (status = 409, description = "`several_refresh_tokens`: the browser sent cookies of several sessions: log out, which ends all of them, and log in. `refresh_superseded`: this very request was answered before, and the client has refreshed again since; or the key belongs to an earlier refresh. Nothing was changed, the cookie neither: refresh once more, with a new key"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),
 ))]
@@ -30,19 +31,32 @@ pub async fn refresh(
     State(app): State<App>,
     caller: Caller,
     key: Result<Option<IdempotencyKey>, ApiError>,
-    cookie: Result<RefreshCookie, ApiError>,
+    RefreshTokens(sent): RefreshTokens,
 ) -> Response {
     let result = async {
-        let (RefreshCookie(old), key) = (cookie?, key?);
-        rotate(&app, &old, key.as_ref(), &caller).await
+        let (old, key) = (choose(&app, &sent).await?, key?);
+        rotate(&app, old, key.as_ref(), &caller, &sent).await
     };
     result.await.unwrap_or_else(|error: ApiError| {
-        let mut response = error.into_response();
-        if response.status() == StatusCode::UNAUTHORIZED {
-            set_cookie(&mut response, app.cookies.clear());
-        }
-        response
+        let has_ended = error.has_ended_session();
+        let response = error.into_response();
+        if has_ended { clear_cookies(&app, response, &sent) } else { response }
     })
+}
+
+/// The token that counts, among all that the browser sent.
+async fn choose<'a>(app: &AppState, sent: &'a Presented) -> Result<&'a RefreshToken, ApiError> {
+    match &sent.tokens()[..] {
+        [] if sent.is_empty() => Err(ApiError::MissingRefreshToken),
+        [] => Err(ApiError::InvalidRefreshToken),
+        [first, others @ ..] => match app.families.choose(first, others).await? {
+            Choice::Only(token) => Ok(token),
+            Choice::Ambiguous => {
+                warn!(tokens = others.len() + 1, "a browser sent refresh tokens of several sessions; none was traded");
+                Err(ApiError::SeveralRefreshTokens)
+            }
+        },
+    }
 }
 
 async fn rotate(
@@ -50,18 +64,19 @@ async fn rotate(
     old: &RefreshToken,
     key: Option<&IdempotencyKey>,
     caller: &Caller,
+    sent: &Presented,
 ) -> Result<Response, ApiError> {
     let (user_id, family) = (old.user_id, old.family);
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
     match app.families.rotate(old, key.map(|key| key.0.as_str()), from).await? {
-        Rotation::Rotated(session) | Rotation::Retried(session) => session_response(app, &session, None),
+        Rotation::Rotated(session) | Rotation::Retried(session) => session_response(app, &session, None, sent),
         Rotation::RolledForward(session) => {
             warn!(user.id = user_id, family.id = %family, "redis had lost a rotation; the session was rolled forward");
-            session_response(app, &session, None)
+            session_response(app, &session, None, sent)
         }
         Rotation::TradedAnew(session) => {
             info!(user.id = user_id, family.id = %family, "a refresh came again late; its first successor is void");
-            session_response(app, &session, None)
+            session_response(app, &session, None, sent)
         }
         Rotation::KeyReused => {
             info!(user.id = user_id, family.id = %family, "a refresh came with the key of an earlier one");

@@ -12,7 +12,7 @@ use super::session_response::{SessionBody, UserBody, session_response};
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
-    extract::{Caller, Json},
+    extract::{Caller, Json, RefreshTokens},
     families::{Issued, Origin},
     password_rules, postgres,
     state::App,
@@ -43,6 +43,7 @@ pub struct RegisterRequest {
 pub async fn register(
     State(app): State<App>,
     caller: Caller,
+    RefreshTokens(sent): RefreshTokens,
     Json(request): Json<RegisterRequest>,
 ) -> Result<Response, ApiError> {
     if !app.registration_is_open {
@@ -64,7 +65,7 @@ pub async fn register(
     postgres::commit(transaction, limit).await?;
     app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id).of_session(session.family)));
     info!(user.id = id, client.address = %caller.address, "registered");
-    let mut response = session_response(&app, &session, Some(UserBody { id, username: request.username }))?;
+    let mut response = session_response(&app, &session, Some(UserBody { id, username: request.username }), &sent)?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
 }

@@ -6,11 +6,10 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{error::ApiError, families::Session, state::AppState};
+use crate::{cookies::Presented, error::ApiError, families::Session, state::AppState};
 
 /// A user, as every answer shows them.
 #[derive(Serialize, ToSchema)]
@@ -32,7 +31,13 @@ pub struct SessionBody {
 
 /// The answer to a log-in (with the user) or a refresh (without). The access token ends with the session at the latest:
 /// what is not there any more cannot be ended before.
-pub fn session_response(app: &AppState, session: &Session, user: Option<UserBody>) -> Result<Response, ApiError> {
+/// The new refresh token takes the place of all that were `sent`.
+pub fn session_response(
+    app: &AppState,
+    session: &Session,
+    user: Option<UserBody>,
+    sent: &Presented,
+) -> Result<Response, ApiError> {
     let keys = app.keys.load();
     let lifetime = keys.signer.lifetime().min(session.expires_in);
     if lifetime < Duration::from_secs(1) {
@@ -42,14 +47,14 @@ pub fn session_response(app: &AppState, session: &Session, user: Option<UserBody
     let (username, rooms) = (Arc::clone(&session.username), session.rooms.clone());
     let access_token = keys.signer.sign(session.user_id, username, session.family, rooms, lifetime)?;
     let body = SessionBody { access_token, expires_in: lifetime.as_secs(), user };
-    let mut response = Json(body).into_response();
-    set_cookie(&mut response, app.cookies.set(&session.refresh_token, session.expires_in));
-    Ok(response)
+    let (mut parts, body) = Json(body).into_response().into_parts();
+    app.cookies.replace(&mut parts, sent, &session.refresh_token, session.expires_in);
+    Ok(Response::from_parts(parts, body))
 }
 
-/// Adds a `Set-Cookie` to an answer.
-pub fn set_cookie(response: &mut Response, cookie: Option<HeaderValue>) {
-    if let Some(cookie) = cookie {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
+/// Has the browser forget the refresh tokens that it sent.
+pub fn clear_cookies(app: &AppState, response: Response, sent: &Presented) -> Response {
+    let (mut parts, body) = response.into_parts();
+    app.cookies.clear(&mut parts, sent);
+    Response::from_parts(parts, body)
 }

@@ -12,11 +12,11 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::session_response::set_cookie;
+use super::session_response::clear_cookies;
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
-    extract::{Bearer, Caller},
+    extract::{Bearer, Caller, RefreshTokens},
     families::{self, Listed},
     state::App,
 };
@@ -89,20 +89,24 @@ pub async fn end_session(
     }
 }
 
-/// `POST /api/logout-all`: ends all of the caller's sessions, this one too.
+/// `POST /api/logout-all`: ends all of the caller's sessions, this one too, and clears their cookies.
 #[utoipa::path(post, path = "/api/logout-all", tag = "sessions", security(("accessToken" = [])), responses(
     (status = 200, body = Revoked, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
     (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),
 ))]
-pub async fn logout_all(State(app): State<App>, caller: Caller, Bearer(token): Bearer) -> Result<Response, ApiError> {
+pub async fn logout_all(
+    State(app): State<App>,
+    caller: Caller,
+    Bearer(token): Bearer,
+    RefreshTokens(sent): RefreshTokens,
+) -> Result<Response, ApiError> {
     let revoked = app.ender.revoke_all(token.user_id, None, Why::LogoutAll).await?;
     let event = Event::now(Kind::LoggedOutEverywhere).of_user(token.user_id).of_session(token.family);
     app.audit.record(caller.did(event).with(json!({ "sessions": revoked })));
-    let mut response = Json(Revoked { revoked }).into_response();
-    set_cookie(&mut response, app.cookies.clear());
-    Ok(response)
+    // A cookie of another user's session, which goes on, stays.
+    Ok(clear_cookies(&app, Json(Revoked { revoked }).into_response(), &sent.of_user(token.user_id)))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -1,6 +1,7 @@
 //! `POST /api/logout`.
 
 use insta::assert_snapshot;
+use serde_json::json;
 
 use crate::harness::{Door, shared};
 
@@ -17,7 +18,10 @@ async fn it_ends_the_session_and_clears_the_cookie() {
     x-request-id: [request id]
 
     {
-      "message": "Logged out"
+      "message": "Logged out",
+      "sessions": [
+        "[id]"
+      ]
     }
     "#);
     assert_eq!(alice.at(Door::Replica(1)).refresh().await.summary(), "401 session_revoked");
@@ -27,14 +31,33 @@ async fn it_ends_the_session_and_clears_the_cookie() {
 async fn whoever_is_logged_out_already_is_told_the_same() {
     let app = shared().await;
     let alice = app.signed_in("logout.same").await.at(Door::Replica(0));
-    let first = alice.clone().logout().await.snapshot();
+    let first = alice.clone().logout().await;
+    let expected = json!({ "message": "Logged out", "sessions": [alice.session().1] });
+    assert_eq!(first.json(), expected);
+    assert_eq!(alice.clone().logout().await.json(), expected, "again");
     let gone = app.signed_in("logout.gone").await.at(Door::Replica(0));
     app.redis_command(&["DEL", &gone.family_key()]).await;
-    let nobody = app.anonymous().at(Door::Replica(0));
-    let garbage = nobody.with_cookie("garbage");
-    for (who, mut requester) in [("logged out", alice), ("expired", gone), ("nobody", nobody), ("garbage", garbage)] {
-        assert_eq!(requester.logout().await.snapshot(), first, "{who}");
+    let expired = gone.clone().logout().await;
+    assert_eq!(expired.json(), json!({ "message": "Logged out", "sessions": [gone.session().1] }));
+    assert!(expired.clears_cookie());
+}
+
+/// Nothing of ours is there to be ended, and nothing else is claimed.
+#[tokio::test]
+async fn a_logout_without_a_cookie_succeeds_and_says_that_there_was_no_session() {
+    let nobody = shared().await.anonymous().at(Door::Replica(0));
+    assert_snapshot!(nobody.clone().logout().await.snapshot(), @r#"
+    200
+    cache-control: no-store
+    content-type: application/json
+    x-content-type-options: nosniff
+    x-request-id: [request id]
+
+    {
+      "message": "There was no session to log out of",
+      "sessions": []
     }
+    "#);
 }
 
 /// Whoever holds a token of the session may end it, also one that lost a race with its own refresh.

@@ -8,6 +8,7 @@ mod acknowledged;
 mod audit;
 mod clock;
 mod commands;
+mod cookies;
 mod cors;
 mod database_role;
 mod disconnects;

@@ -86,6 +86,7 @@ fn several_bad_settings_are_reported_at_once() {
     let mut command = replica(keys.path());
     command.env("PORT", "seventy").env("ACCESS_TOKEN_EXPIRY", "soon").env("TRUSTED_PROXIES", "10.0.0.0/99");
     command.env("REFRESH_REUSE_GRACE", "31s").env("COOKIE_NAME", "a;b").env("COOKIE_SECURE", "perhaps");
+    command.env("COOKIE_PREVIOUS_NAMES", "a,b c");
     command.args(["--argon2-passes", "0"]).env("REDIS_PASSWORD_FILE", "/nowhere");
     let complaints = [
         "--port",
@@ -93,6 +94,7 @@ fn several_bad_settings_are_reported_at_once() {
         "--trusted-proxies",
         "--refresh-reuse-grace",
         "--cookie-name",
+        "--cookie-previous-names",
         "--cookie-secure",
         "--argon2-passes",
         "--redis-password-file",
@@ -126,9 +128,17 @@ fn settings_that_do_not_fit_together_are_refused() {
     command.env("COOKIE_NAME", "__Secure-refresh").env("COOKIE_SECURE", "false");
     command.env("ACCESS_TOKEN_EXPIRY", "8d").env("REFRESH_TOKEN_EXPIRY", "7d").env("SESSION_ABSOLUTE_EXPIRY", "7d");
     let too_long = "ACCESS_TOKEN_EXPIRY must not be longer than ";
-    let complaints =
-        ["__Secure-", &format!("{too_long}REFRESH_TOKEN_EXPIRY"), &format!("{too_long}SESSION_ABSOLUTE_EXPIRY")];
+    let complaints = [
+        "__Secure-",
+        "COOKIE_SECURE=true",
+        &format!("{too_long}REFRESH_TOKEN_EXPIRY"),
+        &format!("{too_long}SESSION_ABSOLUTE_EXPIRY"),
+    ];
     assert_unusable(&command.output().unwrap(), &complaints);
+    // Its path follows from the name, so that Secure is all that can be missing.
+    let mut command = replica(keys.path());
+    command.env("COOKIE_NAME", "__Host-refresh").env("COOKIE_SECURE", "false");
+    assert_unusable(&command.output().unwrap(), &["COOKIE_NAME begins with __Host-", "COOKIE_SECURE=true"]);
 }
 
 /// Those that only what they are meant for can judge, beside those that are judged alone.
@@ -220,6 +230,7 @@ fn help_names_every_setting_and_no_secret() {
         "SESSION_ABSOLUTE_EXPIRY",
         "REFRESH_REUSE_GRACE",
         "COOKIE_NAME",
+        "COOKIE_PREVIOUS_NAMES",
         "COOKIE_SECURE",
         "ALLOWED_ORIGINS",
         "TRUSTED_PROXIES",

@@ -159,3 +159,26 @@ fn what_is_missing_is_named_with_the_command_that_makes_it() -> Result<()> {
     ensure!(!line.cluster()?.status()?.is_up(), "something was started all the same");
     Ok(())
 }
+
+/// Two clones on one machine are one host to a browser.
+#[tokio::test]
+async fn each_directory_has_a_refresh_cookie_of_its_own_unless_it_is_named() -> Result<()> {
+    let cookie = |line: &CommandLine| -> Result<String> {
+        let state: Value = serde_json::from_slice(&std::fs::read(line.dir().join("state.json"))?)?;
+        let name = state["settings"]["env"]["COOKIE_NAME"].as_str().context("a name")?.to_owned();
+        ensure!(line.run(&["down"])?.status.success());
+        Ok(name)
+    };
+    let start = |line: &CommandLine, more: &[&str]| -> Result<String> {
+        let port = nobody()?.port().to_string();
+        let arguments = [&["up", "--api", "0", "--ws", "0", "--port", &port][..], more].concat();
+        ensure!(line.run(&arguments)?.status.success());
+        cookie(line)
+    };
+    let (one, other) = (CommandLine::new()?, CommandLine::new()?);
+    let (first, second) = (start(&one, &[])?, start(&other, &[])?);
+    ensure!(first.starts_with("refreshToken-") && second.starts_with("refreshToken-") && first != second);
+    ensure!(start(&one, &[])? == first, "and keeps it");
+    ensure!(start(&one, &["--env", "COOKIE_NAME=chosen"])? == "chosen");
+    Ok(())
+}

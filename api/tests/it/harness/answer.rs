@@ -111,12 +111,20 @@ fn line((name, value): (&HeaderName, &http::HeaderValue)) -> String {
     format!("{name}: {value}")
 }
 
+/// Lists of sessions may hold nothing but their ids.
+fn redact_ids(value: &mut Value) {
+    if let Value::Array(items) = value {
+        items.iter_mut().filter(|item| item.is_string()).for_each(|item| *item = "[id]".into());
+    }
+}
+
 fn redact(value: &mut Value) {
     if let Value::Object(fields) = value {
         for (name, value) in fields {
             match name.as_str() {
                 "accessToken" => *value = "[access token]".into(),
                 "id" => *value = "[id]".into(),
+                "sessions" => redact_ids(value),
                 "requestId" => *value = "[request id]".into(),
                 "timestamp" => *value = "[time]".into(),
                 _ => redact(value),
