@@ -76,10 +76,10 @@ add_test_user() {
     local message
     if ! is_local; then
         # Asks for the user's rooms, for which Postgres is enough.
-        ! "$@" room list "$TEST_USER" >/dev/null 2>&1 ||
+        ! "$@" room list -- "$TEST_USER" >/dev/null 2>&1 ||
             warn "the test account $TEST_USER is there, whose password everybody knows, and HTTP_ADDRESS=$HTTP_ADDRESS lets others" \
-                "reach it. Disable it: $* user disable $TEST_USER"
-    elif message=$(printf '%s\n' "$TEST_PASSWORD" | "$@" user add "$TEST_USER" 2>&1); then
+                "reach it. Disable it: $* user disable -- $TEST_USER"
+    elif message=$(printf '%s\n' "$TEST_PASSWORD" | "$@" user add -- "$TEST_USER" 2>&1); then
         say "$message"
     elif [[ $message != *'is taken'* ]]; then
         fail 'the test account could not be created:' "$message"

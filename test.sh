@@ -129,7 +129,7 @@ scripts() {
 }
 
 # The tests of clocks shift that of a replica; those of what may be published ask other parsers.
-programs=(shellcheck faketime python3)
+programs=(shellcheck jq faketime python3)
 have node || programs+=(nodejs)
 step 'programs' need_programs "${programs[@]}"
 step 'Redis' need_redis_7

@@ -6,6 +6,7 @@ const KINDS = {
   registered: 'Account opened',
   logged_in: 'Logged in',
   login_failed: 'Failed log-in',
+  logins_limited: 'Log-ins refused: too many had failed',
   logged_out: 'Logged out',
   logged_out_everywhere: 'Logged out everywhere',
   session_ended: 'Session ended',

@@ -118,8 +118,8 @@ sql() { docker compose exec -T postgres psql -XtAc "$1" -U authuser -d authdb; }
 [[ $(docker compose exec -T redis redis-cli ping 2>&1) == NOAUTH* ]] || fail 'Redis needs no password'
 [[ $(docker compose port nginx 8080) == "127.0.0.1:$HTTP_PORT" ]] || fail 'others can reach the cluster'
 echo 'the stores: a role without rights over the schema, and a password of Redis'
-printf '%s\n' "$PASSWORD" | docker compose exec -T api /bin/gatefold-api user add alice
-! docker compose exec -T api /bin/gatefold-api user delete --yes alice </dev/null 2>"$work/delete.log" || fail 'a replica deletes users'
+printf '%s\n' "$PASSWORD" | docker compose exec -T api /bin/gatefold-api user add -- alice
+! docker compose exec -T api /bin/gatefold-api user delete --yes -- alice </dev/null 2>"$work/delete.log" || fail 'a replica deletes users'
 docker compose run --rm -T migrate audit erase --older-than 1d >"$work/erase.log" 2>&1 || fail "$(<"$work/erase.log")"
 
 log_in

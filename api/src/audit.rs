@@ -38,6 +38,7 @@ pub enum Kind {
     Registered,
     LoggedIn,
     LoginFailed,
+    LoginsLimited,
     LoggedOut,
     LoggedOutEverywhere,
     SessionEnded,
@@ -56,10 +57,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Registered,
         Self::LoggedIn,
         Self::LoginFailed,
+        Self::LoginsLimited,
         Self::LoggedOut,
         Self::LoggedOutEverywhere,
         Self::SessionEnded,
@@ -82,6 +84,7 @@ impl Kind {
             Self::Registered => "registered",
             Self::LoggedIn => "logged_in",
             Self::LoginFailed => "login_failed",
+            Self::LoginsLimited => "logins_limited",
             Self::LoggedOut => "logged_out",
             Self::LoggedOutEverywhere => "logged_out_everywhere",
             Self::SessionEnded => "session_ended",

@@ -35,7 +35,7 @@ pub async fn administer(config: Config, command: AdminCommand, json: bool) -> an
 /// Gatefold's REST replica: log-in, refresh and log-out over HTTP
 ///
 /// Without a command it serves. Every setting is a flag and an environment variable; durations are 900 (seconds), 90s, 15m,
-/// 12h or 7d.
+/// 12h or 7d. Options come before `--`, and names after it: older usernames may begin with `-`.
 #[derive(Parser)]
 #[command(name = "gatefold-api", version, max_term_width = 120)]
 pub struct Cli {
@@ -94,8 +94,11 @@ pub enum KeysCommand {
 pub enum UserCommand {
     /// Add a user; the password is asked for, or read from standard input
     Add {
-        /// 3 to 64 letters, digits, `_`, `.` or `-`; unique without regard to case
+        /// 3 to 64 letters, digits, `_`, `.`, `-`, `@` or `+`, the first a letter or digit; unique without regard to case
         name: String,
+        /// Add the user even if the name is reserved, such as admin or support
+        #[arg(long)]
+        allow_reserved: bool,
     },
     /// List all users
     List,
@@ -185,7 +188,7 @@ pub enum RoomCommand {
 pub struct AuditArguments {
     #[command(subcommand)]
     pub command: Option<AuditCommand>,
-    /// Only what concerns this user
+    /// Only what concerns this user; --user=NAME if the name begins with `-`
     #[arg(long)]
     pub user: Option<String>,
     /// How many events at most

@@ -134,7 +134,8 @@ pub struct LimitConfig {
     /// Log-ins from one address, as count/period:burst: 30/1m:10 is 30 a minute, of which 10 may come at once
     #[arg(long, env = "LIMIT_LOGIN_ADDRESS", default_value = "30/1m:10")]
     pub limit_login_address: Limit,
-    /// Failed log-ins to one account, wherever they come from; a success forgets them
+    /// Failed log-ins to one account, wherever they come from; a success forgets them. Devices that have logged in to the
+    /// account before, and sessions that change the password, are counted apart by the same limit
     #[arg(long, env = "LIMIT_LOGIN_ACCOUNT", default_value = "10/15m:10")]
     pub limit_login_account: Limit,
     /// Refreshes from one address

@@ -14,6 +14,7 @@ use crate::{
     password_rules::WeakPassword,
     passwords::PasswordError,
     postgres::PostgresError,
+    users::NameError,
 };
 
 /// See the module. The variants without a source are the client's doing and are not logged as errors.
@@ -36,10 +37,14 @@ pub enum ApiError {
     InvalidCredentials,
     #[error("This account was disabled")]
     AccountDisabled,
+    #[error("The password of this account cannot be checked: ask an administrator to set a new one")]
+    PasswordResetRequired,
     #[error("Registration is closed")]
     RegistrationClosed,
     #[error("The username is taken")]
     UsernameTaken,
+    #[error("The username is reserved: choose another one")]
+    UsernameReserved,
     #[error(transparent)]
     WeakPassword(#[from] WeakPassword),
     #[error("You may not enter this room")]
@@ -104,6 +109,15 @@ impl From<NotBegun> for ApiError {
     }
 }
 
+impl From<NameError> for ApiError {
+    fn from(error: NameError) -> Self {
+        match error {
+            NameError::Malformed => Self::InvalidRequest(error.to_string()),
+            NameError::Reserved => Self::UsernameReserved,
+        }
+    }
+}
+
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         match denied {
@@ -144,11 +158,13 @@ impl ApiError {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
             Self::AccountDisabled => (StatusCode::FORBIDDEN, "account_disabled"),
+            Self::PasswordResetRequired => (StatusCode::FORBIDDEN, "password_reset_required"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::ForbiddenRoom => (StatusCode::FORBIDDEN, "forbidden_room"),
             Self::WeakPassword(_) => (StatusCode::BAD_REQUEST, "weak_password"),
             Self::NoSuchSession => (StatusCode::NOT_FOUND, "session_not_found"),
             Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
+            Self::UsernameReserved => (StatusCode::CONFLICT, "username_reserved"),
             Self::MissingRefreshToken => (StatusCode::UNAUTHORIZED, "missing_refresh_token"),
             Self::InvalidRefreshToken => (StatusCode::UNAUTHORIZED, "invalid_refresh_token"),
             Self::SessionNotFound => (StatusCode::UNAUTHORIZED, "session_not_found"),

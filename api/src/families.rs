@@ -29,7 +29,7 @@ use uuid::Uuid;
 pub use self::alive::Choice;
 pub use self::list::{Listed, list};
 pub use self::outcome::{FamilyError, Issued, Rotation, Session};
-pub use self::token::{RefreshKeys, RefreshToken, sha256_hex};
+pub use self::token::{RefreshKeys, RefreshToken, hex, sha256_hex};
 use self::{attempt::Attempt, pulse::Pulse, reopen::Reopener};
 use crate::{audit::Audit, keys::Keys};
 

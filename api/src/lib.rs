@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 mod cookies;
 mod cors;
+mod device_cookie;
 mod effects;
 mod error;
 mod extract;
@@ -14,6 +15,7 @@ mod families;
 mod grants;
 mod handlers;
 mod keys;
+mod limited_logins;
 mod limits;
 mod openapi;
 mod password_rules;
@@ -50,6 +52,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, stores: Stores, life
     let serving = async {
         http.await;
         app.effects.finish().await;
+        app.limited_logins.flush(&app.audit);
         // Any of the stores may stay away until the deadline: none waits for another.
         let lost_answers = async {
             app.families.finish().await;

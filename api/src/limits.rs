@@ -33,6 +33,7 @@ use axum::{
 };
 use gatefold_shared::{client_ip::Client, lifecycle::Lifecycle, redis::Redis};
 use tokio::time::interval;
+use uuid::Uuid;
 
 use self::{
     counter::{Count, Counter, count},
@@ -47,7 +48,7 @@ pub use self::{
     policy::Policy,
     standing::{Refused, Standing},
 };
-use crate::{config::LimitConfig, error::ApiError, state::App};
+use crate::{config::LimitConfig, device_cookie::Device, error::ApiError, families::sha256_hex, state::App};
 
 /// How often addresses are forgotten that have not been heard of.
 const EVICTION: Duration = Duration::from_mins(1);
@@ -84,10 +85,27 @@ impl Limits {
         }
     }
 
-    /// Begins a log-in, or whatever else proves a password, unless too many have failed for this name.
-    pub async fn begin_login(&self, username: &str) -> Result<LoginAttempt<'_>, NotBegun> {
-        let rule = Policy::LoginAccount.rule(&self.0.config);
-        LoginAttempt::begin(&self.0.counter, rule, username).await
+    /// Begins a log-in, unless too many have failed: on this device, if it has logged in to the account before, or for this
+    /// name, in any letters, whether there is such a user or not. A device with none left is like any other.
+    pub async fn begin_login(&self, username: &str, device: Option<&Device>) -> Result<LoginAttempt<'_>, NotBegun> {
+        if let Some(device) = device {
+            let attempt = self.begin_guess(Policy::LoginDevice, device.key()).await;
+            if !matches!(attempt, Err(NotBegun::Refused(_))) {
+                return attempt;
+            }
+        }
+        // A digest, so that nothing that a client made up is a key; it hides nothing.
+        self.begin_guess(Policy::LoginAccount, sha256_hex(username.to_lowercase().as_bytes())).await
+    }
+
+    /// Begins to verify the current password of a user who is logged in, unless too many were wrong in this session.
+    /// Strangers, who can use up the guesses of the account, cannot use up these.
+    pub async fn begin_password_check(&self, session: Uuid) -> Result<LoginAttempt<'_>, NotBegun> {
+        self.begin_guess(Policy::PasswordSession, session.to_string()).await
+    }
+
+    async fn begin_guess(&self, policy: Policy, key: String) -> Result<LoginAttempt<'_>, NotBegun> {
+        LoginAttempt::begin(&self.0.counter, policy.rule(&self.0.config), key).await
     }
 
     /// Counts a request for its address.
@@ -95,10 +113,8 @@ impl Limits {
         let rule = policy.rule(&self.0.config);
         let network = Network::of(address);
         let taken = match policy {
-            Policy::LoginAddress | Policy::LoginAccount | Policy::RegisterAddress => {
-                self.0.counter.take(rule, network).await
-            }
             Policy::RefreshAddress | Policy::ApiAddress => self.0.tally.take(rule, network),
+            _ => self.0.counter.take(rule, network).await,
         };
         match taken {
             Count::Counted(_) => count(rule, "passed"),

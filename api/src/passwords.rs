@@ -5,6 +5,7 @@
 //! all others. The memory is kept between hashes, because getting it fresh from the system costs nearly as much as the hash.
 
 mod hash;
+mod stored;
 
 use std::{
     io,
@@ -28,8 +29,14 @@ use tokio::{
 use tracing::{error, warn};
 
 use self::hash::{HashError, Hasher};
-pub use self::hash::{ParameterError, Verdict};
-use crate::config::PasswordConfig;
+pub use self::{
+    hash::{ParameterError, Unverifiable, Verdict},
+    stored::HashFormat,
+};
+use crate::{
+    config::PasswordConfig,
+    password_rules::{self, WeakPassword},
+};
 
 /// The lowest priority of a thread that still gets its turn (`nice`).
 const YIELDING: i32 = 19;
@@ -40,7 +47,7 @@ pub enum PasswordError {
     /// All cores hash and the queue is full.
     #[error("too many passwords wait to be hashed")]
     Busy,
-    /// What is stored is no hash that we know, or the library failed.
+    /// The library failed.
     #[error(transparent)]
     Hash(#[from] HashError),
     /// The pool is gone: the process is ending.
@@ -94,6 +101,16 @@ impl Passwords {
         self.on_a_core(move |hasher| match stored {
             Some(stored) => hasher.verify(password.expose_secret(), &stored),
             None => hasher.verify_nothing(password.expose_secret()),
+        })
+        .await
+    }
+
+    /// A hash of `password` to be stored, unless it is too common: that is found out here because it, too, costs a core
+    /// for milliseconds.
+    pub async fn hash_chosen(&self, password: SecretString) -> Result<Result<String, WeakPassword>, PasswordError> {
+        self.on_a_core(move |hasher| match password_rules::check_common(&password) {
+            Ok(()) => hasher.hash(password.expose_secret()).map(Ok),
+            Err(weak) => Ok(Err(weak)),
         })
         .await
     }

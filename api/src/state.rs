@@ -18,9 +18,11 @@ use crate::{
     audit::{Audit, Event, Kind},
     config::{Config, Registration},
     cookies::RefreshCookies,
+    device_cookie::DeviceCookies,
     effects::Effects,
     families::{Families, Lifetimes},
     keys::Keys,
+    limited_logins::{self, LimitedLogins},
     limits::Limits,
     passwords::Passwords,
     postgres,
@@ -61,8 +63,10 @@ pub struct AppState {
     pub passwords: Passwords,
     pub audit: Audit,
     pub limits: Limits,
+    pub limited_logins: Arc<LimitedLogins>,
     pub registration_is_open: bool,
     pub cookies: RefreshCookies,
+    pub device_cookies: DeviceCookies,
     pub draining: CancellationToken,
     pub effects: Effects,
 }
@@ -92,10 +96,13 @@ impl AppState {
             audit.clone(),
             life,
         );
+        let limited_logins = Arc::<LimitedLogins>::default();
+        life.spawn_forever("record limited logins", limited_logins::record(Arc::clone(&limited_logins), audit.clone()));
         let limit_wait = config.store.limit_wait();
         let reloaded = keys.reloaded();
         let app = Arc::new(Self {
             limits: Limits::start(config.limits, redis.clone(), limit_wait, life),
+            limited_logins,
             families,
             revocations,
             clock,
@@ -106,6 +113,7 @@ impl AppState {
             postgres,
             registration_is_open: config.registration == Registration::Open,
             passwords: Passwords::new(&config.passwords)?,
+            device_cookies: DeviceCookies::new(&config.cookie),
             cookies: RefreshCookies::new(config.cookie),
             draining: life.draining().clone(),
             effects: Effects::new(config.listen.max_connections.saturating_mul(2), life),

@@ -32,10 +32,85 @@ impl User {
 /// Most characters of a username.
 pub const LONGEST_NAME: usize = 64;
 
-/// Whether `name` could be a username: 3 to 64 ASCII letters, digits, `_`, `.` and `-`.
+/// The security version of a user who was just added.
+pub const FIRST_SECURITY_VERSION: i32 = 0;
+
+/// Names that look as if somebody spoke for the service. An administrator may give them out.
+const RESERVED: [&str; 38] = [
+    "abuse",
+    "admin",
+    "administrator",
+    "all",
+    "anonymous",
+    "api",
+    "billing",
+    "bot",
+    "daemon",
+    "everybody",
+    "everyone",
+    "gatefold",
+    "guest",
+    "help",
+    "helpdesk",
+    "hostmaster",
+    "info",
+    "me",
+    "mod",
+    "moderator",
+    "nobody",
+    "noreply",
+    "null",
+    "official",
+    "operator",
+    "postmaster",
+    "root",
+    "security",
+    "server",
+    "service",
+    "staff",
+    "superuser",
+    "support",
+    "sysadmin",
+    "system",
+    "team",
+    "undefined",
+    "webmaster",
+];
+
+/// Why a name cannot be given to a new user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error(
+        "a username must have 3 to {LONGEST_NAME} letters, digits, `_`, `.`, `-`, `@` or `+`, and begin with a letter or a digit"
+    )]
+    Malformed,
+    #[error("the username is reserved")]
+    Reserved,
+}
+
+/// A name as it was meant: without the whitespace around it that a keyboard's completion or a copied cell brings along.
+pub fn trimmed(name: &str) -> &str {
+    name.trim()
+}
+
+/// Whether a user may have this name: 3 to 64 ASCII letters, digits, `_`, `.`, `-`, `@` and `+`. Some older names begin with
+/// punctuation, which [`check_new_name`] refuses.
 pub fn is_username(name: &str) -> bool {
     (3..=LONGEST_NAME).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-@+".contains(&byte))
+}
+
+/// Checks that a new user may have the name. One that began with `-` would be an option to commands, and one with `+` or `@`
+/// a formula to spreadsheets.
+pub fn check_new_name(name: &str) -> Result<(), NameError> {
+    if is_username(name) && name.as_bytes()[0].is_ascii_alphanumeric() { Ok(()) } else { Err(NameError::Malformed) }
+}
+
+/// Checks that the name is not reserved: `admin`, in whatever case, with whatever punctuation, and in front of `@` or `+`.
+pub fn check_not_reserved(name: &str) -> Result<(), NameError> {
+    let local = name.split(['@', '+']).next().unwrap_or_default();
+    let letters: String = local.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    if RESERVED.contains(&letters.as_str()) { Err(NameError::Reserved) } else { Ok(()) }
 }
 
 /// The user of this name, without regard to the case of ASCII letters, of which names are made.
@@ -165,4 +240,36 @@ pub async fn set_disabled(
 pub async fn delete(postgres: &mut PgConnection, id: i64, limit: Duration) -> Result<(), PostgresError> {
     let query = sqlx::query!("DELETE FROM users WHERE id = $1", id);
     within(limit, "user_delete", query.execute(postgres)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_names_start_with_a_letter_or_digit_and_may_be_email_addresses() {
+        for name in
+            ["bob", "Bob.Miller-2_x", "42towels", "alice@example.com", "alice+news@example.com", &"x".repeat(64)]
+        {
+            assert_eq!(check_new_name(name), Ok(()), "{name}");
+        }
+        for name in
+            ["", "al", "--help", "-rf", "_bob", ".bob", "@bob", "+bob", "two words", "al\u{ed}ce", "a\nb", "=1+1"]
+        {
+            assert_eq!(check_new_name(name), Err(NameError::Malformed), "{name:?}");
+        }
+        assert_eq!(check_new_name(&"x".repeat(65)), Err(NameError::Malformed));
+        assert!(is_username("--help") && is_username("_bob"), "older users keep their names");
+    }
+
+    #[test]
+    fn reserved_names_are_found_in_every_disguise() {
+        assert!(RESERVED.is_sorted());
+        for name in ["admin", "ADMIN", "Ad.min", "admin_", "s-y-s-t-e-m", "root@example.com", "support+1@example.com"] {
+            assert_eq!(check_not_reserved(name), Err(NameError::Reserved), "{name}");
+        }
+        for name in ["admin.smith", "administrator2", "rooted", "alice@admin.example", "alice+admin@example.com"] {
+            assert_eq!(check_not_reserved(name), Ok(()), "{name}");
+        }
+    }
 }

@@ -105,7 +105,7 @@ pub(crate) async fn migrate(layout: &Layout, state: &State) -> Result<()> {
 }
 
 pub(crate) async fn create_user(layout: &Layout, state: &State, name: &str, password: &str) -> Result<()> {
-    run(layout, state, &["user", "add", name], &format!("{password}\n")).await
+    run(layout, state, &["user", "add", "--", name], &format!("{password}\n")).await
 }
 
 async fn run(layout: &Layout, state: &State, arguments: &[&str], input: &str) -> Result<()> {

@@ -50,7 +50,7 @@ impl Admin {
 
     /// The user of this name, or an error that says that there is none.
     pub async fn user(&self, name: &str) -> anyhow::Result<User> {
-        let user = users::by_name(&self.postgres, name, Self::PATIENCE).await?;
+        let user = users::by_name(&self.postgres, users::trimmed(name), Self::PATIENCE).await?;
         user.with_context(|| format!("there is no user {name}"))
     }
 

@@ -2,12 +2,11 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use gatefold_shared::{grants::Grants, revocation::Why};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sqlx::Connection;
-use unicode_normalization::UnicodeNormalization;
 
 use super::{
     UserCommand,
@@ -18,14 +17,14 @@ use super::{
 use crate::{
     audit::{self, Erase, Event, Kind},
     password_rules,
-    passwords::Passwords,
+    passwords::{HashFormat, Passwords},
     users::{self, User},
 };
 
 /// Runs one of the commands.
 pub async fn user(admin: &Admin, command: UserCommand, output: Output) -> anyhow::Result<()> {
     match command {
-        UserCommand::Add { name } => add(admin, &name, output).await,
+        UserCommand::Add { name, allow_reserved } => add(admin, &name, allow_reserved, output).await,
         UserCommand::List => list(admin, output).await,
         UserCommand::Show { name } => show(admin, &name, output).await,
         UserCommand::Disable { name } => set_disabled(admin, &name, true, output).await,
@@ -42,8 +41,12 @@ pub async fn user(admin: &Admin, command: UserCommand, output: Output) -> anyhow
     }
 }
 
-async fn add(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
-    ensure!(users::is_username(name), "a username has 3 to 64 letters, digits, `_`, `.` or `-`");
+async fn add(admin: &Admin, name: &str, allow_reserved: bool, output: Output) -> anyhow::Result<()> {
+    let name = users::trimmed(name);
+    users::check_new_name(name)?;
+    if !allow_reserved {
+        users::check_not_reserved(name).map_err(|error| anyhow!("{error}; --allow-reserved adds it all the same"))?;
+    }
     let hash = hash_of_new_password(admin).await?;
     let mut transaction = admin.postgres.begin().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
     let id = users::add(&mut transaction, name, &hash, Admin::PATIENCE)
@@ -59,10 +62,10 @@ async fn add(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
 async fn list(admin: &Admin, output: Output) -> anyhow::Result<()> {
     let users = users::all(&admin.postgres, Admin::PATIENCE).await?;
     output.table(
-        &["id", "username", "state"],
+        &["id", "username", "state", "passwordFormat"],
         users.iter().map(|user| {
             json!({
-                "id": user.id, "username": user.username, "state": state(user),
+                "id": user.id, "username": user.username, "state": state(user), "passwordFormat": password_format(user),
             })
         }),
     );
@@ -72,13 +75,21 @@ async fn list(admin: &Admin, output: Output) -> anyhow::Result<()> {
 async fn show(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
     let user = admin.user(name).await?;
     let sessions = admin.sessions(user.id).await?;
-    let about = json!({ "id": user.id, "username": user.username, "state": state(&user), "sessions": sessions.len() });
-    output.table(&["id", "username", "state", "sessions"], [about]);
+    let about = json!({
+        "id": user.id, "username": user.username, "state": state(&user), "passwordFormat": password_format(&user),
+        "sessions": sessions.len(),
+    });
+    output.table(&["id", "username", "state", "passwordFormat", "sessions"], [about]);
     Ok(())
 }
 
 pub(super) fn state(user: &User) -> &'static str {
     if user.disabled_at.is_some() { "disabled" } else { "active" }
+}
+
+/// How the user's password is kept.
+fn password_format(user: &User) -> &'static str {
+    HashFormat::of(&user.password_hash).as_str()
 }
 
 /// Both or neither, as in a change of the password: the sessions end while Postgres holds the change back. The record of it
@@ -152,7 +163,7 @@ fn confirm(question: &str) -> anyhow::Result<bool> {
 /// Administrators may set any password of a fitting length: what they set is often meant to be changed at once.
 async fn hash_of_new_password(admin: &Admin) -> anyhow::Result<String> {
     let password = read_password()?;
-    let length = password.expose_secret().nfkc().count();
+    let length = password_rules::length(&password);
     let (min, max) = (password_rules::MIN, password_rules::MAX);
     ensure!((min..=max).contains(&length), "a password has {min} to {max} characters");
     Ok(Passwords::new(&admin.config.passwords)?.hash(password).await?)

@@ -1,5 +1,7 @@
 //! Logging in.
 
+use std::convert::Infallible;
+
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
@@ -19,18 +21,19 @@ use super::{
 use crate::{
     audit::{Event, Kind},
     cookies::Presented,
+    device_cookie::Devices,
     error::ApiError,
     extract::{Caller, Json, RefreshTokens},
     families::{Issued, Origin},
-    limits::Guess,
-    passwords::Verdict,
+    limits::{Guess, NotBegun},
+    passwords::{Unverifiable, Verdict},
     state::{App, AppState},
-    users,
+    users::{self, User},
 };
 
 #[derive(Deserialize, ToSchema)]
 pub struct LoginRequest {
-    /// In any case.
+    /// In any case, with or without whitespace around it.
     #[schema(min_length = 1, max_length = 64, example = "testuser")]
     username: String,
     #[schema(value_type = String, format = Password, min_length = 1, max_length = 256, example = "password123")]
@@ -38,11 +41,11 @@ pub struct LoginRequest {
 }
 
 /// `POST /api/login`: opens a session. An unknown user and a wrong password get the same answer after the same work.
-#[utoipa::path(post, path = "/api/login", tag = "sessions", request_body = LoginRequest, responses(
-    (status = 200, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token"))),
+#[utoipa::path(post, path = "/api/login", tag = "sessions", request_body = LoginRequest, params(("refreshToken-device" = Option<String>, Cookie, description = "From an earlier login on this device: its failed logins are then counted apart from those of others")), responses(
+    (status = 200, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token; and the device cookie, in a line of its own"))),
     (status = 400, description = "`invalid_request`"),
     (status = 401, description = "`invalid_credentials`"),
-    (status = 403, description = "`account_disabled`, `forbidden_origin`"),
+    (status = 403, description = "`account_disabled`, `password_reset_required`, `forbidden_origin`"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),
 ))]
@@ -50,12 +53,24 @@ pub async fn login(
     State(app): State<App>,
     caller: Caller,
     RefreshTokens(sent): RefreshTokens,
+    Ok(devices): Result<Devices, Infallible>,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
-    check_length("username", request.username.chars().count(), users::LONGEST_NAME)?;
+    let name = users::trimmed(&request.username);
+    check_length("username", name.chars().count(), users::LONGEST_NAME)?;
     check_password("password", &request.password)?;
-    let attempt = app.limits.begin_login(&request.username).await?;
-    let result = open_session(&app, &caller, request, &sent).await;
+    let user = if users::is_username(name) {
+        users::by_name(&app.postgres, name, app.redis.call_timeout()).await?
+    } else {
+        None
+    };
+    let device = user.as_ref().and_then(|user| devices.of(user));
+    let attempt = app.limits.begin_login(name, device).await.inspect_err(|error| {
+        if matches!(error, NotBegun::Refused(_)) {
+            app.limited_logins.note(user.as_ref().map(|user| user.id), caller.address);
+        }
+    })?;
+    let result = Box::pin(open_session(&app, &caller, user, request.password, &sent)).await;
     let standing = attempt.end(guess(&result)).await;
     let mut response = result.into_response();
     response.extensions_mut().insert(standing);
@@ -74,18 +89,17 @@ fn guess(result: &Result<Response, ApiError>) -> Guess {
 async fn open_session(
     app: &AppState,
     caller: &Caller,
-    request: LoginRequest,
+    user: Option<User>,
+    password: SecretString,
     sent: &Presented,
 ) -> Result<Response, ApiError> {
     let limit = app.redis.call_timeout();
-    let user = if users::is_username(&request.username) {
-        users::by_name(&app.postgres, &request.username, limit).await?
-    } else {
-        None
-    };
     let stored = user.as_ref().map(|user| user.password_hash.clone());
-    let verdict = app.passwords.verify(request.password, stored).await?;
+    let verdict = app.passwords.verify(password, stored).await?;
     let event = |kind| caller.did(Event::now(kind));
+    if let (Some(user), Verdict::Unverifiable(why)) = (&user, &verdict) {
+        return Err(reset_required(app, event(Kind::LoginFailed), user, *why));
+    }
     let known = user.as_ref().map(|user| user.id);
     let Some(user) = user.filter(|_| verdict.is_right()) else {
         counter!("logins_total", "outcome" => "refused").increment(1);
@@ -122,5 +136,20 @@ async fn open_session(
     counter!("logins_total", "outcome" => "accepted").increment(1);
     app.audit.record(event(Kind::LoggedIn).of_user(user.id).of_session(session.family));
     info!(user.id = user.id, family.id = %session.family, client.address = %caller.address, "logged in");
-    session_response(app, &session, Some(UserBody { id: user.id, username: user.username }), sent)
+    let (id, version) = (user.id, user.security_version);
+    let mut response = session_response(app, &session, Some(UserBody { id, username: user.username }), sent)?;
+    app.device_cookies.add(&mut response, &app.keys.load().refresh, id, version);
+    Ok(response)
+}
+
+/// Records that a password could not be verified, for the operator to set a new one. `event` is a failed login.
+pub(super) fn reset_required(app: &AppState, event: Event, user: &User, why: Unverifiable) -> ApiError {
+    let why = match why {
+        Unverifiable::Unreadable => "unreadable_hash",
+        Unverifiable::BeyondBcrypt => "longer_than_bcrypt_saw",
+    };
+    counter!("logins_total", "outcome" => "reset_required").increment(1);
+    warn!(user.id = user.id, why, "a password could not be verified: set a new one with `gatefold-api user passwd`");
+    app.audit.record(event.of_user(user.id).with(json!({ "why": why })));
+    ApiError::PasswordResetRequired
 }

@@ -1,6 +1,9 @@
 //! Changing the password.
 
-use axum::extract::State;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use gatefold_shared::revocation::Why;
 use http::StatusCode;
 use secrecy::SecretString;
@@ -9,13 +12,15 @@ use serde_json::json;
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::length::check_password;
+use super::{length::check_password, login::reset_required};
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Bearer, Caller, Json},
-    limits::Guess,
-    password_rules, postgres,
+    limits::{Guess, NotBegun},
+    password_rules,
+    passwords::Verdict,
+    postgres,
     state::App,
     users,
 };
@@ -34,9 +39,10 @@ pub struct PasswordRequest {
 /// The sessions end while Postgres holds the change back, so that an outage of Redis leaves the old password, and the same
 /// request can be sent again. Only when Postgres goes just as it is told to keep the change does nobody know whether it did.
 #[utoipa::path(post, path = "/api/password", tag = "account", request_body = PasswordRequest, security(("accessToken" = [])), responses(
-    (status = 204, description = "It is changed, and all other sessions have ended"),
+    (status = 204, description = "It is changed, and all other sessions have ended", headers(("Set-Cookie" = String, description = "The device cookie"))),
     (status = 400, description = "`invalid_request`, `weak_password`"),
     (status = 401, description = "`invalid_credentials`, `missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
+    (status = 403, description = "`password_reset_required`, `forbidden_origin`"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),
 ))]
@@ -45,22 +51,29 @@ pub async fn password(
     caller: Caller,
     Bearer(token): Bearer,
     Json(request): Json<PasswordRequest>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     check_password("currentPassword", &request.current_password)?;
-    password_rules::check(&request.new_password, &token.username)?;
+    password_rules::check_form(&request.new_password, &token.username)?;
     let limit = app.redis.call_timeout();
     let user = users::by_id(&app.postgres, token.user_id, limit).await?.ok_or(ApiError::AccessRevoked)?;
     // Whoever has stolen an access token must not be able to guess here what they cannot at the log-in.
-    let attempt = app.limits.begin_login(&user.username).await?;
-    let verified = app.passwords.verify(request.current_password, Some(user.password_hash.clone())).await;
-    let is_right = verified.map(|verdict| verdict.is_right());
-    attempt.end(is_right.as_ref().map_or(Guess::NotJudged, |right| Guess::of(*right))).await;
-    if !is_right? {
-        let event = Event::now(Kind::LoginFailed).of_user(user.id).of_session(token.family);
-        app.audit.record(caller.did(event).with(json!({ "why": "current_password" })));
-        return Err(ApiError::InvalidCredentials);
+    let attempt = app.limits.begin_password_check(token.family).await.inspect_err(|error| {
+        if matches!(error, NotBegun::Refused(_)) {
+            app.limited_logins.note(Some(user.id), caller.address);
+        }
+    })?;
+    let verdict = app.passwords.verify(request.current_password, Some(user.password_hash.clone())).await;
+    attempt.end(verdict.as_ref().map_or(Guess::NotJudged, Guess::of)).await;
+    let event = |kind| caller.did(Event::now(kind).of_user(user.id).of_session(token.family));
+    match verdict? {
+        Verdict::Right | Verdict::RightAndOutdated(_) => {}
+        Verdict::Wrong => {
+            app.audit.record(event(Kind::LoginFailed).with(json!({ "why": "current_password" })));
+            return Err(ApiError::InvalidCredentials);
+        }
+        Verdict::Unverifiable(why) => return Err(reset_required(&app, event(Kind::LoginFailed), &user, why)),
     }
-    let hash = app.passwords.hash(request.new_password).await?;
+    let hash = app.passwords.hash_chosen(request.new_password).await??;
     let mut transaction = postgres::begin(&app.postgres, limit).await?;
     if !users::change_password(&mut transaction, &user, &hash, limit).await? {
         // Somebody changed it while we verified the old one.
@@ -68,8 +81,10 @@ pub async fn password(
     }
     let revoked = app.ender.revoke_all(user.id, Some(token.family), Why::PasswordChanged).await?;
     postgres::commit(transaction, limit).await?;
-    let event = Event::now(Kind::PasswordChanged).of_user(user.id).of_session(token.family);
-    app.audit.record(caller.did(event).with(json!({ "sessionsEnded": revoked })));
+    app.audit.record(event(Kind::PasswordChanged).with(json!({ "sessionsEnded": revoked })));
     info!(user.id = user.id, family.id = %token.family, "changed the password");
-    Ok(StatusCode::NO_CONTENT)
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    // The change made the cookies of all devices worthless, this one's too.
+    app.device_cookies.add(&mut response, &app.keys.load().refresh, user.id, user.security_version + 1);
+    Ok(response)
 }

@@ -21,7 +21,13 @@ use crate::{
 
 #[derive(Deserialize, ToSchema)]
 pub struct RegisterRequest {
-    #[schema(min_length = 3, max_length = 64, pattern = "^[A-Za-z0-9_.-]*$", example = "alice")]
+    /// Without the whitespace around it, which is left off. An e-mail address will do.
+    #[schema(
+        min_length = 3,
+        max_length = 64,
+        pattern = "^\\s*[A-Za-z0-9][A-Za-z0-9_.@+-]{2,63}\\s*$",
+        example = "alice"
+    )]
     username: String,
     /// Not among those that attackers try first, and not the username.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 256, example = "correct horse battery staple")]
@@ -33,10 +39,10 @@ pub struct RegisterRequest {
 /// There is no user without the session that the answer brings: after a 503 the name is still free, and the same request
 /// can be sent again. Only when Postgres goes just as it is told to keep the user does nobody know whether it did.
 #[utoipa::path(post, path = "/api/register", tag = "account", request_body = RegisterRequest, responses(
-    (status = 201, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
+    (status = 201, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token; and the device cookie, in a line of its own"))),
     (status = 400, description = "`invalid_request`, `weak_password`"),
     (status = 403, description = "`registration_closed`, `forbidden_origin`"),
-    (status = 409, description = "`username_taken`"),
+    (status = 409, description = "`username_taken`, `username_reserved`"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),
 ))]
@@ -49,23 +55,23 @@ pub async fn register(
     if !app.registration_is_open {
         return Err(ApiError::RegistrationClosed);
     }
-    if !users::is_username(&request.username) {
-        let rule = "`username` must have 3 to 64 letters, digits, `_`, `.` or `-`";
-        return Err(ApiError::InvalidRequest(rule.to_owned()));
-    }
-    password_rules::check(&request.password, &request.username)?;
-    let hash = app.passwords.hash(request.password).await?;
+    let name = users::trimmed(&request.username);
+    users::check_new_name(name)?;
+    users::check_not_reserved(name)?;
+    password_rules::check_form(&request.password, name)?;
+    let hash = app.passwords.hash_chosen(request.password).await??;
     let limit = app.redis.call_timeout();
     let mut transaction = postgres::begin(&app.postgres, limit).await?;
-    let added = users::add(&mut transaction, &request.username, &hash, limit).await?;
+    let added = users::add(&mut transaction, name, &hash, limit).await?;
     let id = added.ok_or(ApiError::UsernameTaken)?;
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
-    let issued = app.families.issue(id, request.username.as_str().into(), &Grants::default(), from).await?;
+    let issued = app.families.issue(id, name.into(), &Grants::default(), from).await?;
     let Issued { session, .. } = issued;
     postgres::commit(transaction, limit).await?;
     app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id).of_session(session.family)));
     info!(user.id = id, client.address = %caller.address, "registered");
-    let mut response = session_response(&app, &session, Some(UserBody { id, username: request.username }), &sent)?;
+    let mut response = session_response(&app, &session, Some(UserBody { id, username: name.to_owned() }), &sent)?;
+    app.device_cookies.add(&mut response, &app.keys.load().refresh, id, users::FIRST_SECURITY_VERSION);
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
 }

@@ -1,9 +1,9 @@
-//! Failed log-ins, counted by account.
+//! Failed log-ins and other guesses at a password, counted by account, device or session.
 
 use std::sync::Arc;
 
-use super::{Count, Counter, Refused, Rule, Standing, counter::count};
-use crate::families::sha256_hex;
+use super::{Count, Counter, Policy, Refused, Rule, Standing, counter::count};
+use crate::passwords::Verdict;
 
 /// What a log-in was, as a guess at the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +16,12 @@ pub enum Guess {
 
 impl Guess {
     /// A password that was looked at.
-    pub fn of(is_right: bool) -> Self {
-        if is_right { Self::Right } else { Self::Wrong }
+    pub fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Right | Verdict::RightAndOutdated(_) => Self::Right,
+            Verdict::Wrong => Self::Wrong,
+            Verdict::Unverifiable(_) => Self::NotJudged,
+        }
     }
 }
 
@@ -26,7 +30,7 @@ impl Guess {
 pub struct LoginAttempt<'a> {
     counter: &'a Arc<Counter>,
     rule: Rule,
-    account: String,
+    key: String,
     standing: Standing,
 }
 
@@ -39,16 +43,14 @@ pub enum NotBegun {
 }
 
 impl<'a> LoginAttempt<'a> {
-    /// Unless too many have failed for this name, in any letters, whether there is such a user or not.
-    pub(super) async fn begin(counter: &'a Arc<Counter>, rule: Rule, username: &str) -> Result<Self, NotBegun> {
-        // A digest, so that nothing that a client made up is a key; it hides nothing.
-        let account = sha256_hex(username.to_lowercase().as_bytes());
-        match counter.take_for_sure(rule, &account).await {
-            Count::Counted(standing) => Ok(Self { counter, rule, account, standing }),
+    /// Unless too many have failed under this key.
+    pub(super) async fn begin(counter: &'a Arc<Counter>, rule: Rule, key: String) -> Result<Self, NotBegun> {
+        match counter.take_for_sure(rule, &key).await {
+            Count::Counted(standing) => Ok(Self { counter, rule, key, standing }),
             Count::Unknown => {
                 // It may have been counted, or may be when Redis gets to it: a client that is told 503 ten times must not
                 // be locked out. If it was not, a failure is forgotten, which is no more than an outage's worth of guesses.
-                counter.give_back(rule, &account).await;
+                counter.give_back(rule, &key).await;
                 Err(NotBegun::Unknown)
             }
             Count::Refused(standing) => {
@@ -58,12 +60,16 @@ impl<'a> LoginAttempt<'a> {
         }
     }
 
-    /// How the account stands after it.
+    /// How the account, the device or the session stands after it.
     pub async fn end(self, guess: Guess) -> Standing {
-        let standing = match guess {
-            Guess::Right => self.counter.clear(self.rule, &self.account).await,
-            Guess::Wrong => None,
-            Guess::NotJudged => self.counter.give_back(self.rule, &self.account).await,
+        let standing = match (guess, self.rule.policy) {
+            (Guess::Wrong, _) => None,
+            // The device gets another cookie. Who has a copy of this one does not get all guesses back whenever the owner
+            // logs in.
+            (Guess::Right, Policy::LoginDevice) | (Guess::NotJudged, _) => {
+                self.counter.give_back(self.rule, &self.key).await
+            }
+            (Guess::Right, _) => self.counter.clear(self.rule, &self.key).await,
         };
         standing.unwrap_or(self.standing)
     }

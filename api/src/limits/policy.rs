@@ -10,6 +10,10 @@ pub enum Policy {
     LoginAddress,
     /// Failed log-ins to one account, wherever they come from.
     LoginAccount,
+    /// Failed log-ins to one account from one device that has logged in to it before.
+    LoginDevice,
+    /// Wrong current passwords given in one session.
+    PasswordSession,
     /// Refreshes from one address.
     RefreshAddress,
     /// Registrations from one address.
@@ -28,6 +32,8 @@ impl Policy {
         match self {
             Self::LoginAddress => "login-ip",
             Self::LoginAccount => "login-account",
+            Self::LoginDevice => "login-device",
+            Self::PasswordSession => "password-session",
             Self::RefreshAddress => "refresh-ip",
             Self::RegisterAddress => "register-ip",
             Self::ApiAddress => "api-ip",
@@ -38,7 +44,7 @@ impl Policy {
     pub fn rule(self, config: &LimitConfig) -> Rule {
         let limit = match self {
             Self::LoginAddress => config.limit_login_address,
-            Self::LoginAccount => config.limit_login_account,
+            Self::LoginAccount | Self::LoginDevice | Self::PasswordSession => config.limit_login_account,
             Self::RefreshAddress => config.limit_refresh_address,
             Self::RegisterAddress => config.limit_register_address,
             Self::ApiAddress => config.limit_api_address,

@@ -1,4 +1,4 @@
-//! Argon2id (RFC 9106) with memory that is used again; and the bcrypt hashes of the original, until their owners log in.
+//! Argon2id (RFC 9106) with memory that is used again; and the bcrypt hashes of the legacy system, until their owners log in.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +10,8 @@ use aws_lc_rs::rand;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
+use super::stored::{Bcrypt, StoredHash, verify_bcrypt};
+
 const HASH: usize = 32;
 const SALT: usize = 16;
 
@@ -20,11 +22,22 @@ pub enum Verdict {
     Right,
     /// It is the password, and this is its hash under the parameters of today.
     RightAndOutdated(String),
+    /// The stored hash cannot verify it: an administrator has to set a new password.
+    Unverifiable(Unverifiable),
+}
+
+/// Why a stored hash cannot verify a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unverifiable {
+    /// The hash is of an unknown format, or damaged.
+    Unreadable,
+    /// bcrypt saw the beginning of the password, which is right, and not the rest.
+    BeyondBcrypt,
 }
 
 impl Verdict {
     pub fn is_right(&self) -> bool {
-        *self != Self::Wrong
+        matches!(self, Self::Right | Self::RightAndOutdated(_))
     }
 }
 
@@ -38,10 +51,8 @@ pub struct ParameterError(#[from] argon2::Error);
 pub enum HashError {
     #[error("argon2: {0}")]
     Argon2(#[from] argon2::Error),
-    #[error("a stored password hash cannot be read: {0}")]
-    Stored(#[from] argon2::password_hash::Error),
-    #[error("a stored password hash has no salt or no output")]
-    Incomplete,
+    #[error("encoding a password hash: {0}")]
+    Encoding(#[from] argon2::password_hash::Error),
     #[error("bcrypt: {0}")]
     Bcrypt(#[from] bcrypt::BcryptError),
     #[error("no randomness")]
@@ -50,7 +61,7 @@ pub enum HashError {
 
 impl From<argon2::password_hash::phc::Error> for HashError {
     fn from(error: argon2::password_hash::phc::Error) -> Self {
-        Self::Stored(error.into())
+        Self::Encoding(error.into())
     }
 }
 
@@ -83,26 +94,29 @@ impl Hasher {
     }
 
     pub(super) fn verify(&self, password: &str, stored: &str) -> Result<Verdict, HashError> {
-        if stored.starts_with("$2") {
-            // The original hashed what was typed, without normalisation.
-            let is_right = bcrypt::verify(password, stored)?;
-            return if is_right { self.hash(password).map(Verdict::RightAndOutdated) } else { Ok(Verdict::Wrong) };
+        match StoredHash::parse(stored) {
+            Some(StoredHash::Argon2id { parameters, salt, expected }) => {
+                let mut output = Zeroizing::new(vec![0; expected.as_ref().len()]);
+                self.compute(&parameters, password, salt.as_ref(), &mut output)?;
+                // Constant in time (ASVS 5.0 11.2.4).
+                if Output::new(&output)? != expected {
+                    return Ok(Verdict::Wrong);
+                }
+                let (then, now) = (&parameters, &self.parameters);
+                let is_current =
+                    (then.m_cost(), then.t_cost(), then.p_cost()) == (now.m_cost(), now.t_cost(), now.p_cost());
+                if is_current { Ok(Verdict::Right) } else { self.hash(password).map(Verdict::RightAndOutdated) }
+            }
+            Some(StoredHash::Bcrypt(stored)) => match verify_bcrypt(password, stored)? {
+                Bcrypt::Wrong => Ok(Verdict::Wrong),
+                Bcrypt::Right => self.hash(password).map(Verdict::RightAndOutdated),
+                Bcrypt::RightAsFarAsSeen => Ok(Verdict::Unverifiable(Unverifiable::BeyondBcrypt)),
+            },
+            None => {
+                self.verify_nothing(password)?;
+                Ok(Verdict::Unverifiable(Unverifiable::Unreadable))
+            }
         }
-        let stored = PasswordHash::new(stored)?;
-        if stored.algorithm.as_str() != Algorithm::Argon2id.as_str() {
-            return Err(argon2::Error::AlgorithmInvalid.into());
-        }
-        let (Some(salt), Some(expected)) = (&stored.salt, &stored.hash) else { return Err(HashError::Incomplete) };
-        let mut output = Zeroizing::new(vec![0; expected.as_ref().len()]);
-        let parameters = Params::try_from(&stored)?;
-        self.compute(&parameters, password, salt.as_ref(), &mut output)?;
-        // Constant in time (ASVS 5.0 11.2.4).
-        if Output::new(&output)? != *expected {
-            return Ok(Verdict::Wrong);
-        }
-        let (then, now) = (&parameters, &self.parameters);
-        let is_current = (then.m_cost(), then.t_cost(), then.p_cost()) == (now.m_cost(), now.t_cost(), now.p_cost());
-        if is_current { Ok(Verdict::Right) } else { self.hash(password).map(Verdict::RightAndOutdated) }
     }
 
     /// The work of [`Self::verify`], for a user who does not exist.
@@ -128,7 +142,7 @@ impl Hasher {
 mod tests {
     use argon2::PasswordVerifier;
 
-    use super::*;
+    use super::{super::stored::HashFormat, *};
 
     fn hasher() -> Hasher {
         Hasher::new(64, 1).unwrap()
@@ -152,15 +166,46 @@ mod tests {
     }
 
     #[test]
-    fn the_originals_bcrypt_verifies_and_is_replaced() {
-        for hash in [
-            bcrypt::hash("correct horse", 4).unwrap(),
-            bcrypt::hash("correct horse", 4).unwrap().replacen("$2b$", "$2a$", 1),
-        ] {
+    fn bcrypt_of_every_version_verifies_and_is_replaced() {
+        let hash = bcrypt::hash("correct horse", 4).unwrap();
+        for version in ["$2a$", "$2b$", "$2x$", "$2y$"] {
+            let hash = hash.replacen("$2b$", version, 1);
             assert_eq!(hasher().verify("correct horsf", &hash).unwrap(), Verdict::Wrong);
             let Verdict::RightAndOutdated(new) = hasher().verify("correct horse", &hash).unwrap() else { panic!() };
             assert!(new.starts_with("$argon2id$"));
+            assert_eq!(hasher().verify("correct horse", &new).unwrap(), Verdict::Right);
         }
+    }
+
+    #[test]
+    fn bcrypt_never_accepts_or_rehashes_what_it_did_not_see() {
+        let beyond = Verdict::Unverifiable(Unverifiable::BeyondBcrypt);
+        let long = "0123456789ab".repeat(6) + " and the rest";
+        let hash = bcrypt::hash(&long, 4).unwrap();
+        let (seen, other) = (&long[..72], "x".repeat(72));
+        for password in [&long, &format!("{seen}!"), &format!("{seen} and another rest")] {
+            assert_eq!(hasher().verify(password, &hash).unwrap(), beyond, "{password}");
+        }
+        for password in [&other, &format!("{other}!"), &long[..71]] {
+            assert_eq!(hasher().verify(password, &hash).unwrap(), Verdict::Wrong, "{password}");
+        }
+        assert!(hasher().verify(seen, &hash).unwrap().is_right(), "all that the hash can prove");
+
+        // 71 ASCII bytes and a character of two: the cut is in the middle of it.
+        let split = "x".repeat(71) + "\u{e4}";
+        assert_eq!(hasher().verify(&split, &bcrypt::hash(&split, 4).unwrap()).unwrap(), beyond);
+    }
+
+    /// bcrypt repeats a password and its final NUL: to it `abc` and `abc NUL abc` are the same.
+    #[test]
+    fn bcrypt_accepts_no_password_with_a_nul_in_it() {
+        let hash = bcrypt::hash("abc", 4).unwrap();
+        assert!(bcrypt::verify("abc\0abc", &hash).unwrap(), "the library takes it");
+        for password in ["abc\0", "abc\0abc", "abc\0xyz"] {
+            let verdict = hasher().verify(password, &hash).unwrap();
+            assert_eq!(verdict, Verdict::Unverifiable(Unverifiable::BeyondBcrypt), "{password:?}");
+        }
+        assert_eq!(hasher().verify("\0abc", &hash).unwrap(), Verdict::Wrong);
     }
 
     #[test]
@@ -170,15 +215,34 @@ mod tests {
     }
 
     #[test]
-    fn garbage_in_the_database_is_an_error_and_no_entry() {
+    fn unreadable_hashes_are_told_apart_and_let_nobody_in() {
+        let good = hasher().hash("").unwrap();
+        let bcrypt = bcrypt::hash("", 4).unwrap();
         for stored in [
             "",
             "x",
             "$argon2id$",
             "$argon2id$v=19$m=64,t=1,p=1",
             "$argon2i$v=19$m=64,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
+            &good.replace("v=19", "v=16"),
+            &good.replace("v=19$", ""),
+            // As much as this would end the process, or take until tomorrow.
+            &good.replace("m=64", "m=4294967295"),
+            &good.replace("t=1", "t=4294967295"),
+            &bcrypt.replacen("$04$", "$31$", 1),
+            &bcrypt.replacen("$04$", "$03$", 1),
+            &bcrypt.replacen("$2b$", "$2z$", 1),
+            &bcrypt[..59],
+            "$2b$",
+            "$2$04$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "$6$salt$hash",
+            "5f4dcc3b5aa765d61d8327deb882cf99",
+            "{SSHA}AAAA",
         ] {
-            assert!(hasher().verify("", stored).is_err(), "{stored}");
+            let verdict = hasher().verify("", stored).unwrap();
+            assert_eq!(verdict, Verdict::Unverifiable(Unverifiable::Unreadable), "{stored}");
+            assert_eq!(HashFormat::of(stored).as_str(), "unreadable", "{stored}");
         }
+        assert_eq!((HashFormat::of(&good), HashFormat::of(&bcrypt)), (HashFormat::Argon2id, HashFormat::Bcrypt));
     }
 }

@@ -139,6 +139,41 @@ async fn a_user_is_added_with_the_first_line_as_password() {
 }
 
 #[tokio::test]
+async fn an_email_address_and_by_request_a_reserved_name_are_added_without_whitespace_around() {
+    let database = Database::migrated("user_names").await;
+    succeeded(&database.run(&["user", "add", "--", " alice+news@example.com\n"], "a good password").await);
+    succeeded(&database.run(&["user", "add", "--allow-reserved", "--", "support"], "a good password").await);
+    let users = database.users().await;
+    assert_eq!(users.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["alice+news@example.com", "support"]);
+    succeeded(&database.run(&["room", "list", "--", " ALICE+news@example.com "], "").await);
+}
+
+/// Those of before are kept, whatever is changed about them; nobody gets such a name any more, not from a replica of the
+/// version before either.
+#[tokio::test]
+async fn the_schema_refuses_new_names_that_begin_with_punctuation_and_keeps_old_ones() {
+    let database = Database::migrated("user_names_of_before").await;
+    let mut postgres = PgConnection::connect(&database.url).await.unwrap();
+    // As a table that was filled before the migration.
+    sqlx::raw_sql("SET session_replication_role = replica; INSERT INTO users (username, password_hash) VALUES ('--help', ''); RESET session_replication_role")
+        .execute(&mut postgres).await.unwrap();
+    sqlx::raw_sql("UPDATE users SET disabled_at = now(), security_version = 1").execute(&mut postgres).await.unwrap();
+    for statement in [
+        "INSERT INTO users (username, password_hash) VALUES ('-rf', '')",
+        "INSERT INTO users (username, password_hash) VALUES ('_bob', '')",
+        "INSERT INTO users (username, password_hash) VALUES ('two words', '')",
+        "UPDATE users SET username = '--version'",
+    ] {
+        let error = sqlx::raw_sql(statement).execute(&mut postgres).await.unwrap_err();
+        assert_eq!(error.as_database_error().unwrap().code().as_deref(), Some("23514"), "{statement}: {error}");
+    }
+    sqlx::raw_sql("INSERT INTO users (username, password_hash) VALUES ('bob@example.com', '')")
+        .execute(&mut postgres)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_name_is_taken_in_any_case_of_letters() {
     let database = Database::migrated("user_taken").await;
     succeeded(&database.run(&["user", "add", "Alice"], "a good password").await);
@@ -155,8 +190,9 @@ async fn a_name_is_taken_in_any_case_of_letters_in_turkish_too() {
     let turkish = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'tr' LOCALE 'C.UTF-8'";
     let database = Database::create("user_turkish", turkish).await;
     succeeded(&database.run(&["migrate"], "").await);
-    succeeded(&database.run(&["user", "add", "INFO"], "a good password").await);
-    let said = failed(&database.run(&["user", "add", "info"], "a good password").await);
+    let add = ["user", "add", "--allow-reserved", "--"];
+    succeeded(&database.run(&[&add[..], &["INFO"]].concat(), "a good password").await);
+    let said = failed(&database.run(&[&add[..], &["info"]].concat(), "a good password").await);
     assert!(said.contains("is taken"), "{said}");
     succeeded(&database.run(&["room", "list", "info"], "").await);
     assert_eq!(database.users().await.len(), 1);
@@ -165,10 +201,15 @@ async fn a_name_is_taken_in_any_case_of_letters_in_turkish_too() {
 #[tokio::test]
 async fn a_bad_name_or_password_is_refused() {
     let database = Database::migrated("user_refused").await;
-    for name in ["", "al", &"a".repeat(65), "two words", "alice@example.com", "al\u{ed}ce", "a'; DROP TABLE users; --"]
+    for name in
+        ["", "al", &"a".repeat(65), "two words", "al\u{ed}ce", "a'; DROP TABLE users; --", "--help", "-x-", "_bob"]
     {
-        let said = failed(&database.run(&["user", "add", name], "a good password").await);
+        let said = failed(&database.run(&["user", "add", "--", name], "a good password").await);
         assert!(said.contains("3 to 64"), "{name}: {said}");
+    }
+    for name in ["admin", "Root", "sup.port", "system@example.com"] {
+        let said = failed(&database.run(&["user", "add", "--", name], "a good password").await);
+        assert!(said.contains("reserved") && said.contains("--allow-reserved"), "{name}: {said}");
     }
     for password in ["", "\n", "seven77", &"x".repeat(257)] {
         let said = failed(&database.run(&["user", "add", "alice"], password).await);

@@ -11,7 +11,7 @@ use insta::assert_snapshot;
 use serde_json::json;
 use tokio::{sync::OnceCell, task::JoinSet};
 
-use crate::harness::{Answer, Door, PASSWORD, TestApp, eventually, send, unhurried};
+use crate::harness::{Answer, Door, PASSWORD, PATIENCE, TestApp, administer, eventually, send, unhurried};
 
 const WRONG: &str = "wrong horse battery staple";
 const REPLICAS: usize = 4;
@@ -59,6 +59,12 @@ impl Client {
 
     async fn refresh(&self, cookie: &str) -> Answer {
         send(self.request(Method::POST, "/api/refresh").header("cookie", format!("refreshToken={cookie}"))).await
+    }
+
+    /// From a device that has this cookie.
+    async fn login_on(&self, device: &str, name: &str, password: &str) -> Answer {
+        let body = json!({ "username": name, "password": password });
+        send(self.request(Method::POST, "/api/login").header("cookie", device).json(&body)).await
     }
 
     /// Without what the call needs: it counts all the same.
@@ -202,16 +208,97 @@ async fn a_stolen_access_token_is_no_way_to_guess_the_password() {
     app().await.add_user("limits.stolen").await;
     let client = at("198.51.100.35").await;
     let session = client.login("limits.stolen", PASSWORD).await;
-    let guess = async |password: &str| {
+    let guess = async |replica: usize, password: &str| {
         let body = json!({ "currentPassword": password, "newPassword": "another horse battery staple" });
+        let client = client.at_replica(replica);
         let request = client.request(Method::POST, "/api/password").bearer_auth(session.access_token().unwrap());
         send(request.json(&body)).await
     };
-    for _ in 0..3 {
-        assert_eq!(guess(WRONG).await.summary(), "401 invalid_credentials");
+    for replica in 0..3 {
+        assert_eq!(guess(replica, WRONG).await.summary(), "401 invalid_credentials");
     }
-    assert_refused(&guess(PASSWORD).await, "login-account");
-    assert_refused(&client.login("limits.stolen", PASSWORD).await, "login-account");
+    assert_refused(&guess(3, PASSWORD).await, "password-session");
+    assert_eq!(client.login("limits.stolen", PASSWORD).await.status, 200, "the owner has guesses of their own");
+}
+
+/// Refuses to answer to anything but the policy that a login was counted for.
+#[track_caller]
+fn assert_counted(answer: &Answer, summary: &str, policy: &str) {
+    assert_eq!(answer.summary(), summary, "{answer:?}");
+    let policies = answer.header("ratelimit-policy").expect("the policies");
+    assert!(policies.contains(policy), "{policy} in {policies}");
+}
+
+#[tokio::test]
+async fn guesses_from_anywhere_do_not_lock_out_a_device_that_has_logged_in_before() {
+    app().await.add_user("limits.known").await;
+    let owner = at("198.51.100.90").await;
+    let session = owner.login("limits.known", PASSWORD).await;
+    let device = session.device_cookie().expect("a device cookie");
+    for (replica, address) in ["198.51.100.91", "198.51.100.92", "2001:db8:9::1"].into_iter().enumerate() {
+        let answer = at(address).await.at_replica(replica).login("limits.known", WRONG).await;
+        assert_counted(&answer, "401 invalid_credentials", "login-account");
+    }
+    let stranger = at("198.51.100.93").await;
+    assert_refused(&stranger.login("limits.known", PASSWORD).await, "login-account");
+
+    // From wherever the device is now, at whichever replica, in whatever letters.
+    let elsewhere = at("198.51.100.94").await.at_replica(2);
+    let wrong = elsewhere.login_on(&device, "Limits.Known", WRONG).await;
+    assert_counted(&wrong, "401 invalid_credentials", "login-device");
+    assert_eq!(wrong.device_cookie(), None);
+    let right = elsewhere.login_on(&device, "limits.known", PASSWORD).await;
+    assert_counted(&right, "200", "login-device");
+    let next = right.device_cookie().expect("the next device cookie");
+    assert_ne!(next, device);
+    assert_refused(&stranger.login("limits.known", PASSWORD).await, "login-account");
+
+    // The session, too, is out of the strangers' reach.
+    let new = "another horse battery staple";
+    let body = json!({ "currentPassword": PASSWORD, "newPassword": new });
+    let change = owner.request(Method::POST, "/api/password").bearer_auth(session.access_token().unwrap());
+    let changed = send(change.json(&body)).await;
+    assert_eq!(changed.status, 204, "{changed:?}");
+    // A new password ends what devices had, but for the one that changed it.
+    for old in [&device, &next] {
+        assert_refused(&elsewhere.login_on(old, "limits.known", new).await, "login-account");
+    }
+    let current = changed.device_cookie().expect("a device cookie");
+    assert_counted(&elsewhere.login_on(&current, "limits.known", new).await, "200", "login-device");
+}
+
+#[tokio::test]
+async fn a_stolen_device_cookie_is_worth_the_guesses_of_one_device() {
+    app().await.add_user("limits.copied").await;
+    app().await.add_user("limits.other").await;
+    let owner = at("198.51.100.95").await;
+    let device = owner.login("limits.copied", PASSWORD).await.device_cookie().unwrap();
+    let thief = at("198.51.100.96").await;
+    for replica in 0..2 {
+        let answer = thief.at_replica(replica).login_on(&device, "limits.copied", WRONG).await;
+        assert_counted(&answer, "401 invalid_credentials", "login-device");
+    }
+    // The owner's login does not give the thief new guesses; it gives the owner's device another cookie.
+    let right = owner.at_replica(2).login_on(&device, "limits.copied", PASSWORD).await;
+    assert_counted(&right, "200", "login-device");
+    assert_counted(&thief.login_on(&device, "limits.copied", WRONG).await, "401 invalid_credentials", "login-device");
+    // Then it is as good as none.
+    for _ in 0..3 {
+        let answer = thief.login_on(&device, "limits.copied", WRONG).await;
+        assert_counted(&answer, "401 invalid_credentials", "login-account");
+    }
+    assert_refused(&thief.login_on(&device, "limits.copied", PASSWORD).await, "login-account");
+    let next = right.device_cookie().unwrap();
+    assert_counted(&owner.login_on(&next, "limits.copied", PASSWORD).await, "200", "login-device");
+
+    // Neither another account's nor a forged one counts.
+    let stranger = at("198.51.100.97").await;
+    let others = stranger.login("limits.other", PASSWORD).await.device_cookie().unwrap();
+    let forged = format!("{}A", &next[..next.len() - 1]);
+    let forged = if forged == next { format!("{}E", &next[..next.len() - 1]) } else { forged };
+    for device in [&others, &forged] {
+        assert_refused(&stranger.login_on(device, "limits.copied", PASSWORD).await, "login-account");
+    }
 }
 
 #[tokio::test]
@@ -312,6 +399,23 @@ async fn a_log_in_without_a_verdict_does_not_count() {
         assert_eq!(client.login("limits.unlucky", WRONG).await.summary(), "401 invalid_credentials");
     }
     assert_refused(&client.login("limits.unlucky", WRONG).await, "login-account");
+
+    // However often that is, the audit has one event for it.
+    for refused in 0..30 {
+        let address: &str = format!("203.0.113.{}", 1 + refused / 5).leak();
+        let client = Client { app, address, replica: 0 };
+        assert_refused(&client.login("limits.unlucky", PASSWORD).await, "login-account");
+    }
+    app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
+    app.cluster.await_exit("api-1", PATIENCE).await.unwrap();
+    let events = administer(app, &["audit", "--user=limits.unlucky"], "").await;
+    let events = events.as_array().unwrap();
+    let of_kind = |kind: &str| events.iter().filter(|event| event["kind"] == kind).collect::<Vec<_>>();
+    let limited = of_kind("logins_limited");
+    assert_eq!((limited.len(), of_kind("login_failed").len(), events.len()), (1, 3, 4), "{events:?}");
+    assert_eq!(limited[0]["details"]["attempts"], 31, "{limited:?}");
+    let addresses = ["198.51.100.70", "203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4"];
+    assert_eq!(limited[0]["details"]["addresses"], json!(addresses), "{limited:?}");
 }
 
 /// Four times the limit is what the memory of each replica allows.
@@ -323,7 +427,13 @@ async fn without_redis_nobody_guesses_and_the_fence_stands() {
     let session = client.login("limits.outage", PASSWORD).await;
     app.cluster.signal("redis", Signal::SIGSTOP).unwrap();
     // Right or wrong: an outage must not be the time for guessing.
-    let guesses = (0..60).map(|guess| client.login("limits.outage", if guess % 2 == 0 { WRONG } else { PASSWORD }));
+    let device = session.device_cookie().unwrap();
+    let (client, device) = (&client, &device);
+    let guesses = (0..60).map(async |guess| {
+        let password = if guess % 2 == 0 { WRONG } else { PASSWORD };
+        let device = if guess % 3 == 0 { device } else { "none=" };
+        client.login_on(device, "limits.outage", password).await
+    });
     let mut fenced = 0;
     for answer in join_all(guesses).await {
         match answer.summary().as_str() {

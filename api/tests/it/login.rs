@@ -22,6 +22,7 @@ async fn it_answers_with_an_access_token_the_user_and_a_cookie() {
     200
     cache-control: no-store
     content-type: application/json
+    set-cookie: refreshToken-device=[token]; HttpOnly; SameSite=Strict; Path=/api/login; Max-Age=31536000
     set-cookie: refreshToken=[token]; HttpOnly; SameSite=Strict; Path=/api; Max-Age=604800
     x-content-type-options: nosniff
     x-request-id: [request id]
@@ -49,6 +50,7 @@ async fn through_nginx_it_is_the_same_with_the_headers_of_a_site() {
     content-type: application/json
     permissions-policy: camera=(), geolocation=(), microphone=(), payment=(), usb=()
     referrer-policy: no-referrer
+    set-cookie: refreshToken-device=[token]; HttpOnly; SameSite=Strict; Path=/api/login; Max-Age=31536000
     set-cookie: refreshToken=[token]; HttpOnly; SameSite=Strict; Path=/api; Max-Age=604800
     x-content-type-options: nosniff
     x-frame-options: DENY

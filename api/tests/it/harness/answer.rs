@@ -59,6 +59,13 @@ impl Answer {
         values.next().map(str::to_owned)
     }
 
+    /// The device cookie that is set, as a client sends it back.
+    pub fn device_cookie(&self) -> Option<String> {
+        let cookies = self.headers.get_all(header::SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
+        let mut pairs = cookies.filter_map(|line| line.split(';').next());
+        pairs.find(|pair| pair.starts_with("refreshToken-device=")).map(str::to_owned)
+    }
+
     /// Whether the client is told to forget its cookie.
     pub fn clears_cookie(&self) -> bool {
         self.cookie().is_some_and(|value| value.is_empty())
@@ -103,7 +110,9 @@ fn line((name, value): (&HeaderName, &http::HeaderValue)) -> String {
         "x-replica" if !value.is_empty() => "[replica]".to_owned(),
         "x-request-id" if !value.is_empty() => "[request id]".to_owned(),
         "set-cookie" => match value.split_once(';') {
-            Some((pair, attributes)) if !pair.ends_with('=') => format!("refreshToken=[token];{attributes}"),
+            Some((pair, attributes)) if !pair.ends_with('=') => {
+                format!("{}=[token];{attributes}", pair.split('=').next().unwrap_or_default())
+            }
             _ => value.to_owned(),
         },
         _ => value.to_owned(),

@@ -17,7 +17,7 @@ pub async fn administer(app: &TestApp, arguments: &[&str], input: &str) -> Value
 /// The same with a Redis that may be another, or none.
 pub async fn command(app: &TestApp, redis_url: &str, arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-api"));
-    command.args(arguments).arg("--json").env_clear();
+    command.arg("--json").args(arguments).env_clear();
     command.env("DATABASE_URL", app.cluster.replica_database_url()).env("REDIS_URL", redis_url);
     command.env("DATABASE_OWNER_URL", app.cluster.database_url());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
