@@ -23,6 +23,7 @@ mod late_duplicates;
 mod limits;
 mod login;
 mod logout;
+mod long;
 mod lost_answers;
 mod lost_replays;
 mod metrics;
