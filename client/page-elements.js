@@ -88,6 +88,7 @@ const REASONS = {
   ended_by_admin: 'An administrator has ended the session.',
   disabled: 'The account is disabled.',
   evicted: 'You have opened too many other sessions.',
+  several_refresh_tokens: 'This browser had cookies of several sessions, perhaps set by another site: all of them were ended.',
   session_not_found: 'The session has expired.',
   session_revoked: 'The session was ended elsewhere.',
   missing_refresh_token: 'The session has expired.',
