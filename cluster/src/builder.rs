@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::faults::Faults;
 use crate::guard::Guard;
 use crate::postgres::{DATABASE, REPLICA};
-use crate::redis_set::{RedisSet, Topology};
+use crate::redis_set::Topology;
 use crate::state::{Kind, Settings, State};
 use crate::{ports, tls};
 
@@ -25,6 +25,10 @@ pub struct Builder {
     without_stores: bool,
     redis_through_proxy: bool,
     topology: Option<Topology>,
+    cluster_replicas: Option<u16>,
+    binaries: Option<PathBuf>,
+    postgres_replica: bool,
+    proxy: bool,
     postgres_through_proxy: bool,
     stores_over_tls: bool,
     upstreams: Vec<(Kind, SocketAddr)>,
@@ -81,14 +85,45 @@ impl Builder {
         self
     }
 
-    /// Puts a proxy between the replicas and Redis: see [`Cluster::redis_faults`].
+    /// How many replicas each primary of a Redis Cluster has; one by default. With one, nothing is acknowledged by a replica while
+    /// a server is away.
+    #[must_use]
+    pub fn redis_cluster_replicas(mut self, replicas: u16) -> Self {
+        self.cluster_replicas = Some(replicas);
+        self
+    }
+
+    /// The folder of `gatefold-api` and `gatefold-ws` of 0.1.0, which know no role of Postgres but the owner's; by default the
+    /// programs are the test's own. [`Cluster::replace`] mixes both.
+    #[must_use]
+    pub fn earlier_binaries(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.binaries = Some(folder.into());
+        self
+    }
+
+    /// Gives Postgres a standby, `postgres-2`, which [`Cluster::fault`] can promote.
+    #[must_use]
+    pub fn postgres_replica(mut self) -> Self {
+        self.postgres_replica = true;
+        self
+    }
+
+    /// Puts a proxy before each store and each Sentinel, for [`Cluster::fault`]: a process, so that it can cut off any server of
+    /// a set, from the replicas and from the other servers alike.
+    #[must_use]
+    pub fn proxy(mut self) -> Self {
+        self.proxy = true;
+        self
+    }
+
+    /// Puts a proxy of the test's own between the replicas and one Redis: see [`Cluster::redis_faults`].
     #[must_use]
     pub fn redis_through_proxy(mut self) -> Self {
         self.redis_through_proxy = true;
         self
     }
 
-    /// Puts a proxy between the replicas and Postgres: see [`Cluster::postgres_faults`].
+    /// Puts a proxy of the test's own between the replicas and one Postgres: see [`Cluster::postgres_faults`].
     #[must_use]
     pub fn postgres_through_proxy(mut self) -> Self {
         self.postgres_through_proxy = true;
@@ -125,10 +160,15 @@ impl Builder {
             ephemeral: true,
             rate_limits: self.rate_limits,
             keys: cluster.layout.keys(),
-            binaries,
+            binaries: self.binaries.clone().unwrap_or(binaries),
+            single_role_binaries: self.binaries.clone(),
             nginx: repository().join("nginx"),
             client: repository().join("client"),
             redis_tls_port: None,
+            redis_topology: self.topology,
+            redis_cluster_replicas: self.cluster_replicas.unwrap_or(1),
+            postgres_replica: self.postgres_replica,
+            proxy: self.proxy,
             env: self.env.clone(),
             upstreams: self.upstreams.clone(),
         }
@@ -136,31 +176,21 @@ impl Builder {
 
     async fn bring_up(&self, cluster: &mut Cluster, settings: Settings) -> Result<()> {
         let mut change = cluster.change().await?;
-        change.state = State { settings, nodes: Vec::new() };
+        change.state = State { settings, ..State::default() };
         change.plan(self.api, self.ws, !self.without_stores);
-        let redis_set = match self.topology {
-            Some(topology) => {
-                change.state.nodes.retain(|node| node.kind != Kind::Redis);
-                Some(RedisSet::start(change.layout(), topology).await?)
-            }
-            None => None,
-        };
         change.check()?;
         if self.stores_over_tls {
             tls::prepare(change.layout()).await?;
             change.state.settings.redis_tls_port = Some(ports::free(&HashSet::new())?);
         }
         change.start_stores().await?;
-        let redis = Self::proxy(self.redis_through_proxy, change.state.port(Kind::Redis))?;
-        let postgres = Self::proxy(self.postgres_through_proxy, change.state.port(Kind::Postgres))?;
+        let redis = Self::own_proxy(self.redis_through_proxy, change.state.port(Kind::Redis))?;
+        let postgres = Self::own_proxy(self.postgres_through_proxy, change.state.port(Kind::Postgres))?;
         if self.stores_over_tls {
             let environment = change.state.tls_environment(change.layout());
             change.state.settings.env.extend(environment);
         }
         let env = &mut change.state.settings.env;
-        if let Some(set) = &redis_set {
-            env.insert("REDIS_URL".into(), set.url().to_owned());
-        }
         if let Some(proxy) = &redis {
             env.insert("REDIS_URL".into(), format!("redis://{}", proxy.address()));
         }
@@ -170,13 +200,12 @@ impl Builder {
         change.start_replicas().await?;
         change.start_exited(Kind::Nginx).await?;
         drop(change);
-        cluster.redis_set = redis_set;
         cluster.redis_faults = redis;
         cluster.postgres_faults = postgres;
         Ok(())
     }
 
-    fn proxy(wanted: bool, port: Option<u16>) -> Result<Option<Faults>> {
+    fn own_proxy(wanted: bool, port: Option<u16>) -> Result<Option<Faults>> {
         if !wanted {
             return Ok(None);
         }

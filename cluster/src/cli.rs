@@ -1,5 +1,7 @@
 //! What can be asked for on the command line, and how the answers look.
 
+mod fault;
+
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +12,8 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gatefold_cluster::{
-    Cluster, Kind, Plan, ProcessState, Signal, Status, available, default_dir, guard, listen_addresses, logs,
+    Cluster, Kind, Plan, ProcessState, Signal, Status, Topology, available, default_dir, guard, listen_addresses, logs,
+    proxy,
 };
 
 /// What `status` exits with when nothing runs.
@@ -58,6 +61,11 @@ enum Command {
         #[arg(long, default_value = "KILL", value_parser = signal)]
         signal: Signal,
     },
+    /// Break a part of a running cluster on purpose; without a verb, show what is broken
+    Fault {
+        #[command(subcommand)]
+        verb: Option<fault::Verb>,
+    },
     /// Start one more replica, and have Nginx use it
     Add {
         /// Which kind
@@ -68,6 +76,9 @@ enum Command {
         /// As `status` names it
         name: String,
     },
+    /// Stand between the replicas and the stores
+    #[command(hide = true)]
+    Proxy,
     /// Take the cluster down when standard input ends, and remove its directory
     #[command(hide = true)]
     Guard,
@@ -81,6 +92,17 @@ struct Up {
     /// WebSocket replicas
     #[arg(long, default_value_t = 2, value_name = "N")]
     ws: u16,
+    /// One server of Redis; a primary with two replicas and three Sentinels; or a Redis Cluster of three primaries with a
+    /// replica each. Each has data of its own
+    #[arg(long, value_enum, default_value_t = Redis::Standalone)]
+    redis: Redis,
+    /// One server of Postgres, or a primary with a standby
+    #[arg(long, value_enum, default_value_t = Postgres::Standalone)]
+    postgres: Postgres,
+    /// Have the replicas reach the stores without a proxy in between, as for load tests: then `fault` cannot cut, blackhole
+    /// or delay connections, nor fail over Postgres
+    #[arg(long)]
+    no_proxy: bool,
     /// Where Nginx listens
     #[arg(long, default_value_t = 80)]
     port: u16,
@@ -108,6 +130,19 @@ struct Up {
     /// Have neither Nginx nor the replicas limit anything, as for load tests; a LIMIT_* variable holds all the same
     #[arg(long)]
     no_rate_limits: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Redis {
+    Standalone,
+    Sentinel,
+    Cluster,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Postgres {
+    Standalone,
+    Replica,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -146,7 +181,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Down if dir.exists() => open()?.down().await?,
         Command::Down => say("Nothing was started here."),
         Command::Status { json } => {
-            let status = if dir.exists() { open()?.status()? } else { Status { url: None, processes: Vec::new() } };
+            let status = if dir.exists() { open()?.status_with_roles().await? } else { Status::default() };
             show(&status, json)?;
             return Ok(if status.is_up() { ExitCode::SUCCESS } else { ExitCode::from(NOT_UP) });
         }
@@ -158,11 +193,13 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
             Signal::SIGKILL => open()?.kill(&name).await?,
             signal => open()?.signal(&name, signal)?,
         },
+        Command::Fault { verb } => fault::run(&open()?, verb).await?,
         Command::Add { kind } => {
             let kind = if matches!(kind, Replica::Api) { Kind::Api } else { Kind::Ws };
             open()?.add(kind).await?;
         }
         Command::Restart { name } => open()?.restart(&name).await?,
+        Command::Proxy => proxy::run(&dir).await?,
         Command::Guard => guard::guard(&dir).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -185,6 +222,13 @@ async fn up(cluster: &Cluster, options: Up) -> Result<ExitCode> {
     let plan = Plan {
         api: options.api,
         ws: options.ws,
+        redis: match options.redis {
+            Redis::Standalone => None,
+            Redis::Sentinel => Some(Topology::Sentinel),
+            Redis::Cluster => Some(Topology::Cluster),
+        },
+        postgres_replica: options.postgres == Postgres::Replica,
+        proxy: !options.no_proxy,
         port,
         addresses,
         keys: options.keys,
@@ -195,7 +239,7 @@ async fn up(cluster: &Cluster, options: Up) -> Result<ExitCode> {
         rate_limits: !options.no_rate_limits,
     };
     cluster.up(&plan).await?;
-    show(&cluster.status()?, false)?;
+    show(&cluster.status_with_roles().await?, false)?;
     say(&listens(&plan.addresses));
     Ok(ExitCode::SUCCESS)
 }
@@ -241,11 +285,15 @@ fn show(status: &Status, json: bool) -> Result<()> {
     } else if status.processes.is_empty() {
         text += "Nothing was started here.\n";
     } else {
-        writeln!(text, "NAME       STATE         PID  URL")?;
+        writeln!(text, "NAME       STATE         PID  ROLE     URL")?;
         for process in &status.processes {
             let state = if process.state == ProcessState::Running { "running" } else { "exited" };
             let pid = process.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-            writeln!(text, "{:<10} {state:<8} {pid:>8}  {}", process.name, process.url)?;
+            let role = process.role.as_deref().unwrap_or_default();
+            let line = format!("{:<10} {state:<8} {pid:>8}  {role:<8} {}", process.name, process.url);
+            let faults =
+                if process.faults.is_empty() { String::new() } else { format!("  [{}]", process.faults.join(", ")) };
+            writeln!(text, "{}{faults}", line.trim_end())?;
         }
         text += &status.url.as_ref().map_or_else(String::new, |url| format!("\n{url}/\n"));
     }

@@ -14,10 +14,11 @@ use crate::faults::Faults;
 use crate::guard::Guard;
 use crate::layout::Layout;
 use crate::lock::Lock;
+use crate::process::Identity;
 use crate::ready::{self, Outcome};
-use crate::redis_set::RedisSet;
+use crate::redis_set::{self, RedisSet};
 use crate::replica;
-use crate::state::{Kind, State};
+use crate::state::{Kind, Node, State};
 use crate::status::{Process, Status};
 
 /// Is told, in a line each, how things go on.
@@ -32,7 +33,6 @@ pub struct Cluster {
     pub(crate) report: Report,
     /// As of the last change that was made through this; the truth is in the directory.
     pub(crate) known: Mutex<State>,
-    pub(crate) redis_set: Option<RedisSet>,
     pub(crate) redis_faults: Option<Faults>,
     pub(crate) postgres_faults: Option<Faults>,
     pub(crate) guard: Option<Guard>,
@@ -63,7 +63,7 @@ impl Cluster {
     fn over(layout: Layout) -> Result<Self> {
         let known = Mutex::new(State::load(&layout)?);
         let report: Report = Arc::new(|_| {});
-        Ok(Self { layout, report, known, redis_set: None, redis_faults: None, postgres_faults: None, guard: None })
+        Ok(Self { layout, report, known, redis_faults: None, postgres_faults: None, guard: None })
     }
 
     /// Has every step told to `report`.
@@ -98,11 +98,13 @@ impl Cluster {
     }
 
     /// The Redis of several servers, if the builder was asked for one.
-    pub fn redis_set(&self) -> Result<&RedisSet> {
-        self.redis_set.as_ref().context("this cluster was built without `redis_set()`")
+    pub fn redis_set(&self) -> Result<RedisSet> {
+        let topology = self.known(|state| state.settings.redis_topology);
+        let topology = topology.context("this cluster has one Redis server and no set of them")?;
+        Ok(RedisSet { layout: self.layout.clone(), topology })
     }
 
-    /// Redis itself, without a proxy in between; of several servers see [`Self::redis_set`].
+    /// Redis itself, without a proxy in between; of several servers what replicas take for `REDIS_URL`.
     pub fn redis_url(&self) -> String {
         self.known(State::redis_url).unwrap_or_default()
     }
@@ -128,6 +130,25 @@ impl Cluster {
         Ok(Status::of(&State::load(&self.layout)?, &self.layout))
     }
 
+    /// As [`Self::status`], with the roles that the stores say they have.
+    pub async fn status_with_roles(&self) -> Result<Status> {
+        let (state, mut status) = (State::load(&self.layout)?, self.status()?);
+        let running = |node: &&Node| node.is_running() && !node.identity.as_ref().is_some_and(Identity::is_frozen);
+        let servers = state.of(Kind::Redis).filter(running).cloned().collect();
+        let mut roles: BTreeMap<String, &str> = BTreeMap::new();
+        for (node, reply) in redis_set::ask_all(servers, "ROLE").await {
+            roles.insert(node.name, if reply.contains("master") { "primary" } else { "replica" });
+        }
+        for node in state.of(Kind::Postgres).filter(running) {
+            let is_primary = state.postgres_primary().is_some_and(|primary| primary.name == node.name);
+            roles.insert(node.name.clone(), if is_primary { "primary" } else { "replica" });
+        }
+        for process in &mut status.processes {
+            process.role = roles.get(&process.name).map(|role| (*role).to_owned());
+        }
+        Ok(status)
+    }
+
     /// The processes of a kind, in the order of their numbers.
     pub fn replicas(&self, kind: Kind) -> Vec<Process> {
         self.known(|state| state.of(kind).map(|node| Process::of(node, state, &self.layout)).collect())
@@ -146,6 +167,15 @@ impl Cluster {
     /// The proxy between the replicas and Postgres, if the builder was asked for one.
     pub fn postgres_faults(&self) -> Result<&Faults> {
         self.postgres_faults.as_ref().context("this cluster was built without `postgres_through_proxy()`")
+    }
+
+    /// Runs a command of `gatefold-api`, as an operator would, with the program in a folder, or else the replicas' own.
+    pub async fn run_api(&self, binaries: Option<&Path>, arguments: &[&str], input: &str) -> Result<()> {
+        let mut state = self.known(State::clone);
+        if let Some(binaries) = binaries {
+            binaries.clone_into(&mut state.settings.binaries);
+        }
+        replica::run(&self.layout, &state, arguments, input).await
     }
 
     /// Adds a user, as an operator would.

@@ -3,7 +3,7 @@
 //! It runs in a thread of its own, with a runtime of its own, so that it outlives the runtime of the test that started
 //! it. Everything switches at once, for the connections that there are and for those to come.
 
-mod connection;
+pub(crate) mod connection;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ struct Loss {
 }
 
 #[derive(Debug)]
-struct Control {
+pub(crate) struct Control {
     mode: watch::Sender<Mode>,
     loss: Mutex<Option<Loss>>,
     lost: AtomicUsize,
@@ -41,6 +41,16 @@ struct Control {
 }
 
 impl Control {
+    /// Of a proxy that passes everything on.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            mode: watch::Sender::new(Mode::Pass),
+            loss: Mutex::default(),
+            lost: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+        })
+    }
+
     /// Whether the answer to this request is to be lost.
     fn loses(&self, request: &[u8]) -> bool {
         let mut loss = self.loss.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,12 +83,7 @@ impl Faults {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let control = Arc::new(Control {
-            mode: watch::Sender::new(Mode::Pass),
-            loss: Mutex::default(),
-            lost: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
-        });
+        let control = Control::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let alive = Arc::downgrade(&control);
         thread::Builder::new().name("faults".into()).spawn(move || {

@@ -74,6 +74,11 @@ impl Layout {
         self.dir.join("redis")
     }
 
+    /// Where the proxy takes commands.
+    pub(crate) fn proxy(&self) -> PathBuf {
+        self.dir.join("proxy.sock")
+    }
+
     pub(crate) fn tls(&self) -> PathBuf {
         self.dir.join("tls")
     }

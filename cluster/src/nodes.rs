@@ -1,7 +1,9 @@
 //! Single processes of a cluster: starting, stopping, adding one.
 
-use std::collections::HashSet;
+mod places;
+
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::cluster::{Change, Cluster, READY_TIMEOUT};
 use crate::ready::{self, Outcome};
 use crate::state::{Kind, Node};
-use crate::{nginx, ports, postgres, process, redis, replica};
+use crate::{nginx, postgres, process, proxy, redis, replica};
 
 impl Cluster {
     /// Ends a process the way it likes, and waits until it is gone.
@@ -29,18 +31,26 @@ impl Cluster {
     /// Stops a process, if it runs, starts it again on the same ports and waits until it is ready.
     pub async fn restart(&self, name: &str) -> Result<()> {
         let mut change = self.change().await?;
-        change.stop(name).await?;
-        change.launch(name).await?;
-        change.settle(name).await
+        change.restart(name).await
+    }
+
+    /// As [`Self::restart`], of a replica and with the program in another folder: of another version, say.
+    pub async fn replace(&self, name: &str, binaries: &Path) -> Result<()> {
+        let mut change = self.change().await?;
+        replica::check_programs(binaries)?;
+        let node = change.state.node_mut(name)?;
+        ensure!(node.kind.is_replica(), "{name} is no replica");
+        node.binaries = Some(binaries.to_owned());
+        change.restart(name).await
     }
 
     /// Starts one more replica, tells Nginx, and returns the replica's name.
     pub async fn add(&self, kind: Kind) -> Result<String> {
-        ensure!(kind.is_replica(), "there is only one {}", kind.as_str());
+        ensure!(kind.is_replica(), "only replicas can be added, and {} is none", kind.as_str());
         let mut change = self.change().await?;
         ensure!(change.state.is_running(), "nothing is running; start the cluster with `gatefold-cluster up`");
         replica::check(&change.state.settings)?;
-        let name = change.add_node(kind);
+        let name = change.add_node(kind, true);
         if let Err(error) = change.start(&name).await {
             change.stop(&name).await.ok();
             change.state.nodes.retain(|node| node.name != name);
@@ -53,9 +63,15 @@ impl Cluster {
 }
 
 impl Change<'_> {
-    /// Makes a place for one more process, and returns its name.
-    pub(crate) fn add_node(&mut self, kind: Kind) -> String {
-        let name = if kind.is_replica() {
+    pub(crate) async fn restart(&mut self, name: &str) -> Result<()> {
+        self.stop(name).await?;
+        self.launch(name).await?;
+        self.settle(name).await
+    }
+
+    /// Makes a place for one more process, and returns its name, which has a number where there may be several.
+    pub(crate) fn add_node(&mut self, kind: Kind, numbered: bool) -> String {
+        let name = if numbered {
             let numbers = self.state.of(kind).filter_map(|node| node.name.rsplit_once('-')?.1.parse::<u32>().ok());
             format!("{}-{}", kind.as_str(), numbers.max().unwrap_or(0) + 1)
         } else {
@@ -81,14 +97,18 @@ impl Change<'_> {
             old.end(Signal::SIGKILL, Duration::ZERO).await?; // its children, should it have left any
         }
         let command = match node.kind {
-            Kind::Postgres => {
-                if postgres::is_new(&layout) {
-                    self.report("postgres   creates its data directory");
-                }
-                postgres::prepare(&layout, &self.state.settings).await?;
-                postgres::command(&layout, &self.state.settings, node.port)?
+            Kind::Proxy => {
+                self.save()?; // where it reads what it is to do
+                proxy::command(&layout, &self.state.settings)?
             }
-            Kind::Redis => redis::command(&layout, &self.state.settings, node.port)?,
+            Kind::Postgres => {
+                if postgres::is_new(&layout, &node) {
+                    self.report(&format!("{name:<10} creates its data directory"));
+                }
+                postgres::prepare(&layout, &self.state, &node).await?;
+                postgres::command(&layout, &self.state.settings, &node)?
+            }
+            Kind::Redis | Kind::Sentinel => redis::command(&layout, &self.state, &node)?,
             Kind::Api | Kind::Ws => replica::command(&layout, &self.state, &node)?,
             Kind::Nginx => {
                 nginx::prepare(&layout, &self.state, node.port)?;
@@ -104,6 +124,11 @@ impl Change<'_> {
         self.save()
     }
 
+    /// Tells the proxy, if there is one and it runs, that the state has changed. It reads that at its start, too.
+    pub(crate) async fn tell_proxy(&self) -> Result<()> {
+        if self.state.of(Kind::Proxy).any(Node::is_running) { proxy::reload(self.layout()).await } else { Ok(()) }
+    }
+
     /// Waits until a process that was launched is ready. If its port was taken in the moment between choosing and
     /// using it, it gets another, unless others have been told of it: it was ready on it before.
     pub(crate) async fn settle(&mut self, name: &str) -> Result<()> {
@@ -113,9 +138,11 @@ impl Change<'_> {
             match ready::wait(&node, self.layout(), READY_TIMEOUT).await? {
                 Outcome::Ready => {
                     let seconds = started.elapsed().as_secs_f32();
-                    self.report(&format!("{name:<10} ready on port {} ({seconds:.1} s)", node.port));
+                    let place = if node.port == 0 { String::new() } else { format!(" on port {}", node.port) };
+                    self.report(&format!("{name:<10} ready{place} ({seconds:.1} s)"));
                     self.state.node_mut(name)?.was_ready = true;
-                    return self.save();
+                    self.save()?;
+                    return if node.kind.is_store() { self.tell_proxy().await } else { Ok(()) };
                 }
                 Outcome::PortTaken if node.kind == Kind::Nginx && self.state.settings.port != 0 => {
                     bail!("port {} is taken; choose another with --port", node.port)
@@ -127,28 +154,12 @@ impl Change<'_> {
                     )
                 }
                 Outcome::PortTaken => {
-                    self.state.node_mut(name)?.port = 0;
+                    self.forget_ports(name)?;
                     self.launch(name).await?;
                 }
             }
         }
         bail!("{name} finds every port taken")
-    }
-
-    fn choose_ports(&mut self, name: &str) -> Result<()> {
-        let mut taken: HashSet<u16> =
-            self.state.nodes.iter().flat_map(|node| [Some(node.port), node.metrics_port]).flatten().collect();
-        let wanted = self.state.settings.port;
-        let node = self.state.node_mut(name)?;
-        if node.port != 0 {
-            return Ok(());
-        }
-        node.port = if node.kind == Kind::Nginx && wanted != 0 { wanted } else { ports::free(&taken)? };
-        taken.insert(node.port);
-        if node.kind.is_replica() {
-            node.metrics_port = Some(ports::free(&taken)?);
-        }
-        Ok(())
     }
 
     /// Ends one process.
@@ -161,7 +172,7 @@ impl Change<'_> {
             Kind::Postgres => (Signal::SIGINT, 20), // ends sessions rather than waiting for them
             Kind::Redis => (Signal::SIGTERM, 10),
             Kind::Api | Kind::Ws => (Signal::SIGTERM, 40),
-            Kind::Nginx => (Signal::SIGTERM, 5),
+            Kind::Nginx | Kind::Sentinel | Kind::Proxy => (Signal::SIGTERM, 5),
         };
         identity.end(signal, Duration::from_secs(patience)).await.with_context(|| format!("cannot stop {name}"))
     }

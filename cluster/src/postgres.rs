@@ -1,6 +1,7 @@
 //! A private Postgres: its data directory, its command line, its database.
 
 mod lock_file;
+pub(crate) mod standby;
 mod template;
 
 use std::fs;
@@ -16,7 +17,7 @@ use nix::unistd::{User, geteuid};
 use crate::layout::{Layout, create_private};
 use crate::poll::eventually;
 use crate::programs;
-use crate::state::Settings;
+use crate::state::{Node, Settings, State};
 use crate::tls;
 
 /// Owns the schema, and is a superuser.
@@ -24,13 +25,16 @@ pub(crate) const OWNER: &str = "authuser";
 /// Whom the replicas log in as. What it may do, `gatefold-api migrate` says.
 pub(crate) const REPLICA: &str = "gatefold_api";
 pub(crate) const DATABASE: &str = "authdb";
+/// The name of the server that begins as the standby.
+pub(crate) const SECOND: &str = "postgres-2";
 
-fn data(layout: &Layout) -> PathBuf {
-    layout.postgres().join("data")
+/// Each server has a data directory of its own; that of the first one serves with and without a standby.
+fn data(layout: &Layout, node: &Node) -> PathBuf {
+    layout.postgres().join(if node.name == SECOND { "data-2" } else { "data" })
 }
 
-pub(crate) fn is_new(layout: &Layout) -> bool {
-    !data(layout).join("PG_VERSION").exists()
+pub(crate) fn is_new(layout: &Layout, node: &Node) -> bool {
+    !data(layout, node).join("PG_VERSION").exists()
 }
 
 /// Whom Postgres runs as: it refuses to run as root, so then it is the user that its package made.
@@ -58,20 +62,31 @@ fn program(name: &str, layout: &Layout) -> Result<Command> {
 }
 
 /// Makes the data directory, the first time, and waits until nothing is left of a server that was killed.
-pub(crate) async fn prepare(layout: &Layout, settings: &Settings) -> Result<()> {
-    let home = layout.postgres();
+pub(crate) async fn prepare(layout: &Layout, state: &State, node: &Node) -> Result<()> {
+    let (home, data, settings) = (layout.postgres(), data(layout, node), &state.settings);
     create_private(&home)?;
     if let Some(user) = account()? {
         chown(&home, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
-    if !is_new(layout) {
-        return eventually(Duration::from_secs(10), || async { lock_file::take_from_the_dead(&data(layout)) }).await;
+    if !is_new(layout, node) {
+        eventually(Duration::from_secs(10), || async { lock_file::take_from_the_dead(&data) }).await?;
     }
     let unfinished = home.join("unfinished");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
-    if settings.ephemeral {
+    let primary = state.postgres_primary().context("there is a primary")?;
+    if primary.name != node.name {
+        if standby::follows(&data) {
+            return Ok(());
+        }
+        standby::copy(layout, primary, &unfinished).await?;
+        if data.exists() {
+            fs::remove_dir_all(&data)?; // what it wrote since it was the primary itself
+        }
+    } else if !is_new(layout, node) {
+        return Ok(());
+    } else if settings.ephemeral {
         let template = template::path(&settings.binaries)?;
         if !template::copy_to(&template, &unfinished).await {
             initdb(layout, &unfinished).await?;
@@ -80,7 +95,7 @@ pub(crate) async fn prepare(layout: &Layout, settings: &Settings) -> Result<()> 
     } else {
         initdb(layout, &unfinished).await?;
     }
-    fs::rename(unfinished, data(layout))?; // one that was interrupted is not taken for a database
+    fs::rename(unfinished, data)?; // one that was interrupted is not taken for a database
     Ok(())
 }
 
@@ -91,9 +106,9 @@ async fn initdb(layout: &Layout, data: &Path) -> Result<()> {
     run(initdb).await
 }
 
-pub(crate) fn command(layout: &Layout, settings: &Settings, port: u16) -> Result<Command> {
+pub(crate) fn command(layout: &Layout, settings: &Settings, node: &Node) -> Result<Command> {
     let mut command = program("postgres", layout)?;
-    command.arg("-D").arg(data(layout)).args(["-p", &port.to_string()]);
+    command.arg("-D").arg(data(layout, node)).args(["-p", &node.port.to_string()]);
     for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"] {
         command.args(["-c", setting]);
     }
@@ -118,8 +133,8 @@ pub(crate) fn command(layout: &Layout, settings: &Settings, port: u16) -> Result
 }
 
 /// Whether that very process takes connections on the port.
-pub(crate) fn ready(layout: &Layout, pid: i32, port: u16) -> Result<()> {
-    lock_file::says_ready(&data(layout), pid, port)
+pub(crate) fn ready(layout: &Layout, pid: i32, node: &Node) -> Result<()> {
+    lock_file::says_ready(&data(layout, node), pid, node.port)
 }
 
 /// Makes the database and the role of the replicas, unless they are there.
@@ -134,6 +149,27 @@ pub(crate) async fn create_database(layout: &Layout, port: u16) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Forgets the database with all that is in it, and makes it again.
+pub(crate) async fn empty(layout: &Layout, port: u16) -> Result<()> {
+    sql(layout, port, "postgres", &format!("DROP DATABASE {DATABASE} WITH (FORCE)")).await?;
+    create_database(layout, port).await
+}
+
+/// Makes new transactions of all sessions refuse writes, those of sessions that are open too, or take them again.
+pub(crate) async fn set_read_only(layout: &Layout, port: u16, read_only: bool) -> Result<()> {
+    let change =
+        if read_only { "SET default_transaction_read_only = on" } else { "RESET default_transaction_read_only" };
+    sql(layout, port, "postgres", &format!("ALTER SYSTEM {change}")).await?;
+    sql(layout, port, "postgres", "SELECT pg_reload_conf()").await
+}
+
+async fn sql(layout: &Layout, port: u16, database: &str, statement: &str) -> Result<()> {
+    let mut command = program("psql", layout)?;
+    command.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &port.to_string(), "-U", OWNER]);
+    command.args(["-d", database, "-c", statement]);
+    run(command).await
 }
 
 /// Runs a program to its end.

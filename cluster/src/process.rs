@@ -66,6 +66,11 @@ impl Identity {
         Stat::of(self.pid).is_some_and(|stat| stat.started == self.started && stat.is_running())
     }
 
+    /// Whether it was stopped by a signal, and can go on.
+    pub(crate) fn is_frozen(&self) -> bool {
+        Stat::of(self.pid).is_some_and(|stat| stat.started == self.started && stat.state == 'T')
+    }
+
     /// Signals that end or freeze a process at once reach its children too: a dead Nginx whose workers answer, or a
     /// frozen one whose workers do, would be no fault at all. A process that has exited is past all signals.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
@@ -128,8 +133,18 @@ impl Identity {
 /// Ends what was started for a directory without having become known: its starter was killed in between. Whatever the
 /// cluster starts works in or below the directory and executes one of these; nobody else's process does both.
 pub(crate) fn end_strays(dir: &Path) {
-    const PROGRAMS: [&str; 8] =
-        ["postgres", "initdb", "cp", "redis-server", "redis-check-rdb", "nginx", "gatefold-api", "gatefold-ws"];
+    const PROGRAMS: [&str; 10] = [
+        "postgres",
+        "initdb",
+        "pg_basebackup",
+        "cp",
+        "redis-server",
+        "redis-check-rdb",
+        "nginx",
+        "gatefold-api",
+        "gatefold-ws",
+        "gatefold-proxy",
+    ];
     for pid in pids() {
         let Some(stat) = Stat::of(pid).filter(|stat| PROGRAMS.contains(&stat.program.as_str())) else { continue };
         if works_in(pid, dir) {

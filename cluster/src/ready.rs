@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::layout::Layout;
 use crate::state::{Kind, Node};
-use crate::{logs, ports, postgres, redis, replica};
+use crate::{logs, ports, postgres, proxy, redis, replica};
 
 /// How waiting for a process ended, if it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +20,14 @@ pub(crate) enum Outcome {
 
 /// Asks once; the error says what it is waiting for.
 async fn ask(node: &Node, layout: &Layout, pid: i32) -> Result<()> {
-    // Postgres, whose descriptors may not be seen, says itself on which port it is.
-    if node.kind != Kind::Postgres {
+    // Postgres, whose descriptors may not be seen, says itself on which port it is. The proxy has many.
+    if !matches!(node.kind, Kind::Postgres | Kind::Proxy) {
         ensure!(ports::listens(pid, node.port), "it does not listen on port {}", node.port);
     }
     match node.kind {
-        Kind::Postgres => postgres::ready(layout, pid, node.port),
-        Kind::Redis => redis::ready(node.port).await,
+        Kind::Proxy => proxy::ready(layout).await,
+        Kind::Postgres => postgres::ready(layout, pid, node),
+        Kind::Redis | Kind::Sentinel => redis::ready(node.port).await,
         Kind::Nginx => answers(&format!("http://127.0.0.1:{}/", node.port)).await,
         Kind::Api | Kind::Ws => answers(&replica::ready_url(node)).await,
     }

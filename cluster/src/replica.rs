@@ -1,6 +1,7 @@
 //! The `api` and `ws` replicas: their environment, which is the same whoever starts them, and their commands.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -63,26 +64,34 @@ pub(crate) fn check(settings: &Settings) -> Result<()> {
         let path = settings.keys.join(key);
         ensure!(path.is_file(), "{} does not exist; run: ./generate-keys.sh", path.display());
     }
-    program(settings, Kind::Api)?;
-    program(settings, Kind::Ws)?;
+    check_programs(&settings.binaries)
+}
+
+/// Says so if a program is missing.
+pub(crate) fn check_programs(folder: &Path) -> Result<()> {
+    program(folder, Kind::Api)?;
+    program(folder, Kind::Ws)?;
     Ok(())
 }
 
-fn program(settings: &Settings, kind: Kind) -> Result<std::path::PathBuf> {
-    programs::ours(&settings.binaries, &format!("gatefold-{}", kind.as_str()))
+fn program(folder: &Path, kind: Kind) -> Result<PathBuf> {
+    programs::ours(folder, &format!("gatefold-{}", kind.as_str()))
 }
 
-/// A command of `gatefold-api` or `gatefold-ws` with the environment of a replica.
-fn any_command(layout: &Layout, state: &State, kind: Kind) -> Result<Command> {
+/// A command of `gatefold-api` or `gatefold-ws`, from a folder, with the environment of a replica.
+fn any_command(layout: &Layout, state: &State, kind: Kind, folder: &Path) -> Result<Command> {
     let settings = &state.settings;
-    let mut command = Command::new(program(settings, kind)?);
+    let mut command = Command::new(program(folder, kind)?);
     command.current_dir(layout.dir()).env_clear();
     command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.env("HOST", "127.0.0.1").env("COOKIE_SECURE", "false").env("TRUSTED_PROXIES", "127.0.0.0/8");
     command.env("PUBLIC_KEY_PATH", settings.keys.join("public.pem"));
-    command.envs(state.redis_url().map(|url| ("REDIS_URL", url)));
+    let mut stores = state.store_environment(state.role_of(folder));
+    if kind != Kind::Api {
+        stores.remove("DATABASE_URL");
+    }
+    command.envs(stores);
     if kind == Kind::Api {
-        command.envs(state.replica_database_url().map(|url| ("DATABASE_URL", url)));
         command.env("PRIVATE_KEY_PATH", settings.keys.join("private.pem"));
         command.env("REFRESH_KEY_PATH", settings.keys.join("refresh.key"));
         if !settings.rate_limits {
@@ -94,7 +103,8 @@ fn any_command(layout: &Layout, state: &State, kind: Kind) -> Result<Command> {
 }
 
 pub(crate) fn command(layout: &Layout, state: &State, node: &Node) -> Result<Command> {
-    let mut command = any_command(layout, state, node.kind)?;
+    let folder = node.binaries.as_deref().unwrap_or(&state.settings.binaries);
+    let mut command = any_command(layout, state, node.kind, folder)?;
     command.env("PORT", node.port.to_string());
     command.env("METRICS_PORT", node.metrics_port.unwrap_or_default().to_string());
     Ok(command)
@@ -108,10 +118,11 @@ pub(crate) async fn create_user(layout: &Layout, state: &State, name: &str, pass
     run(layout, state, &["user", "add", "--", name], &format!("{password}\n")).await
 }
 
-async fn run(layout: &Layout, state: &State, arguments: &[&str], input: &str) -> Result<()> {
-    let mut command = any_command(layout, state, Kind::Api)?;
+pub(crate) async fn run(layout: &Layout, state: &State, arguments: &[&str], input: &str) -> Result<()> {
+    let mut command = any_command(layout, state, Kind::Api, &state.settings.binaries)?;
     // Its commands need the database only as it is, and not through a proxy that may be out of order.
-    command.envs(state.replica_database_url().map(|url| ("DATABASE_URL", url)));
+    let role = state.role_of(&state.settings.binaries);
+    command.envs(state.direct_database_url(role).map(|url| ("DATABASE_URL", url)));
     command.envs(state.database_url().map(|url| ("DATABASE_OWNER_URL", url)));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = tokio::process::Command::from(command).spawn().context("cannot run gatefold-api")?;

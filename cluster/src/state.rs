@@ -1,6 +1,6 @@
 //! What is remembered of a cluster between commands: `state.json`, written whole or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -12,16 +12,22 @@ use serde::{Deserialize, Serialize};
 use crate::layout::Layout;
 use crate::postgres::{DATABASE, OWNER, REPLICA};
 use crate::process::Identity;
+use crate::proxy::NetworkFault;
+use crate::redis_set::{self, Topology};
 use crate::tls;
 
 /// What a process of a cluster is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// The proxy between the replicas and the stores, which cuts, delays and swallows on demand.
+    Proxy,
     /// The database of users.
     Postgres,
     /// What the replicas agree on.
     Redis,
+    /// What watches over the servers of Redis.
+    Sentinel,
     /// A REST replica.
     Api,
     /// A WebSocket replica.
@@ -34,21 +40,29 @@ impl Kind {
     /// As in names of processes and in `status --json`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Proxy => "proxy",
             Self::Postgres => "postgres",
             Self::Redis => "redis",
+            Self::Sentinel => "sentinel",
             Self::Api => "api",
             Self::Ws => "ws",
             Self::Nginx => "nginx",
         }
     }
 
-    /// Whether there may be several.
+    /// Whether it is a program of Gatefold that serves clients.
     pub fn is_replica(self) -> bool {
         matches!(self, Self::Api | Self::Ws)
+    }
+
+    /// Whether the proxy can stand before it.
+    pub(crate) fn is_store(self) -> bool {
+        matches!(self, Self::Postgres | Self::Redis | Self::Sentinel)
     }
 }
 
 /// How a cluster is to be run; fixed from `up` to `down`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// Nginx's port; any free one when 0.
@@ -64,6 +78,9 @@ pub(crate) struct Settings {
     pub(crate) keys: PathBuf,
     /// The folder of `gatefold-api` and `gatefold-ws`.
     pub(crate) binaries: PathBuf,
+    /// A folder of programs of a release that knows one role of Postgres only, the owner's.
+    #[serde(default)]
+    pub(crate) single_role_binaries: Option<PathBuf>,
     /// The folder of `nginx.conf`.
     pub(crate) nginx: PathBuf,
     /// The folder of `index.html`.
@@ -71,10 +88,26 @@ pub(crate) struct Settings {
     /// Where Redis listens for TLS too, if the replicas are to speak to both stores over it.
     #[serde(default)]
     pub(crate) redis_tls_port: Option<u16>,
+    /// How Redis is run; one server when absent.
+    #[serde(default)]
+    pub(crate) redis_topology: Option<Topology>,
+    /// Of a Redis Cluster: how many replicas each primary has.
+    #[serde(default = "one")]
+    pub(crate) redis_cluster_replicas: u16,
+    /// Whether Postgres has a standby.
+    #[serde(default)]
+    pub(crate) postgres_replica: bool,
+    /// Whether a proxy stands before the stores.
+    #[serde(default)]
+    pub(crate) proxy: bool,
     /// What the replicas' environment has beside what the cluster itself sets; wins over it.
     pub(crate) env: BTreeMap<String, String>,
     /// Servers that Nginx forwards to beside the replicas.
     pub(crate) upstreams: Vec<(Kind, SocketAddr)>,
+}
+
+fn one() -> u16 {
+    1
 }
 
 /// One process, running or not.
@@ -84,6 +117,18 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
     pub(crate) metrics_port: Option<u16>,
+    /// Of a server of a Redis Cluster: where the others reach it.
+    #[serde(default)]
+    pub(crate) bus_port: Option<u16>,
+    /// Of a store behind the proxy: where the proxy listens for it.
+    #[serde(default)]
+    pub(crate) proxy_port: Option<u16>,
+    /// And for its bus.
+    #[serde(default)]
+    pub(crate) proxy_bus_port: Option<u16>,
+    /// Of a replica: the folder of its program, if it is not that of the settings.
+    #[serde(default)]
+    pub(crate) binaries: Option<PathBuf>,
     /// The last process started under this name, alive or not.
     pub(crate) identity: Option<Identity>,
     /// Whether it was ever ready on its port, so that others may rely on that.
@@ -95,7 +140,24 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(name: impl Into<String>, kind: Kind) -> Self {
-        Self { name: name.into(), kind, port: 0, metrics_port: None, identity: None, was_ready: false, log_start: 0 }
+        Self {
+            name: name.into(),
+            kind,
+            port: 0,
+            metrics_port: None,
+            bus_port: None,
+            proxy_port: None,
+            proxy_bus_port: None,
+            binaries: None,
+            identity: None,
+            was_ready: false,
+            log_start: 0,
+        }
+    }
+
+    /// Where others reach it: at the proxy, if one stands before it.
+    pub(crate) fn announced_port(&self) -> u16 {
+        self.proxy_port.unwrap_or(self.port)
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -108,6 +170,18 @@ impl Node {
 pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) nodes: Vec<Node>,
+    /// Where the replicas find Postgres, if the proxy stands before it: whichever of its servers is the primary.
+    #[serde(default)]
+    pub(crate) database_port: Option<u16>,
+    /// The server of Postgres that was promoted last; the first one when absent.
+    #[serde(default)]
+    pub(crate) postgres_primary: Option<String>,
+    /// What the proxy does to a store.
+    #[serde(default)]
+    pub(crate) network_faults: BTreeMap<String, NetworkFault>,
+    /// Stores that were made to refuse writes.
+    #[serde(default)]
+    pub(crate) read_only: BTreeSet<String>,
 }
 
 impl State {
@@ -154,19 +228,56 @@ impl State {
         self.nodes.iter().any(Node::is_running)
     }
 
-    /// Postgres, for whoever owns the schema.
+    /// The server of Postgres that takes writes.
+    pub(crate) fn postgres_primary(&self) -> Option<&Node> {
+        let promoted = self.postgres_primary.as_deref();
+        self.of(Kind::Postgres).find(|node| promoted.is_none_or(|name| node.name == name))
+    }
+
+    fn database_port(&self) -> Option<u16> {
+        self.postgres_primary().map(|node| node.port).filter(|port| *port != 0)
+    }
+
+    /// Postgres itself, without a proxy in between, for whoever owns the schema.
     pub(crate) fn database_url(&self) -> Option<String> {
-        self.port(Kind::Postgres).map(|port| format!("postgres://{OWNER}@127.0.0.1:{port}/{DATABASE}"))
+        self.direct_database_url(OWNER)
     }
 
-    /// Where the replicas find Postgres, unless a proxy stands between.
+    /// The same for the role of the replicas.
     pub(crate) fn replica_database_url(&self) -> Option<String> {
-        self.port(Kind::Postgres).map(|port| format!("postgres://{REPLICA}@127.0.0.1:{port}/{DATABASE}"))
+        self.direct_database_url(REPLICA)
     }
 
-    /// Where the replicas find Redis, unless a proxy stands between.
+    pub(crate) fn direct_database_url(&self, role: &str) -> Option<String> {
+        self.database_port().map(|port| database_url(role, port))
+    }
+
+    /// Redis itself, without a proxy in between, or the URL of its set of servers.
     pub(crate) fn redis_url(&self) -> Option<String> {
-        self.port(Kind::Redis).map(|port| format!("redis://127.0.0.1:{port}"))
+        match self.settings.redis_topology {
+            None => self.port(Kind::Redis).map(|port| format!("redis://127.0.0.1:{port}")),
+            Some(topology) => redis_set::url(self, topology),
+        }
+    }
+
+    /// The role that programs log in as to Postgres.
+    pub(crate) fn role_of(&self, binaries: &Path) -> &'static str {
+        if self.settings.single_role_binaries.as_deref() == Some(binaries) { OWNER } else { REPLICA }
+    }
+
+    /// Where the replicas find the stores.
+    pub(crate) fn store_environment(&self, role: &str) -> BTreeMap<&'static str, String> {
+        let database = self.database_port.or_else(|| self.database_port()).map(|port| database_url(role, port));
+        let redis = match (self.settings.redis_topology, self.of(Kind::Redis).next()) {
+            (None, Some(node)) if node.proxy_port.is_some() => {
+                Some(format!("redis://127.0.0.1:{}", node.announced_port()))
+            }
+            _ => self.redis_url(),
+        };
+        [("DATABASE_URL", database), ("REDIS_URL", redis)]
+            .into_iter()
+            .filter_map(|(name, url)| Some((name, url?)))
+            .collect()
     }
 
     /// How the replicas find both over TLS, and whom they believe; nothing unless they listen for it.
@@ -188,6 +299,10 @@ impl State {
         self.port(Kind::Nginx)
             .map(|port| if port == 80 { format!("http://{host}") } else { format!("http://{host}:{port}") })
     }
+}
+
+pub(crate) fn database_url(role: &str, port: u16) -> String {
+    format!("postgres://{role}@127.0.0.1:{port}/{DATABASE}")
 }
 
 /// A reader sees the old content or the new, and nobody else sees either.

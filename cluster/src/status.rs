@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::layout::Layout;
 use crate::nginx;
-use crate::state::{Kind, Node, State};
+use crate::postgres::OWNER;
+use crate::process::Identity;
+use crate::state::{self, Kind, Node, State};
 
 /// Whether a process lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -32,9 +34,18 @@ pub struct Process {
     pub pid: Option<i32>,
     /// Where it is reached without anything in between; empty if it never was.
     pub url: String,
+    /// Of stores behind the proxy: where the replicas reach it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxied_port: Option<u16>,
     /// Of replicas: where Prometheus reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics_url: Option<String>,
+    /// Of stores, where it was asked for: `primary` or `replica`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// What was done to it and has not been undone: `frozen`, `cut`, `blackhole`, `delay 200 ms`, `readonly`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
     /// What it wrote.
     pub log: PathBuf,
     /// Of Nginx: one line a request.
@@ -43,7 +54,7 @@ pub struct Process {
 }
 
 /// A whole cluster.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Where clients find it, if it is up.
@@ -62,23 +73,34 @@ impl Status {
 impl Process {
     pub(crate) fn of(node: &Node, state: &State, layout: &Layout) -> Self {
         let url = match node.kind {
-            Kind::Postgres => state.database_url(),
-            Kind::Redis => state.redis_url(),
+            Kind::Postgres => Some(state::database_url(OWNER, node.port)),
+            Kind::Redis | Kind::Sentinel => Some(format!("redis://127.0.0.1:{}", node.port)),
             Kind::Nginx => state.public_url(),
-            Kind::Api | Kind::Ws => None,
+            Kind::Api | Kind::Ws | Kind::Proxy => None,
         };
         let has_port = node.port != 0;
+        let url = url.filter(|_| has_port);
         Self {
             name: node.name.clone(),
             kind: node.kind,
             state: if node.is_running() { ProcessState::Running } else { ProcessState::Exited },
             pid: node.identity.as_ref().map(|identity| identity.pid),
             url: url.or_else(|| has_port.then(|| format!("http://127.0.0.1:{}", node.port))).unwrap_or_default(),
+            proxied_port: node.proxy_port,
             metrics_url: node.metrics_port.map(|port| format!("http://127.0.0.1:{port}/metrics")),
+            role: None,
+            faults: faults(node, state),
             log: layout.log(&node.name),
             access_log: (node.kind == Kind::Nginx).then(|| nginx::access_log(layout)),
         }
     }
+}
+
+fn faults(node: &Node, state: &State) -> Vec<String> {
+    let frozen = node.identity.as_ref().is_some_and(Identity::is_frozen).then(|| "frozen".to_owned());
+    let network = state.network_faults.get(&node.name).map(ToString::to_string);
+    let read_only = state.read_only.contains(&node.name).then(|| "readonly".to_owned());
+    [frozen, network, read_only].into_iter().flatten().collect()
 }
 
 impl Status {

@@ -1,5 +1,6 @@
 //! The whole cluster, up and down: which processes, in which order.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,9 @@ use nix::sys::signal::Signal;
 use crate::cluster::{Change, Cluster};
 use crate::layout::cookie_name;
 use crate::process::end_strays;
+use crate::redis_set::{self, RedisSet, Topology};
 use crate::state::{Kind, Node, Settings, State};
-use crate::{postgres, replica};
+use crate::{postgres, redis, replica};
 
 /// What `up` is asked for.
 #[derive(Debug, Clone)]
@@ -20,6 +22,12 @@ pub struct Plan {
     pub api: u16,
     /// How many WebSocket replicas.
     pub ws: u16,
+    /// A set of servers of Redis in place of one.
+    pub redis: Option<Topology>,
+    /// Whether Postgres has a standby.
+    pub postgres_replica: bool,
+    /// Whether a proxy stands before the stores, for [`Cluster::fault`].
+    pub proxy: bool,
     /// Where Nginx listens.
     pub port: u16,
     /// And on which addresses: see [`crate::listen_addresses`].
@@ -53,9 +61,14 @@ impl Plan {
             rate_limits: self.rate_limits,
             keys: absolute(&self.keys)?,
             binaries: absolute(&self.binaries)?,
+            single_role_binaries: None,
             nginx: absolute(&self.nginx)?,
             client: absolute(&self.client)?,
             redis_tls_port: None,
+            redis_topology: self.redis,
+            redis_cluster_replicas: 1,
+            postgres_replica: self.postgres_replica,
+            proxy: self.proxy,
             env,
             upstreams: Vec::new(),
         })
@@ -73,7 +86,7 @@ impl Cluster {
             return change.mend().await;
         }
         change.take_down().await?; // what a killed process may have left behind
-        change.state = State { settings: plan.settings(self.layout.dir())?, nodes: Vec::new() };
+        change.renew(plan.settings(self.layout.dir())?)?;
         change.plan(plan.api, plan.ws, true);
         change.bring_up().await
     }
@@ -87,17 +100,49 @@ impl Cluster {
 impl Change<'_> {
     /// Decides which processes there will be.
     pub(crate) fn plan(&mut self, api: u16, ws: u16, stores: bool) {
+        let settings = &self.state.settings;
+        let (topology, standby, proxy) = (settings.redis_topology, settings.postgres_replica, settings.proxy);
+        let servers = topology.map_or(1, |topology| topology.servers(settings));
+        let set_is_there = self.state.of(Kind::Redis).next().is_some();
+        if stores && proxy {
+            self.add_node(Kind::Proxy, false);
+        }
         if stores {
-            self.add_node(Kind::Postgres);
-            self.add_node(Kind::Redis);
+            for _ in 0..=u16::from(standby) {
+                self.add_node(Kind::Postgres, standby);
+            }
         }
-        for _ in 0..api {
-            self.add_node(Kind::Api);
+        match topology {
+            _ if !stores || set_is_there => {}
+            None => drop(self.add_node(Kind::Redis, false)),
+            Some(topology) => {
+                (0..servers).for_each(|_| drop(self.add_node(Kind::Redis, true)));
+                (0..topology.sentinels()).for_each(|_| drop(self.add_node(Kind::Sentinel, true)));
+            }
         }
-        for _ in 0..ws {
-            self.add_node(Kind::Ws);
+        (0..api).for_each(|_| drop(self.add_node(Kind::Api, true)));
+        (0..ws).for_each(|_| drop(self.add_node(Kind::Ws, true)));
+        self.add_node(Kind::Nginx, false);
+    }
+
+    /// Forgets the processes of a cluster that was stopped, but for a set of servers of Redis that goes on: its files name
+    /// their ports. A set of another topology, or with other proxies, begins without data.
+    fn renew(&mut self, settings: Settings) -> Result<()> {
+        let old = std::mem::take(&mut self.state);
+        postgres::standby::keep_only_primary(self.layout(), old.postgres_primary.as_deref())?;
+        let same = old.settings.redis_topology == settings.redis_topology && old.settings.proxy == settings.proxy;
+        let mut nodes = Vec::new();
+        if let Some(topology) = settings.redis_topology {
+            let size = topology.servers(&settings) + topology.sentinels();
+            let is_of_set = |node: &Node| matches!(node.kind, Kind::Redis | Kind::Sentinel) && node.was_ready;
+            if same && old.nodes.iter().filter(|node| is_of_set(node)).count() == usize::from(size) {
+                nodes = old.nodes.into_iter().filter(is_of_set).collect();
+            } else {
+                fs::remove_dir_all(redis::homes(self.layout(), topology)).ok();
+            }
         }
-        self.add_node(Kind::Nginx);
+        self.state = State { settings, nodes, ..State::default() };
+        Ok(())
     }
 
     /// Starts everything that was planned; if something fails, leaves nothing running.
@@ -129,21 +174,49 @@ impl Change<'_> {
     }
 
     pub(crate) async fn start_stores(&mut self) -> Result<()> {
-        self.start_exited(Kind::Redis).await?;
+        self.choose_store_ports()?;
+        self.start_exited(Kind::Proxy).await?;
+        self.start_redis().await?;
+        // The primary first: the standby copies it.
+        let primary = self.state.postgres_primary().filter(|node| !node.is_running()).map(|node| node.name.clone());
+        if let Some(name) = primary {
+            self.start(&name).await?;
+        }
         self.start_exited(Kind::Postgres).await?;
-        if let Some(port) = self.state.port(Kind::Postgres) {
-            postgres::create_database(self.layout(), port).await?;
+        if let Some(node) = self.state.postgres_primary() {
+            postgres::create_database(self.layout(), node.port).await?;
         }
         Ok(())
     }
 
-    /// All at once: each of them waits for others rather than for the processor.
+    async fn start_redis(&mut self) -> Result<()> {
+        let set = self.state.settings.redis_topology.filter(|_| self.state.of(Kind::Redis).next().is_some());
+        let set = set.map(|topology| RedisSet { layout: self.layout().clone(), topology });
+        let is_new = set.as_ref().is_some_and(redis_set::is_new);
+        // Some of a set that runs may be broken on purpose.
+        let whole_start = !self.state.of(Kind::Redis).any(Node::is_running);
+        self.start_all_exited(|kind| kind == Kind::Redis).await?;
+        if let Some(set) = set.as_ref().filter(|_| whole_start) {
+            redis_set::establish(set, is_new).await?;
+        }
+        self.start_all_exited(|kind| kind == Kind::Sentinel).await?;
+        match set.filter(|_| whole_start) {
+            Some(set) => redis_set::agree(&set).await,
+            None => Ok(()),
+        }
+    }
+
     pub(crate) async fn start_replicas(&mut self) -> Result<()> {
         if self.state.of(Kind::Api).next().is_some() {
             replica::migrate(self.layout(), &self.state).await?;
             self.report("migrations applied");
         }
-        let exited = self.exited(Kind::is_replica);
+        self.start_all_exited(Kind::is_replica).await
+    }
+
+    /// All at once: each of them waits for others rather than for the processor.
+    async fn start_all_exited(&mut self, which: impl Fn(Kind) -> bool) -> Result<()> {
+        let exited = self.exited(which);
         for name in &exited {
             self.launch(name).await?;
         }
@@ -177,7 +250,14 @@ impl Change<'_> {
     /// not keep the rest alive.
     pub(crate) async fn take_down(&mut self) -> Result<()> {
         let mut outcome = Ok(());
-        for kinds in [&[Kind::Nginx][..], &[Kind::Ws, Kind::Api], &[Kind::Redis], &[Kind::Postgres]] {
+        for kinds in [
+            &[Kind::Nginx][..],
+            &[Kind::Ws, Kind::Api],
+            &[Kind::Sentinel],
+            &[Kind::Redis],
+            &[Kind::Postgres],
+            &[Kind::Proxy],
+        ] {
             let nodes: Vec<Node> = self.state.nodes.iter().filter(|node| kinds.contains(&node.kind)).cloned().collect();
             let running: Vec<&Node> = nodes.iter().filter(|node| node.is_running()).collect();
             for identity in running.iter().filter_map(|node| node.identity.as_ref()) {
@@ -194,6 +274,7 @@ impl Change<'_> {
             }
         }
         end_strays(self.layout().dir());
-        outcome
+        self.state.network_faults.clear();
+        outcome.and(self.save())
     }
 }

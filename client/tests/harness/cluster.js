@@ -63,7 +63,7 @@ async function start(dir, env, limits) {
   await execute(`${ROOT}generate-keys.sh`, ['--dir', `${dir}/keys`]);
   const variables = Object.entries(env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
   const port = await freePort();
-  await run(dir, 'up', '--port', String(port), '--keys', `${dir}/keys`, '--client', `${dir}/client`,
+  await run(dir, 'up', '--no-proxy', '--port', String(port), '--keys', `${dir}/keys`, '--client', `${dir}/client`,
     ...(limits ? [] : ['--no-rate-limits']), ...variables);
   const status = async () => JSON.parse(await run(dir, 'status', '--json')).processes;
   const processes = await status();

@@ -63,8 +63,20 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(client: TcpStream, target: SocketAddr, control: Weak<Control>, mut mode: watch::Receiver<Mode>) {
-    let current = *mode.borrow();
+pub(crate) async fn serve(
+    client: TcpStream,
+    target: SocketAddr,
+    control: Weak<Control>,
+    mut mode: watch::Receiver<Mode>,
+) {
+    let mut current = *mode.borrow();
+    if current == Mode::BlackHole {
+        // What the client says meanwhile gets nowhere, and the target hears of nothing, also if it is not there.
+        if wait_for(&mut mode, |mode| mode != Mode::BlackHole).await.is_err() {
+            return;
+        }
+        current = Mode::Refuse;
+    }
     if current == Mode::Refuse {
         reset(&client);
         return;

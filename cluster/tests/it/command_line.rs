@@ -46,7 +46,7 @@ async fn a_cluster_comes_up_and_goes_down() -> Result<()> {
 fn two_ups_at_once_make_one_cluster() -> Result<()> {
     let line = CommandLine::new()?;
     let port = nobody()?.port().to_string();
-    let arguments = ["up", "--api", "0", "--ws", "0", "--port", &port];
+    let arguments = ["up", "--api", "0", "--ws", "0", "--no-proxy", "--port", &port];
     let start = || line.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let (one, other) = (start()?, start()?);
     for up in [one.wait_with_output()?, other.wait_with_output()?] {

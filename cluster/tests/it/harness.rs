@@ -141,6 +141,12 @@ impl Stub {
     }
 }
 
+/// What `redis-cli` says, which gives up after a moment where nobody replies.
+pub(crate) fn redis_cli(port: u16, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("timeout").args(["3", "redis-cli", "-p", &port.to_string()]).args(arguments).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
 /// An address where nobody listens. It is below those that outgoing connections are given, or one of them might soon be
 /// in the way.
 pub(crate) fn nobody() -> Result<SocketAddr> {
@@ -182,7 +188,7 @@ impl CommandLine {
 
     /// Starts Postgres, Redis and Nginx.
     pub(crate) fn up(&self, port: u16) -> Result<()> {
-        let output = self.run(&["up", "--api", "0", "--ws", "0", "--port", &port.to_string()])?;
+        let output = self.run(&["up", "--api", "0", "--ws", "0", "--no-proxy", "--port", &port.to_string()])?;
         ensure!(output.status.success(), "up failed: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }

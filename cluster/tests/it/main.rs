@@ -2,11 +2,14 @@
 
 mod command_line;
 mod containers;
+mod fault_command;
 mod faults;
 mod harness;
 mod lifecycle;
+mod long;
 mod nginx;
 mod nginx_container;
 mod nginx_logs;
 mod nginx_upstreams;
+mod redis_sets;
 mod replicas;

@@ -36,7 +36,7 @@ pub(super) fn check(status: &Status) -> Result<()> {
     ensure!(
         running(Kind::Api) >= 2 && running(Kind::Ws) >= 1,
         "a log-out is measured at the replicas that have not done it, so this needs two REST replicas at least; start \
-         gatefold-cluster up --no-rate-limits --api 2 --ws 2"
+         gatefold-cluster up --no-rate-limits --no-proxy --api 2 --ws 2"
     );
     Ok(())
 }
@@ -162,7 +162,7 @@ mod tests {
         check(&status(&[api, api, ws])).unwrap();
         for lacking in [&[api, ws][..], &[api, api], &[api, (Kind::Api, Exited), ws]] {
             let refused = check(&status(lacking)).unwrap_err().to_string();
-            assert!(refused.contains("gatefold-cluster up --no-rate-limits --api 2 --ws 2"), "{refused}");
+            assert!(refused.contains("gatefold-cluster up --no-rate-limits --no-proxy --api 2 --ws 2"), "{refused}");
         }
     }
 }
