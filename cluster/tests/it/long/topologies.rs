@@ -13,7 +13,9 @@ async fn survives_everything(topology: Topology) -> Result<()> {
     for fault in [Fault::Kill, Fault::Freeze, Fault::Cut, Fault::BlackHole, Fault::Kill, Fault::Freeze] {
         election_after(&cluster, &set, fault).await.with_context(|| format!("{topology:?}, {fault}"))?;
     }
-    Ok(())
+    let former = set.primary_name_of("key").await?;
+    ensure!(set.fail_over("key").await?.primary != former, "a forced failover changes the primary");
+    set.await_whole().await
 }
 
 #[tokio::test]
