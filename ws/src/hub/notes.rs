@@ -76,15 +76,18 @@ impl Notes {
                 );
             }
             for ((replica, room), note) in overdue {
-                let key = keys::replica_rooms(replica);
-                if redis.command::<i64>(note.command(), key, &[room.as_str()], redis.deadline()).await.is_err() {
+                let place = (replica, room);
+                let is_overdue = || self.overdue().get(&place) == Some(&note);
+                if !is_overdue() {
+                    // It has changed meanwhile.
+                    continue;
+                }
+                let (key, room) = (keys::replica_rooms(replica), place.1.as_str());
+                if redis.command::<i64>(note.command(), key, &[room], redis.deadline()).await.is_err() {
                     break;
                 }
-                let mut overdue = self.overdue();
-                let place = (replica, room);
-                // Unless it has changed meanwhile.
-                if overdue.get(&place) == Some(&note) {
-                    overdue.remove(&place);
+                if is_overdue() {
+                    self.overdue().remove(&place);
                 }
             }
         }
