@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use gatefold_shared::config::{
-    ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, StoreConfig, duration, positive_duration,
+    ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, PublishConfig, StoreConfig, duration, positive_duration,
 };
 use gatefold_shared::{jwt::Verifier, trace::TraceConfig};
 use secrecy::SecretString;
@@ -44,6 +44,8 @@ pub struct Config {
     pub passwords: PasswordConfig,
     #[command(flatten)]
     pub limits: LimitConfig,
+    #[command(flatten)]
+    pub publish: PublishConfig,
     #[command(flatten)]
     pub log: LogConfig,
     #[command(flatten)]

@@ -1,5 +1,7 @@
 //! Every error that a client can get, and its status, code and words, decided in one place.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use gatefold_shared::{
     jwt::VerifyError, portable_json::NotPortable, problem::Problem, redis::RedisError, revocation::Denied,
@@ -87,6 +89,8 @@ pub enum ApiError {
 
     #[error(transparent)]
     RateLimited(#[from] Refused),
+    #[error("Too much at once from you or in this room: try again later")]
+    OverBudget(Duration),
 
     #[error(transparent)]
     Family(#[from] FamilyError),
@@ -179,6 +183,10 @@ impl ApiError {
             Self::RateLimited(Refused(standing)) => {
                 let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", self.to_string());
                 return Problem { retry_after: Some(standing.until_one_more()), ..problem };
+            }
+            Self::OverBudget(wait) => {
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", self.to_string());
+                return Problem { retry_after: Some(*wait), ..problem };
             }
             Self::Stale | Self::LimitUnknown => return Problem::unavailable(),
             Self::Password(PasswordError::Busy)

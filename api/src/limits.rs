@@ -14,7 +14,6 @@
 
 mod counter;
 mod fence;
-mod limit;
 mod login;
 mod network;
 mod policy;
@@ -31,6 +30,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+pub use gatefold_shared::limit::Limit;
 use gatefold_shared::{client_ip::Client, lifecycle::Lifecycle, redis::Redis};
 use tokio::time::interval;
 use uuid::Uuid;
@@ -43,7 +43,6 @@ use self::{
     tally::Tally,
 };
 pub use self::{
-    limit::Limit,
     login::{Guess, LoginAttempt, NotBegun},
     policy::Policy,
     standing::{Refused, Standing},

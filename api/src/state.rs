@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use gatefold_shared::{
+    budgets::{Budget, Budgets},
     clock::ClockCheck,
     lifecycle::Lifecycle,
+    limit::Limit,
     live_keys::LiveKeys,
     redis::Redis,
     revocation::{Revocations, SessionEnder},
@@ -47,6 +49,14 @@ impl Stores {
     }
 }
 
+/// How much may be published.
+pub struct PublishLimits {
+    pub budgets: Budgets,
+    pub messages: Budget,
+    pub bytes: Budget,
+    pub of_a_room: Limit,
+}
+
 /// A handle to the replica's state; clones are the same state.
 pub type App = Arc<AppState>;
 
@@ -64,6 +74,7 @@ pub struct AppState {
     pub audit: Audit,
     pub limits: Limits,
     pub limited_logins: Arc<LimitedLogins>,
+    pub publish: PublishLimits,
     pub registration_is_open: bool,
     pub cookies: RefreshCookies,
     pub device_cookies: DeviceCookies,
@@ -101,6 +112,12 @@ impl AppState {
         let limit_wait = config.store.limit_wait();
         let reloaded = keys.reloaded();
         let app = Arc::new(Self {
+            publish: PublishLimits {
+                budgets: Budgets::start(redis.rooms(), life),
+                messages: config.publish.publishes(),
+                bytes: config.publish.bytes(),
+                of_a_room: config.publish.limit_room_publishes,
+            },
             limits: Limits::start(config.limits, redis.clone(), limit_wait, life),
             limited_logins,
             families,

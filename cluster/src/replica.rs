@@ -40,13 +40,17 @@ const CONFIGURING: [&str; 21] = [
     "TYPING_",
 ];
 
-/// The limits of the `api` replicas, which without rate limits are all [`NO_LIMIT`].
-const LIMITS: [&str; 5] = [
+/// The limits of the replicas, which without rate limits are all [`NO_LIMIT`].
+const LIMITS: [&str; 9] = [
     "LIMIT_API_ADDRESS",
     "LIMIT_LOGIN_ACCOUNT",
     "LIMIT_LOGIN_ADDRESS",
     "LIMIT_REFRESH_ADDRESS",
     "LIMIT_REGISTER_ADDRESS",
+    "LIMIT_ROOM_PUBLISHES",
+    "LIMIT_USER_BYTES",
+    "LIMIT_USER_JOINS",
+    "LIMIT_USER_PUBLISHES",
 ];
 /// More than any machine can do.
 const NO_LIMIT: &str = "1000000/1s";
@@ -94,9 +98,9 @@ fn any_command(layout: &Layout, state: &State, kind: Kind, folder: &Path) -> Res
     if kind == Kind::Api {
         command.env("PRIVATE_KEY_PATH", settings.keys.join("private.pem"));
         command.env("REFRESH_KEY_PATH", settings.keys.join("refresh.key"));
-        if !settings.rate_limits {
-            command.envs(LIMITS.map(|name| (name, NO_LIMIT)));
-        }
+    }
+    if !settings.rate_limits {
+        command.envs(LIMITS.map(|name| (name, NO_LIMIT))).env("MAX_SOCKETS_PER_USER", "1000000");
     }
     command.envs(&settings.env);
     Ok(command)

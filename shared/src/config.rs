@@ -13,7 +13,7 @@ use clap::{
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use crate::origin::Origin;
+use crate::{budgets::Budget, limit::Limit, origin::Origin};
 
 /// Exit code for a configuration that cannot be used (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: i32 = 64;
@@ -79,6 +79,32 @@ pub struct ProxyConfig {
     /// Origins besides our own from which browsers may change state, open sockets and read answers (CORS), e.g. https://app.example.com
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Vec<Origin>,
+}
+
+/// How much may be published in rooms. Each is shared by all replicas.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct PublishConfig {
+    /// Messages that a user may publish, over all sockets and replicas, as count/period:burst: 60/1s:120 is 60 a second, of which 120 may come at once
+    #[arg(long, env = "LIMIT_USER_PUBLISHES", default_value = "60/1s:120")]
+    pub limit_user_publishes: Limit,
+    /// Bytes that a user may publish, and have read from the histories of rooms, over all sockets and replicas
+    #[arg(long, env = "LIMIT_USER_BYTES", default_value = "262144/1s:4194304")]
+    pub limit_user_bytes: Limit,
+    /// Messages that may be published in one room, by all its members together
+    #[arg(long, env = "LIMIT_ROOM_PUBLISHES", default_value = "100/1s:200")]
+    pub limit_room_publishes: Limit,
+}
+
+impl PublishConfig {
+    /// The messages of a user.
+    pub fn publishes(&self) -> Budget {
+        Budget { name: "room-publish", limit: self.limit_user_publishes }
+    }
+
+    /// The bytes of a user.
+    pub fn bytes(&self) -> Budget {
+        Budget { name: "room-bytes", limit: self.limit_user_bytes }
+    }
 }
 
 /// The keys that verify access tokens.

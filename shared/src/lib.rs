@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+pub mod budgets;
 pub mod client_ip;
 pub mod clock;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod grants;
 pub mod http_server;
 pub mod jwt;
 pub mod lifecycle;
+pub mod limit;
 pub mod live_keys;
 pub mod origin;
 pub mod portable_json;

@@ -123,6 +123,18 @@ impl Revocations {
         let _ = timeout(patience, ready).await;
     }
 
+    /// Waits until everything was read that was revoked until now, but not longer than `patience`.
+    pub async fn read_until_now(&self, patience: Duration) {
+        let asked_at = Instant::now();
+        let read = async {
+            let read_at = || *self.state.read_at.read().unwrap_or_else(PoisonError::into_inner);
+            while read_at().is_none_or(|at| at < asked_at) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = timeout(patience, read).await;
+    }
+
     /// Revocations as they become known here.
     pub fn listen(&self) -> broadcast::Receiver<Entry> {
         self.state.listeners.subscribe()

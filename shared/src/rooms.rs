@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 pub use self::access::{Claim, claimed, may_join};
 use crate::{
+    limit::Limit,
     redis::{Redis, RedisError, Script, Value, keys, millis},
     trace::{Parent, Span},
 };
@@ -107,16 +108,27 @@ pub struct Present {
     pub users: Vec<User>,
 }
 
-/// Publishes a message, and returns its id. After an error it may or may not have been published; it will not be later.
+/// What became of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Publication {
+    /// It was published, and has this id.
+    Published(String),
+    /// It was one too many for the room; after so long there may be one more.
+    TooMany(Duration),
+}
+
+/// Publishes a message, unless it is beyond the `pace` of the room. After an error it may or may not have been published; it
+/// will not be later.
 pub async fn publish(
     redis: &Redis,
     room: &RoomName,
     author: &User,
     data: &RawValue,
+    pace: Limit,
     until: Instant,
-) -> Result<String, RedisError> {
+) -> Result<Publication, RedisError> {
     let span = Span::publish();
-    let result = span.around(run_publish(redis, room, author, data, until)).await;
+    let result = span.around(run_publish(redis, room, author, data, pace, until)).await;
     span.end(&result);
     result
 }
@@ -126,12 +138,13 @@ async fn run_publish(
     room: &RoomName,
     author: &User,
     data: &RawValue,
+    pace: Limit,
     until: Instant,
-) -> Result<String, RedisError> {
+) -> Result<Publication, RedisError> {
     let keys = keys::of_room(room.as_str());
     // Whoever delivers the message goes on with the trace, if it is recorded.
     let trace = Parent::current().map(|span| span.to_string()).unwrap_or_default();
-    let arguments: [Value; 7] = [
+    let arguments: [Value; 9] = [
         author.id.into(),
         author.to_json().into(),
         data.get().into(),
@@ -139,13 +152,18 @@ async fn run_publish(
         HISTORY.into(),
         millis(HISTORY_FOR).into(),
         trace.into(),
+        i64::try_from(pace.interval_micros()).unwrap_or(i64::MAX).into(),
+        i64::from(pace.burst()).into(),
     ];
     let reply = redis.run_in_time(&PUBLISH, &keys, &arguments, until, i64::MAX).await?;
-    let id = match &reply[..] {
-        [outcome, id] if outcome.as_i64() == Some(1) => id.as_string(),
+    let publication = match &reply[..] {
+        [outcome, id] if outcome.as_i64() == Some(1) => id.as_string().map(Publication::Published),
+        [outcome, wait] if outcome.as_i64() == Some(2) => {
+            wait.as_u64().map(|wait| Publication::TooMany(Duration::from_millis(wait)))
+        }
         _ => None,
     };
-    id.ok_or_else(|| PUBLISH.unexpected_reply())
+    publication.ok_or_else(|| PUBLISH.unexpected_reply())
 }
 
 /// Who is in a room, wherever they are connected.

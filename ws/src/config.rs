@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use gatefold_shared::config::{
-    ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, StoreConfig, duration, positive_duration,
+    ListenConfig, LogConfig, ProxyConfig, PublicKeyConfig, PublishConfig, StoreConfig, duration, positive_duration,
 };
+use gatefold_shared::limit::Limit;
 use gatefold_shared::trace::TraceConfig;
 
 /// Gatefold's WebSocket replica: GET /ws, /health and /ready on one port, /metrics on another.
@@ -35,6 +36,14 @@ pub struct Config {
     /// Nobody is shown as typing in rooms with more users
     #[arg(long, env = "TYPING_ROOM_LIMIT", default_value_t = 200)]
     pub typing_room_limit: usize,
+    /// Sockets that one user may have open, on all replicas together
+    #[arg(long, env = "MAX_SOCKETS_PER_USER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_sockets_per_user: u32,
+    /// Joins, and questions who is in a room, of one user over all sockets and replicas, as count/period:burst
+    #[arg(long, env = "LIMIT_USER_JOINS", default_value = "20/1s:400")]
+    pub limit_user_joins: Limit,
+    #[command(flatten)]
+    pub publish: PublishConfig,
     #[command(flatten)]
     pub listen: ListenConfig,
     #[command(flatten)]

@@ -33,6 +33,7 @@ use crate::{
     socket::{Incoming, Socket},
     state::App,
     token_clock::TokenEvent,
+    user_seats::UserSeat,
 };
 
 /// How long a client that opened a socket without a token has for its `auth` message.
@@ -92,7 +93,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             Some(_) => None,
             None => Box::pin(self.first_message(timer.as_mut())).await?,
         };
-        let (session, _entered) = self.begin(session, id.as_ref())?;
+        let (session, _entered, _user_seat) = self.begin(session, id.as_ref())?;
         drop(id);
         loop {
             self.on_time(session, Instant::now())?;
@@ -112,8 +113,9 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         &mut self,
         session: &'a mut Option<Session>,
         id: Option<&MessageId>,
-    ) -> Result<(&'a mut Session, Entered), Ending> {
+    ) -> Result<(&'a mut Session, Entered, UserSeat), Ending> {
         let token = self.token.take().ok_or(CloseReason::InvalidToken)?;
+        let user_seat = self.app.user_seats.take(token.user_id).ok_or(CloseReason::RateLimited)?;
         // From here on a revocation is told; one that came before is found by asking.
         let entered = self.app.roster.enter(token.family, Arc::clone(&self.peer));
         self.app
@@ -125,7 +127,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         }
         let session = session.insert(Session::start(*token, self.app.token_policy, Instant::now()));
         self.greet(session, id);
-        Ok((session, entered))
+        Ok((session, entered, user_seat))
     }
 
     /// Waits until the peer sends something, but not longer than until `deadline`.
@@ -239,6 +241,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         session: &mut Session,
         now: Instant,
     ) -> Result<Option<ServerMessage>, CloseReason> {
+        self.limits.charge(self.peer.take_debt(), now);
         let error = match (self.limits.admit(now), message) {
             (Admission::Flood, _) => return Err(CloseReason::RateLimited),
             (Admission::Refused, _) => ErrorCode::RateLimited,

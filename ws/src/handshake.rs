@@ -124,6 +124,10 @@ async fn authenticate(app: &AppState, credential: Credential<'_>) -> Result<Opti
             token
         }
     };
+    // Whoever comes between this and the first message is closed then.
+    if app.user_seats.is_full(token.user_id) {
+        return Err(Refusal::TooManySockets);
+    }
     Ok(Some(token))
 }
 

@@ -7,19 +7,23 @@ mod calls;
 mod event;
 mod following;
 mod history;
+mod inbox;
 mod notes;
 mod pending;
 mod room;
 mod shard;
 mod shards;
+mod turns;
 mod typing;
 mod view;
 
 use std::{sync::Arc, time::Duration};
 
 use gatefold_shared::{
+    budgets::{Budget, Budgets},
     lifecycle::Lifecycle,
-    redis::{Redis, Slots, Str, StreamId, Subscriber},
+    limit::Limit,
+    redis::{Redis, Slots, StreamId, Subscriber},
     rooms::{RoomName, User},
 };
 use serde_json::value::RawValue;
@@ -31,8 +35,13 @@ use self::{
     notes::Notes,
     shard::Shard,
     shards::{BACKLOG, Shards},
+    turns::Turns,
 };
-use crate::{peer::Peer, presence::lease::Lease};
+use crate::{
+    peer::Peer,
+    presence::{lease::Lease, replicas::Replicas},
+    roster::Sessions,
+};
 
 /// Updates of rooms that may be under way at once: after an outage there are as many as rooms.
 const UPDATES_AT_ONCE: usize = 64;
@@ -52,6 +61,14 @@ pub(crate) struct RoomPolicy {
     pub(crate) typing_expiry: Duration,
     /// Typing is not told in rooms with more users.
     pub(crate) typing_room_limit: usize,
+    /// How much may be published in one room.
+    pub(crate) publishes: Limit,
+}
+
+/// What users are charged for what they have had read.
+pub(crate) struct Charges {
+    pub(crate) budgets: Budgets,
+    pub(crate) bytes: Budget,
 }
 
 /// What a connection asks for.
@@ -91,46 +108,61 @@ enum Notice {
         room: RoomName,
         peer: Uuid,
     },
-    /// Something happened in a room.
-    Event {
-        channel: Str,
-        event: Str,
-    },
     /// Events of rooms in these slots may have been missed.
     Missed(Slots),
     /// Nothing is subscribed to any more in these slots.
     Unsubscribed(Slots),
     /// The replica has a new id, under which it has said nothing yet, instead of this one.
     Reborn(Uuid),
+    /// Another replica is gone for good.
+    Vanished(Uuid),
 }
 
 /// What all shards share.
 struct Context {
+    /// For what happens in rooms.
     redis: Redis,
+    /// For leases, which must not wait behind that.
+    leases: Redis,
     subscriber: Subscriber,
     lease: Lease,
     policy: RoomPolicy,
     life: Lifecycle,
     updates: Semaphore,
     notes: Notes,
+    turns: Turns,
+    charges: Charges,
+    replicas: Replicas,
 }
 
 impl Hub {
     /// Begins to follow Redis.
-    pub(crate) fn start(redis: Redis, policy: RoomPolicy, life: &Lifecycle) -> Self {
+    pub(crate) fn start(
+        redis: Redis,
+        policy: RoomPolicy,
+        charges: Charges,
+        sessions: Sessions,
+        life: &Lifecycle,
+    ) -> Self {
         let (subscriber, heard) = redis.subscriber(BACKLOG);
         let lease = Lease::new(policy.presence_grace);
         let context = Arc::new(Context {
-            redis,
+            redis: redis.rooms(),
+            leases: redis,
             subscriber,
             lease: lease.clone(),
             policy,
             life: life.clone(),
             updates: Semaphore::new(UPDATES_AT_ONCE),
             notes: Notes::default(),
+            turns: Turns::default(),
+            charges,
+            replicas: Replicas::default(),
         });
-        let shards = Shards::new(|notices| life.spawn_forever("rooms", Shard::new(Arc::clone(&context)).run(notices)));
-        following::start(&shards, &context, heard, life);
+        let shards = Shards::new(|notices, inbox| {
+            life.spawn_forever("rooms", Shard::new(Arc::clone(&context)).run(notices, inbox));
+        });
+        following::start(&shards, &context, heard, sessions, life);
         life.spawn_forever("watch shards", shards.clone().watch());
         Self { shards, lease }
     }

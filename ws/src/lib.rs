@@ -2,6 +2,7 @@
 //! them. It keeps nothing that another replica could not do without: any of them serves any client.
 
 mod authenticate;
+mod budgets;
 mod close;
 mod commands;
 pub mod config;
@@ -24,6 +25,7 @@ mod session;
 mod socket;
 mod state;
 mod token_clock;
+mod user_seats;
 
 use std::{net::SocketAddr, sync::Arc};
 

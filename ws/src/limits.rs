@@ -50,6 +50,12 @@ impl Limits {
         if self.refused.count(now, REFUSED_WITHIN) > REFUSED { Admission::Flood } else { Admission::Refused }
     }
 
+    /// Answers have cost as much as so many messages. Whoever owes more than that is not served for longer all the same.
+    pub(crate) fn charge(&mut self, messages: u32, now: Instant) {
+        let most = now + INTERVAL * (2 * BURST);
+        self.whole_at = (self.whole_at.max(now) + INTERVAL * messages.min(2 * BURST)).min(most);
+    }
+
     /// A message made no sense; whether that happened too often.
     pub(crate) fn too_many_invalid(&mut self, now: Instant) -> bool {
         self.invalid.count(now, INVALID_WITHIN) >= INVALID
@@ -86,6 +92,17 @@ mod tests {
         assert_eq!(admitted(&mut limits, start, 70), 60);
         assert_eq!(admitted(&mut limits, start + Duration::from_millis(1001), 40), 30);
         assert_eq!(admitted(&mut limits, start + Duration::from_mins(1), 70), 60);
+    }
+
+    #[test]
+    fn large_answers_count_as_messages_but_bar_nobody_for_more_than_two_seconds() {
+        let start = Instant::now();
+        let mut limits = Limits::new(start);
+        limits.charge(16, start);
+        assert_eq!(admitted(&mut limits, start, 70), 44);
+        limits.charge(u32::MAX, start);
+        assert_eq!(admitted(&mut limits, start + Duration::from_millis(1900), 1), 0);
+        assert_eq!(admitted(&mut limits, start + Duration::from_millis(3001), 40), 30);
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -29,12 +32,17 @@ const MAX_UNSENT_FRAMES: usize = 1024;
 /// For how long the network may take nothing of what waits before the peer counts as too slow.
 const STALLED_FOR: Duration = Duration::from_secs(10);
 
+/// Bytes of an answer that cost as much as one message of the client.
+const BYTES_OF_A_MESSAGE: usize = 16 * 1024;
+
 /// See the module.
 pub(crate) struct Peer {
     /// The connection.
     pub(crate) id: Uuid,
     state: Mutex<State>,
     rooms: Mutex<Vec<RoomName>>,
+    /// Messages that its answers have cost beside the ones that asked, and that its budget was not charged for yet.
+    debt: AtomicU32,
 }
 
 struct State {
@@ -71,7 +79,7 @@ impl Peer {
             ending: None,
             task: None,
         };
-        Self { id: Uuid::new_v4(), state: Mutex::new(state), rooms: Mutex::default() }
+        Self { id: Uuid::new_v4(), state: Mutex::new(state), rooms: Mutex::default(), debt: AtomicU32::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,6 +131,21 @@ impl Peer {
     /// Whether the connection is to end.
     pub(crate) fn has_ended(&self) -> bool {
         self.state().ending.is_some()
+    }
+
+    /// Whether the connection is to end because its session was revoked.
+    pub(crate) fn was_revoked(&self) -> bool {
+        matches!(self.state().ending, Some(Ending::ByUs(CloseReason::Revoked(_))))
+    }
+
+    /// Charges the message budget for an answer of so many bytes: the larger ones cost more than the message that asked.
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.debt.fetch_add(u32::try_from(bytes / BYTES_OF_A_MESSAGE).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// What the message budget was not charged for yet.
+    pub(crate) fn take_debt(&self) -> u32 {
+        self.debt.swap(0, Ordering::Relaxed)
     }
 
     /// For the connection's task: how it is to end, if it is. Meanwhile what waits is sent.

@@ -6,6 +6,7 @@
 
 pub(crate) mod eviction;
 pub(crate) mod lease;
+pub(crate) mod replicas;
 
 use gatefold_shared::{
     redis::{Redis, RedisError, Script, StreamId, Value, keys},
@@ -56,11 +57,20 @@ pub(crate) struct RoomState {
     pub(crate) users: Vec<User>,
     /// Who types, until when in milliseconds since 1970.
     pub(crate) typing: Vec<(i64, u64)>,
+    /// Through which replicas users are there; those of version 0.1 may be missing.
+    pub(crate) replicas: Vec<Uuid>,
+}
+
+/// What is asked of Redis beside the changes: the state of the room, as a replica that knows of a certain message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StateRequest {
+    /// If Redis does not know it any more, it has lost messages, and remembers so from then on.
+    pub(crate) known_message: Option<StreamId>,
 }
 
 fn keys_of(room: &RoomName, replica: Uuid) -> Vec<String> {
     let mut keys = keys::of_room(room.as_str());
-    keys.push(keys::room_members(room.as_str(), replica));
+    keys.extend([keys::room_members(room.as_str(), replica), keys::room_replicas(room.as_str())]);
     keys
 }
 
@@ -71,24 +81,29 @@ pub(crate) async fn update(
     lease: Term,
     room: &RoomName,
     changes: &Changes,
-    tell_state: bool,
+    state: Option<StateRequest>,
     until: Instant,
 ) -> Result<Updated, RedisError> {
-    let (keys, arguments) = (keys_of(room, lease.replica), arguments(changes, tell_state));
+    let (keys, arguments) = (keys_of(room, lease.replica), arguments(changes, state));
     let reply = redis.run_in_time(&UPDATE, &keys, &arguments, until, lease.ends).await?;
     match &reply[..] {
-        [outcome, seq, state] if outcome.as_i64() == Some(1) => {
-            let state = tell_state.then(|| read_state(state).ok_or_else(|| UPDATE.unexpected_reply())).transpose()?;
+        [outcome, seq, told] if outcome.as_i64() == Some(1) => {
+            let state = state.map(|_| read_state(told).ok_or_else(|| UPDATE.unexpected_reply())).transpose()?;
             Ok(Updated { seq: seq.as_u64().ok_or_else(|| UPDATE.unexpected_reply())?, state })
         }
         _ => Err(UPDATE.unexpected_reply()),
     }
 }
 
-fn arguments(changes: &Changes, tell_state: bool) -> Vec<Value> {
+fn arguments(changes: &Changes, state: Option<StateRequest>) -> Vec<Value> {
     let flag = |it| Value::from(if it { "1" } else { "0" });
-    let mut arguments =
-        vec![flag(changes.exact), flag(tell_state), i64::try_from(changes.arrivals.len()).unwrap_or(i64::MAX).into()];
+    let known_message = state.and_then(|state| state.known_message).map(|id| id.to_string()).unwrap_or_default();
+    let mut arguments = vec![
+        flag(changes.exact),
+        flag(state.is_some()),
+        known_message.into(),
+        i64::try_from(changes.arrivals.len()).unwrap_or(i64::MAX).into(),
+    ];
     for user in &changes.arrivals {
         arguments.extend([Value::from(user.id), Value::from(&*user.username)]);
     }
@@ -98,12 +113,15 @@ fn arguments(changes: &Changes, tell_state: bool) -> Vec<Value> {
 
 fn read_state(state: &Value) -> Option<RoomState> {
     let Value::Array(parts) = state else { return None };
-    let [last_message, Value::Array(users), Value::Array(typing)] = &parts[..] else { return None };
+    let [last_message, Value::Array(users), Value::Array(typing), Value::Array(replicas)] = &parts[..] else {
+        return None;
+    };
     let typing = typing.chunks_exact(2).map(|entry| Some((entry[0].as_i64()?, millis(&entry[1])?)));
     Some(RoomState {
         last_message: Some(last_message.as_str()?.parse().ok()?),
         users: users.chunks_exact(2).map(|entry| User::from_redis(&entry[0], &entry[1])).collect::<Option<_>>()?,
         typing: typing.collect::<Option<_>>()?,
+        replicas: replicas.iter().filter_map(|replica| replica.as_str()?.parse().ok()).collect(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The messages, as they travel: one JSON object in a text frame.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use gatefold_shared::{
     redis::StreamId,
@@ -157,12 +157,21 @@ pub(crate) enum ErrorCode {
     ForbiddenRoom,
     TooManyRooms,
     RateLimited,
+    /// Beyond what a user may do, or what a room takes; in so many seconds it may be tried again.
+    OverBudget {
+        retry_after: u64,
+    },
     TokenExpired,
     ReauthFailed,
     Unavailable,
 }
 
 impl ErrorCode {
+    /// Beyond a budget for so long.
+    pub(crate) fn over_budget(wait: Duration) -> Self {
+        Self::OverBudget { retry_after: wait.as_secs() + u64::from(wait.subsec_nanos() > 0) }
+    }
+
     const fn code_and_message(self) -> (&'static str, &'static str) {
         match self {
             Self::InvalidMessage => ("invalid_message", "Not a JSON object with the fields that its type needs"),
@@ -176,9 +185,17 @@ impl ErrorCode {
             Self::ForbiddenRoom => ("forbidden_room", "You may not enter this room"),
             Self::TooManyRooms => ("too_many_rooms", "You are in 100 rooms already: leave one first"),
             Self::RateLimited => ("rate_limited", "Too many messages, please slow down"),
+            Self::OverBudget { .. } => ("rate_limited", "Too much at once from you or in this room, try again later"),
             Self::TokenExpired => ("token_expired", "The access token has expired, please reauthenticate"),
             Self::Unavailable => ("unavailable", "Temporarily unavailable, please try again"),
             Self::ReauthFailed => ("reauth_failed", "The access token is not valid, please reauthenticate"),
+        }
+    }
+
+    const fn retry_after(self) -> Option<u64> {
+        match self {
+            Self::OverBudget { retry_after } => Some(retry_after),
+            _ => None,
         }
     }
 
@@ -233,13 +250,21 @@ pub(crate) enum ServerMessage {
     /// The replica is going away: the socket will be closed in so many milliseconds.
     Reconnect { after: u64 },
     /// A message was not served, or the token has expired.
-    Error { code: &'static str, message: &'static str, require_reauth: bool },
+    Error {
+        code: &'static str,
+        message: &'static str,
+        require_reauth: bool,
+        /// In seconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
+    },
 }
 
 impl ServerMessage {
     pub(crate) const fn error(error: ErrorCode) -> Self {
         let (code, message) = error.code_and_message();
-        Self::Error { code, message, require_reauth: error.requires_reauth() }
+        let (require_reauth, retry_after) = (error.requires_reauth(), error.retry_after());
+        Self::Error { code, message, require_reauth, retry_after }
     }
 
     /// What became of the message that this answers, as a label of metrics.

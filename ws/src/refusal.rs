@@ -1,10 +1,15 @@
 //! Why a socket is refused before the upgrade: one table of status, code and words.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use gatefold_shared::{jwt::VerifyError, problem::Problem, revocation::Denied};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::authenticate::Denial;
+
+/// When whoever has too many sockets may try again: when one has been closed, which nobody knows.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why there is no socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub(crate) enum Refusal {
     Token(VerifyError),
     /// The session of the token was revoked.
     Revoked,
+    /// The user has as many sockets as they may have.
+    TooManySockets,
     /// The replica has no seat left, is going away, or cannot ask what it has to.
     Unavailable,
 }
@@ -57,6 +64,14 @@ impl Refusal {
                 require_reauth: true,
                 ..Problem::new(StatusCode::UNAUTHORIZED, "session_revoked", "The session was ended: log in again")
             },
+            Self::TooManySockets => Problem {
+                retry_after: Some(RETRY_AFTER),
+                ..Problem::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "rate_limited",
+                    "You have too many sockets open: close one first",
+                )
+            },
             Self::Unavailable => Problem::unavailable(),
         }
     }
@@ -76,7 +91,7 @@ impl IntoResponse for Refusal {
                 let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
                 headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
-            Self::BadHandshake(_) | Self::ForeignOrigin | Self::Unavailable => {}
+            Self::BadHandshake(_) | Self::ForeignOrigin | Self::TooManySockets | Self::Unavailable => {}
         }
         response
     }

@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use gatefold_shared::revocation::{Entry, Revocations, Why};
@@ -19,6 +20,21 @@ use crate::{close::CloseReason, peer::Peer};
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Roster(Mutex<HashMap<Uuid, Vec<Arc<Peer>>>>);
+
+/// The roster, and what is known of the sessions of those in it.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) revocations: Revocations,
+}
+
+impl Sessions {
+    /// Ends the connections of all sessions that were revoked until now, or of those that are known of after `patience`.
+    pub(crate) async fn end_revoked_until_now(&self, patience: Duration) {
+        self.revocations.read_until_now(patience).await;
+        self.roster.end_all_revoked(&self.revocations);
+    }
+}
 
 /// A connection's place in the roster, until this is dropped.
 pub(crate) struct Entered {

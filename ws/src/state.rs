@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gatefold_shared::{
+    budgets::Budgets,
     clock::ClockCheck,
     jwt::{AccessToken, Verifier, VerifyError},
     lifecycle::Lifecycle,
@@ -14,12 +15,14 @@ use gatefold_shared::{
 
 use crate::{
     authenticate::{self, Denial},
+    budgets::UserBudgets,
     config::Config,
     drain,
-    hub::{Hub, RoomPolicy},
-    roster::Roster,
+    hub::{Charges, Hub, RoomPolicy},
+    roster::{Roster, Sessions},
     seats::Seats,
     token_clock::TokenPolicy,
+    user_seats::UserSeats,
 };
 
 /// A handle to the replica's state; clones are the same state.
@@ -45,6 +48,10 @@ pub(crate) struct AppState {
     pub(crate) token_policy: TokenPolicy,
     /// The sockets that may still be opened.
     pub(crate) seats: Seats,
+    /// How many sockets each user has.
+    pub(crate) user_seats: UserSeats,
+    /// What each user may do in rooms.
+    pub(crate) budgets: UserBudgets,
     /// The life of the process.
     pub(crate) life: Lifecycle,
 }
@@ -60,8 +67,14 @@ impl AppState {
             presence_grace: config.presence_grace,
             typing_expiry: config.typing_expiry,
             typing_room_limit: config.typing_room_limit,
+            publishes: config.publish.limit_room_publishes,
         };
-        let hub = Hub::start(redis.rooms(), policy, &life);
+        let rooms = redis.rooms();
+        let budgets = Budgets::start(rooms.clone(), &life);
+        let charges = Charges { budgets: budgets.clone(), bytes: config.publish.bytes() };
+        let sessions = Sessions { roster: Arc::clone(&roster), revocations: revocations.clone() };
+        let user_seats = UserSeats::start(rooms, config.max_sockets_per_user, &life);
+        let hub = Hub::start(redis.clone(), policy, charges, sessions, &life);
         let clock = ClockCheck::follow_others(redis.clone(), &life);
         Arc::new(Self {
             keys,
@@ -73,6 +86,8 @@ impl AppState {
             allowed_origins: config.proxy.allowed_origins.clone(),
             token_policy: TokenPolicy { warning: config.token_warning, grace: config.reauth_grace },
             seats: Seats::new(config.listen.max_connections),
+            user_seats,
+            budgets: UserBudgets::new(budgets, config),
             life,
         })
     }

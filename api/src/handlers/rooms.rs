@@ -3,7 +3,7 @@
 use axum::extract::State;
 use gatefold_shared::{
     portable_json,
-    rooms::{self, Present, User},
+    rooms::{self, Present, Publication, User},
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,13 @@ pub async fn publish(
     Json(request): Json<PublishRequest>,
 ) -> Result<(StatusCode, axum::Json<Published>), ApiError> {
     portable_json::check(&request.data)?;
+    let budgets = &app.publish.budgets;
+    budgets.take(app.publish.messages, token.user_id, 1).map_err(ApiError::OverBudget)?;
+    budgets.take(app.publish.bytes, token.user_id, request.data.get().len()).map_err(ApiError::OverBudget)?;
     let author = User { id: token.user_id, username: token.username };
-    let id = rooms::publish(&app.redis.rooms(), &room, &author, &request.data, app.redis.deadline()).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(Published { id })))
+    let (rooms, pace) = (app.redis.rooms(), app.publish.of_a_room);
+    match rooms::publish(&rooms, &room, &author, &request.data, pace, rooms.deadline()).await? {
+        Publication::Published(id) => Ok((StatusCode::ACCEPTED, axum::Json(Published { id }))),
+        Publication::TooMany(wait) => Err(ApiError::OverBudget(wait)),
+    }
 }

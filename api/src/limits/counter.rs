@@ -11,7 +11,8 @@ use std::{
 
 use gatefold_shared::{
     lifecycle::Lifecycle,
-    redis::{Redis, Script, Value, keys},
+    limit::GCRA,
+    redis::{Redis, Value, keys},
 };
 use metrics::counter;
 use tokio::{
@@ -20,8 +21,6 @@ use tokio::{
 };
 
 use super::{Rule, Standing};
-
-static GCRA: Script = Script::new("gcra", &[include_str!("gcra.lua")]);
 
 /// After Redis was too slow for a limit, nobody waits for it again for this long: a request meets more than one limit, and
 /// together they may not wait longer than one.

@@ -10,16 +10,18 @@
 //! | `families:{pNN}:<user>` | sorted set | the user's living families by the time at which they expire | with its last family | `issue`, `rotate`, `revoke`, `revoke_all`, `reassert` | `issue`, `revoke_all`, `list` |
 //! | `grants:{pNN}:<user>` | hash | the private rooms that a user may enter: `version`, `rooms` (a JSON array) | never; a day after it became empty | `write_grants`, `issue` | `issue`, `rotate`, whoever lets a user into a private room |
 //! | `revocations:{pNN}` | stream, and a sharded channel of the same name | families that were revoked: `family`, `user`, `why`, `at`, `until` | trimmed when no access token of theirs can be valid any more | `rotate`, `revoke`, `revoke_all`, `reassert` | every replica |
-//! | `ratelimit:{<policy>:<key>}` | string | when a rate limit will be as if nothing had come, in µs since 1970; `<key>` is an address, a /64 or the SHA-256 of a username | when that is so | `gcra` | `gcra` |
+//! | `ratelimit:{<policy>:<key>}` | string | when a rate limit will be as if nothing had come, in µs since 1970; `<key>` is an address, a /64, the SHA-256 of a username, or a user id for what users do in rooms | when that is so | `gcra` | `gcra` |
 //! | `revocations:{pNN}:probe:<uuid>` | sharded channel | a replica's messages to itself | | `follow` | the same replica |
 //! | `ready:{<number>}` | none | never there; it is deleted to know whether a primary takes writes | | `/ready` | |
 //! | `ticket:{<SHA-256>}` | string | for whom a socket may be opened once: user, username, family, access expiry, rooms, as JSON; under the digest of the ticket, so that a dump of Redis opens nothing | after 30 s, never after the access token | `issue_ticket`, `redeem_ticket` | `redeem_ticket` |
 //! | `room:{<room>}` | sharded channel | what happens in a room, numbered | | `publish`, `expel`, `update_presence`, `evict`, `typing` | ws replicas with members there |
-//! | `room:{<room>}:clock` | hash | `seq`: number of the last event; `last`: id of the last message; `gone`: id of the last one that is not in the history any more | an hour after the last event | the same | the same, `history` |
+//! | `room:{<room>}:clock` | hash | `seq`: number of the last event; `last`: id of the last message; `gone`: id up to which messages may be missing from the history; `pace`: when the room's publish limit is as if nothing had been published, in µs since 1970 | an hour after the last event | the same | the same, `history` |
 //! | `room:{<room>}:users` | hash | user → on how many replicas, and username | with its last user | `update_presence`, `evict` | the same, `present` |
 //! | `room:{<room>}:members:<replica>` | set | the users who are there through one ws replica | with its last user | `update_presence`, `evict` | the same |
+//! | `room:{<room>}:replicas` | set | the ws replicas that have a set of members there | with the last one | `update_presence`, `evict` | `update_presence` |
 //! | `room:{<room>}:typing` | sorted set | user → until when they type, in ms since 1970 | with its last entry | `typing`, `publish`, `update_presence`, `evict` | `update_presence` |
 //! | `room:{<room>}:history` | stream | the last messages: user, data | 5 minutes after the last one | `publish` | `history` |
+//! | `sockets:{pNN}:<user>` | hash | ws replica → how many sockets a user has there, and until when that counts, in ms since 1970 | when the last of it does not count any more | `count_sockets` | the same |
 //! | `replicas` | sorted set | ws replica (a new id at every start) → end of its lease, in ms since 1970 | | `renew`, `claim` | the same |
 //! | `{replicas}:dead` | sorted set | replicas that are being evicted → until when whoever does it may take | | `claim` | `claim` |
 //! | `{replicas}:probe:<replica>` | sharded channel | a ws replica's messages to itself | | `renew` | the same replica |
@@ -115,6 +117,16 @@ pub fn of_room(name: &str) -> Vec<String> {
 /// The users who are in a room through one ws replica.
 pub fn room_members(name: &str, replica: Uuid) -> String {
     format!("{}:members:{replica}", room(name))
+}
+
+/// The ws replicas through which users are in a room.
+pub fn room_replicas(name: &str) -> String {
+    format!("{}:replicas", room(name))
+}
+
+/// The sockets of a user, by ws replica.
+pub fn sockets(user_id: i64) -> String {
+    format!("sockets:{}:{user_id}", partition(user_id))
 }
 
 /// The leases of the ws replicas.

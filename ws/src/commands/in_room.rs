@@ -23,10 +23,12 @@ pub(super) fn pass_on(
 ) -> Result<(), ErrorCode> {
     let room = RoomName::parse(room).ok_or(ErrorCode::InvalidRoom)?;
     let (kind, mut is_new) = (request.label(), false);
+    let budgets = &caller.app.budgets;
     let is_in = || caller.peer.is_in(&room).then_some(()).ok_or(ErrorCode::NotJoined);
     let what = match request {
         RoomRequest::Join { since } => {
             let needs_grant = needs_grant(token, &room)?;
+            budgets.take_look(token.user_id).map_err(ErrorCode::over_budget)?;
             is_new = caller.peer.joins(&room).map_err(|_| ErrorCode::TooManyRooms)?;
             What::Join(Join { since, needs_grant })
         }
@@ -37,13 +39,18 @@ pub(super) fn pass_on(
         RoomRequest::Publish { data } => {
             is_in()?;
             portable_json::check(data).map_err(|_| ErrorCode::InvalidData)?;
+            budgets.take_publish(token.user_id, data.get().len()).map_err(ErrorCode::over_budget)?;
             What::Publish { data: data.to_owned() }
         }
         RoomRequest::Typing { typing } => {
             is_in()?;
             What::Typing { typing }
         }
-        RoomRequest::Presence => What::Presence { needs_grant: needs_grant(token, &room)? },
+        RoomRequest::Presence => {
+            let needs_grant = needs_grant(token, &room)?;
+            budgets.take_look(token.user_id).map_err(ErrorCode::over_budget)?;
+            What::Presence { needs_grant }
+        }
     };
     let user = User { id: token.user_id, username: Arc::clone(&token.username) };
     let pending = Pending::new(kind, caller.id.cloned(), caller.peer.id);

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use gatefold_shared::{
     grants,
     redis::{RedisError, StreamId, keys},
-    rooms::{self, Present, RoomName},
+    rooms::{self, Present, Publication, RoomName},
 };
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
 use super::{
     Context, Request,
-    history::{self, History},
+    history::{self, History, Page},
     notes::Note,
+    room::{ToLookUp, ToRead},
+    turns::Turn,
     typing,
 };
-use crate::presence::{self, Changes, Updated};
+use crate::presence::{self, Changes, StateRequest, Updated};
 
 /// What came of a call.
 pub(super) enum Outcome {
@@ -29,7 +31,17 @@ pub(super) enum Outcome {
         room: RoomName,
         /// Which lookup it was.
         asked: u64,
-        result: Result<LookedUp, RedisError>,
+        /// Whether they may enter.
+        result: Result<bool, RedisError>,
+        /// To have the history read, if that is needed.
+        turn: Option<Turn>,
+    },
+    /// The history was read.
+    Read {
+        room: RoomName,
+        /// Which reading it was.
+        number: u64,
+        result: Result<Page, RedisError>,
     },
     Typed {
         room: RoomName,
@@ -38,7 +50,7 @@ pub(super) enum Outcome {
     },
     Published {
         request: Request,
-        result: Result<String, RedisError>,
+        result: Result<Publication, RedisError>,
     },
     Present {
         request: Request,
@@ -64,20 +76,14 @@ pub(super) struct Update {
     /// Cease to.
     pub(super) unsubscribe: bool,
     pub(super) changes: Changes,
-    pub(super) tell_state: bool,
-    /// Other ids of this replica, under which nobody is here any more.
+    /// Tell the state of the room.
+    pub(super) state: Option<StateRequest>,
+    /// Other ids of this replica, and dead replicas, under which nobody is here any more.
     pub(super) former: Vec<Uuid>,
     /// The last message that was told here, to read what was missed since.
     pub(super) since: Option<StreamId>,
     /// What it tells is only good if nothing was missed in the meantime.
     pub(super) epoch: u64,
-}
-
-/// What somebody who joins has to wait for.
-#[derive(Debug)]
-pub(super) struct LookedUp {
-    pub(super) may_enter: bool,
-    pub(super) history: Option<History>,
 }
 
 pub(super) async fn update(context: Arc<Context>, room: RoomName, update: Update) -> Outcome {
@@ -100,14 +106,18 @@ async fn try_to_update(
         context.notes.take(redis, lease.replica, room, Note::Here, until).await;
         subscriber.subscribe(keys::room(room.as_str()), until).await?;
     }
-    let updated = presence::update(redis, lease, room, &update.changes, update.tell_state, until).await?;
+    let updated = if update.changes.is_empty() && update.state.is_none() {
+        Updated { seq: 0, state: None }
+    } else {
+        presence::update(redis, lease, room, &update.changes, update.state, until).await?
+    };
     for former in &update.former {
         presence::evict(redis, room, *former).await?;
         // It may have been noted after somebody else evicted the former one and forgot its rooms.
         context.notes.take(redis, *former, room, Note::Gone, until).await;
     }
     let missed = match update.since {
-        Some(since) => Some(history::since(redis, room, since, until).await?),
+        Some(since) => Some(history::read(redis, room, since, until).await?.after(since)),
         None => None,
     };
     if update.unsubscribe {
@@ -118,27 +128,29 @@ async fn try_to_update(
     Ok((updated, missed))
 }
 
-pub(super) async fn look_up(
-    context: Arc<Context>,
-    room: RoomName,
-    asked: u64,
-    needs_grant: Option<i64>,
-    since: Option<StreamId>,
-) -> Outcome {
-    let until = context.redis.deadline();
-    let result = async {
-        let may_enter = match needs_grant {
-            Some(user_id) => grants::holds(&context.redis, user_id, &room, until).await?,
-            None => true,
+pub(super) async fn look_up(context: Arc<Context>, room: RoomName, it: ToLookUp) -> Outcome {
+    let (asked, until) = (it.asked, it.until);
+    let turn = async {
+        let turn = if it.needs_history {
+            Some(context.turns.take(it.connection, it.user_id, until).await.ok_or(RedisError::TooLate)?)
+        } else {
+            None
         };
-        let history = match since {
-            Some(since) if may_enter => Some(history::since(&context.redis, &room, since, until).await?),
-            _ => None,
-        };
-        Ok(LookedUp { may_enter, history })
+        let may_enter = !it.needs_grant || grants::holds(&context.redis, it.user_id, &room, until).await?;
+        Ok((may_enter, turn))
     };
-    let result = result.await;
-    Outcome::LookedUp { room, asked, result }
+    let (result, turn) = match turn.await {
+        Ok((may_enter, turn)) => (Ok(may_enter), turn),
+        Err(error) => (Err(error), None),
+    };
+    Outcome::LookedUp { room, asked, result, turn }
+}
+
+/// Reads the history for all who wait for it, in the turn of one of them.
+pub(super) async fn read(context: Arc<Context>, room: RoomName, it: ToRead, turn: Option<Turn>) -> Outcome {
+    let result = history::read(&context.redis, &room, it.from, context.redis.deadline()).await;
+    drop(turn);
+    Outcome::Read { room, number: it.number, result }
 }
 
 pub(super) async fn tell_typing(context: Arc<Context>, room: RoomName, changes: typing::Changes) -> Outcome {
@@ -148,8 +160,9 @@ pub(super) async fn tell_typing(context: Arc<Context>, room: RoomName, changes: 
 }
 
 pub(super) async fn publish(context: Arc<Context>, request: Request, data: Box<RawValue>) -> Outcome {
-    let until = context.redis.deadline();
-    let result = rooms::publish(&context.redis, &request.room, &request.user, &data, until).await;
+    let until = request.pending.since() + context.redis.call_timeout();
+    let pace = context.policy.publishes;
+    let result = rooms::publish(&context.redis, &request.room, &request.user, &data, pace, until).await;
     Outcome::Published { request, result }
 }
 

@@ -1,22 +1,28 @@
--- What was published in a room after a message.
+-- Read the messages of a room from a given one on, the newest first, until there are too many bytes of them.
 -- KEYS  as in the prelude
--- ARGV  1 id of the message
--- reply { seq, 1 that is all of it | 0 some of it is gone, { { id, { 'user', user, 'data', data } }, … } }
-local since = ARGV[1]
-
-local function is_before(a, b)
-  local a_time, a_count = string.match(a, '(%d+)-(%d+)')
-  local b_time, b_count = string.match(b, '(%d+)-(%d+)')
-  if a_time ~= b_time then return tonumber(a_time) < tonumber(b_time) end
-  return tonumber(a_count) < tonumber(b_count)
-end
+-- ARGV  1 id of the first message that matters   2 at most so many bytes
+-- reply { seq or 0, up to which id messages may be missing, id of the last message,
+--         1 all was read | 0 older messages were left out, { { id, { 'user', user, 'data', data } }, … } }
+local from, free = ARGV[1], tonumber(ARGV[2])
+-- As many as are read at once: a message has at most 16 KiB.
+local PAGE = 8
 
 local clock = redis.call('HMGET', CLOCK, 'seq', 'last', 'gone')
-if not clock[1] then return { 0, 0, {} } end
-local seq, gone = tonumber(clock[1]), clock[3] or '0-0'
+if not clock[1] then return { 0, '0-0', '0-0', 1, {} } end
+local gone = clock[3] or '0-0'
 local last = clock[2] or gone
+if is_before(last, gone) then last = gone end
 -- A history expires as a whole, some time after its last message.
 if redis.call('EXISTS', HISTORY) == 0 then gone = last end
--- A message that is later than the last one was lost, and others with it.
-local recovered = not is_before(since, gone) and not is_before(last, since)
-return { seq, recovered and 1 or 0, redis.call('XRANGE', HISTORY, '(' .. since, '+') }
+
+local entries, newest = {}, '+'
+repeat
+  local page = redis.call('XREVRANGE', HISTORY, newest, from, 'COUNT', PAGE)
+  for _, entry in ipairs(page) do
+    free = free - #entry[2][2] - #entry[2][4]
+    if free < 0 then return { tonumber(clock[1]), gone, last, 0, entries } end
+    entries[#entries + 1] = entry
+    newest = '(' .. entry[1]
+  end
+until #page < PAGE
+return { tonumber(clock[1]), gone, last, 1, entries }

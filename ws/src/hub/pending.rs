@@ -35,10 +35,13 @@ impl Pending {
         self.span.as_parent()
     }
 
-    /// Answers it.
-    pub(super) fn answer(self, peer: &Peer, message: &ServerMessage) {
-        peer.deliver(&frame::text(&message.to_json(self.id.as_ref())));
+    /// Answers it, and returns how many bytes that took.
+    pub(super) fn answer(self, peer: &Peer, message: &ServerMessage) -> usize {
+        let json = message.to_json(self.id.as_ref());
+        peer.charge(json.len());
+        peer.deliver(&frame::text(&json));
         self.ends(message.result());
+        json.len()
     }
 
     /// It has been served, as far as whoever asked will hear.

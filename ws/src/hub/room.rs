@@ -7,6 +7,8 @@ mod joining;
 mod membership;
 mod step;
 
+pub(super) use self::membership::{ToLookUp, ToRead};
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet},
@@ -34,11 +36,15 @@ use super::{
 use crate::{
     frame::{self, Frames},
     peer::Peer,
-    presence::{Changes, lease},
+    presence::{Changes, StateRequest, lease},
 };
 
 /// How soon what has failed is tried again.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// How long a large room that nobody here is in any more is followed, so that whoever comes back does not have it read again.
+const KEPT_WARM: Duration = Duration::from_secs(10);
+/// The number of users from which a room is a large one.
+const LARGE: usize = 100;
 /// Members who are written to before others get their turn.
 const TOLD_AT_ONCE: usize = 64;
 
@@ -52,14 +58,16 @@ pub(super) struct Room {
     waiting: Waiting,
     /// Users who should be known to be here.
     here: HashMap<i64, Here>,
-    /// Users of whom Redis was told.
-    told: HashSet<i64>,
+    /// Users of whom Redis was told, and the room's last event by then.
+    told: HashMap<i64, u64>,
     /// Users for whom these two may differ.
     changed: HashSet<i64>,
     /// Redis may have been told something else.
     is_unsure: bool,
-    /// Other ids of this replica, under which Redis may still think that somebody is here.
+    /// Other ids of this replica, and dead replicas, under which Redis may still think that somebody is here.
     former: Vec<Uuid>,
+    /// Other replicas through which users were here when the room was read last.
+    others: Vec<Uuid>,
     is_subscribed: bool,
     is_updating: bool,
     retry_at: Option<Instant>,
@@ -68,6 +76,14 @@ pub(super) struct Room {
     epoch: u64,
     /// The last message that the members were told.
     last_message: Option<StreamId>,
+    /// The last message that was published through this replica.
+    last_published: Option<StreamId>,
+    /// Nobody is here, but the room is followed until then.
+    warm_until: Option<Instant>,
+    /// Nothing may be published before: there was too much.
+    pub(super) has_too_many_until: Instant,
+    /// What the users' budgets have to be charged for, in bytes.
+    pub(super) charges: Vec<(i64, usize)>,
     /// The last event that is known, and when it became so.
     last_event: (u64, Instant),
     /// Messages up to this event were told from the history.
@@ -123,6 +139,7 @@ enum Due {
     Doubt(i64),
     Typing(i64),
     GiveUp(u64),
+    Cool,
 }
 
 impl Room {
@@ -135,17 +152,22 @@ impl Room {
             members: HashMap::new(),
             waiting: Waiting::default(),
             here: HashMap::new(),
-            told: HashSet::new(),
+            told: HashMap::new(),
             changed: HashSet::new(),
             // This replica may have been here before, and what it said last may have been lost.
             is_unsure: true,
             former: Vec::new(),
+            others: Vec::new(),
             is_subscribed: false,
             is_updating: false,
             retry_at: None,
             step: Step::Out { backlog: Vec::new() },
             epoch: 0,
             last_message: None,
+            last_published: None,
+            warm_until: None,
+            has_too_many_until: Instant::now(),
+            charges: Vec::new(),
             last_event: (0, Instant::now()),
             caught_up_to: 0,
             typists: Typists::default(),
@@ -168,24 +190,45 @@ impl Room {
         if self.is_updating || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
+        if self.is_unsure {
+            self.drop_revoked();
+        }
         let is_empty = self.here.is_empty() && self.members.is_empty();
+        let is_followed = !is_empty || self.is_warm(now);
         let subscribe = !is_empty && !self.is_subscribed;
         let exact = self.is_unsure;
-        let unsubscribe = is_empty && (self.is_subscribed || exact);
+        let unsubscribe = !is_followed && (self.is_subscribed || exact);
         let tell_state = !is_empty && (subscribe || matches!(self.step, Step::Out { .. }));
         let changes = if exact { self.everything() } else { self.news() };
         let former = std::mem::take(&mut self.former);
         if changes.is_empty() && former.is_empty() && !subscribe && !unsubscribe && !tell_state {
             return None;
         }
-        (self.is_updating, self.is_unsure, self.is_subscribed, self.retry_at) = (true, false, !is_empty, None);
+        (self.is_updating, self.is_unsure, self.is_subscribed, self.retry_at) = (true, false, is_followed, None);
+        let state = tell_state.then(|| StateRequest { known_message: self.last_message.max(self.last_published) });
         if unsubscribe {
             self.step = Step::Out { backlog: Vec::new() };
             self.view = View::new(self.name.clone());
-            self.last_message = None;
+            (self.last_message, self.last_published) = (None, None);
+            self.others = Vec::new();
         }
         let since = self.last_message.filter(|_| tell_state);
-        Some(Update { subscribe, unsubscribe, changes, tell_state, former, since, epoch: self.epoch })
+        Some(Update { subscribe, unsubscribe, changes, state, former, since, epoch: self.epoch })
+    }
+
+    /// Whether the room is followed although nobody is here: it is large, somebody has just left, and nothing was missed.
+    fn is_warm(&mut self, now: Instant) -> bool {
+        let is_in_step = matches!(self.step, Step::In { .. }) && self.is_subscribed && !self.is_unsure;
+        if !self.here.is_empty() || !self.members.is_empty() || !is_in_step || self.view.count() < LARGE {
+            self.warm_until = None;
+            return false;
+        }
+        if let Some(until) = self.warm_until {
+            return now < until;
+        }
+        self.warm_until = Some(now + KEPT_WARM);
+        self.schedule(now + KEPT_WARM, Due::Cool);
+        true
     }
 
     fn everything(&mut self) -> Changes {
@@ -197,7 +240,7 @@ impl Room {
     fn news(&mut self) -> Changes {
         let mut changes = Changes::default();
         for id in self.changed.drain() {
-            match (self.here.get(&id), self.told.contains(&id)) {
+            match (self.here.get(&id), self.told.contains_key(&id)) {
                 (Some(here), false) => changes.arrivals.push(here.user(id)),
                 (None, true) => {
                     // Whoever comes back meanwhile has not been seen to come yet.
@@ -231,11 +274,27 @@ impl Room {
         self.is_subscribed = false;
     }
 
-    /// The replica has a new id instead of `former`, under which Redis was told nothing.
+    /// The replica has a new id instead of `former`, under which Redis was told nothing. Whoever has no connection any more is
+    /// not said to be here again.
     pub(super) fn on_reborn(&mut self, former: Uuid) {
         self.on_unsubscribed();
         self.former.push(former);
         self.told.clear();
+        self.here.retain(|_, here| here.connections > 0);
+    }
+
+    /// A replica is gone for good. Whoever evicted it may not have known of this room.
+    pub(super) fn on_vanished(&mut self, replica: Uuid) {
+        let others = self.others.len();
+        self.others.retain(|other| *other != replica);
+        if self.others.len() < others {
+            self.former.push(replica);
+        }
+    }
+
+    /// A message was published through this replica.
+    pub(super) fn on_published(&mut self, id: &str) {
+        self.last_published = self.last_published.max(id.parse().ok());
     }
 
     fn schedule(&mut self, at: Instant, due: Due) {
@@ -252,7 +311,7 @@ impl Room {
         while self.next_due().is_some_and(|at| at <= now) {
             let Some(Reverse((at, due))) = self.agenda.pop() else { return };
             let announcements = match due {
-                Due::Retry => Vec::new(),
+                Due::Retry | Due::Cool => Vec::new(),
                 Due::Leave(user_id) => {
                     self.leave_if_due(user_id, now);
                     Vec::new()

@@ -10,10 +10,10 @@ use std::{
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use gatefold_shared::{
     redis::{RedisError, Slots, keys},
-    rooms::RoomName,
+    rooms::{Publication, RoomName},
     trace::Parent,
 };
-use metrics::gauge;
+use metrics::{counter, gauge};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -23,6 +23,7 @@ use tracing::warn;
 use super::{
     Context, Join, Notice, Request, What,
     calls::{self, Outcome},
+    inbox::{Heard, Inbox},
     room::Room,
 };
 use crate::protocol::{ErrorCode, ServerMessage};
@@ -54,7 +55,7 @@ impl Shard {
         Self { context, rooms: HashMap::new(), calls: FuturesUnordered::new(), agenda: BinaryHeap::new() }
     }
 
-    pub(super) async fn run(mut self, mut notices: mpsc::Receiver<Notice>) {
+    pub(super) async fn run(mut self, mut notices: mpsc::Receiver<Notice>, inbox: Arc<Inbox>) {
         let mut timer = pin!(sleep_until(Instant::now()));
         loop {
             let due = self.agenda.peek().map(|Reverse((at, _))| *at);
@@ -63,8 +64,9 @@ impl Shard {
             }
             tokio::select! {
                 Some(outcome) = self.calls.next() => self.finish(outcome).await,
+                heard = inbox.next() => self.follow(heard).await,
                 notice = notices.recv() => match notice {
-                    Some(notice) => self.hear(notice).await,
+                    Some(notice) => self.hear(notice),
                     None => return,
                 },
                 () = timer.as_mut(), if due.is_some() => self.on_time().await,
@@ -72,16 +74,23 @@ impl Shard {
         }
     }
 
-    async fn hear(&mut self, notice: Notice) {
+    async fn follow(&mut self, heard: Heard) {
+        let (Heard::Event { channel, .. } | Heard::Missed { channel }) = &heard;
+        let Some(room) = keys::room_of_channel(channel).and_then(|room| self.rooms.get_mut(room)) else { return };
+        match heard {
+            Heard::Event { event, .. } => room.hear(event, Instant::now()).await,
+            Heard::Missed { .. } => {
+                counter!("ws_room_overflows_total").increment(1);
+                room.on_missed();
+            }
+        }
+        let name = room.name.clone();
+        self.look_after(&name);
+    }
+
+    fn hear(&mut self, notice: Notice) {
         match notice {
             Notice::Request(request) => self.serve(request),
-            Notice::Event { channel, event } => {
-                let room = keys::room_of_channel(&channel).and_then(|room| self.rooms.get_mut(room));
-                let Some(room) = room else { return };
-                room.hear(event, Instant::now()).await;
-                let name = room.name.clone();
-                self.look_after(&name);
-            }
             Notice::Gone { room, peer } => {
                 let everybody_goes = self.context.life.draining().is_cancelled();
                 self.change(&room, |room| room.lose(peer, everybody_goes, Instant::now()));
@@ -89,6 +98,7 @@ impl Shard {
             Notice::Missed(slots) => self.change_in(Some(&slots), Room::on_missed),
             Notice::Unsubscribed(slots) => self.change_in(Some(&slots), Room::on_unsubscribed),
             Notice::Reborn(former) => self.change_in(None, |room| room.on_reborn(former)),
+            Notice::Vanished(replica) => self.change_in(None, |room| room.on_vanished(replica)),
         }
     }
 
@@ -110,6 +120,19 @@ impl Shard {
 
     fn serve(&mut self, request: Request) {
         let context = Arc::clone(&self.context);
+        if request.pending.since() + context.redis.call_timeout() <= Instant::now() {
+            // Whoever asked was promised an answer by now: nothing is asked of Redis for them.
+            match &request.what {
+                What::Publish { .. } | What::Presence { .. } => return refuse(request, ErrorCode::Unavailable),
+                What::Join(_) => {
+                    if !self.rooms.get(&request.room).is_some_and(|room| room.knows(request.peer.id)) {
+                        request.peer.leaves(&request.room);
+                    }
+                    return refuse(request, ErrorCode::Unavailable);
+                }
+                What::Leave | What::Typing { .. } => {}
+            }
+        }
         match &request.what {
             What::Presence { needs_grant: true } => {
                 let trace = request.pending.trace();
@@ -150,7 +173,12 @@ impl Shard {
             }
             What::Publish { data } => {
                 let data = std::mem::take(data);
+                let now = Instant::now();
                 match self.joined(&request) {
+                    Some(room) if room.has_too_many_until > now => {
+                        let wait = room.has_too_many_until - now;
+                        refuse(request, ErrorCode::over_budget(wait));
+                    }
                     Some(room) => {
                         room.typists.publishes(request.user.id);
                         self.look_after(&request.room);
@@ -203,8 +231,12 @@ impl Shard {
             self.calls.push(Box::pin(Parent::around(cause, update)));
         }
         for it in room.next_lookups() {
-            let call = calls::look_up(Arc::clone(context), name.clone(), it.asked, it.needs_grant, it.since);
-            self.calls.push(Box::pin(Parent::around(it.trace, call)));
+            let trace = it.trace;
+            let call = calls::look_up(Arc::clone(context), name.clone(), it);
+            self.calls.push(Box::pin(Parent::around(trace, call)));
+        }
+        for (user_id, bytes) in room.charges.drain(..) {
+            context.charges.budgets.charge(context.charges.bytes, user_id, bytes);
         }
         if let Some(changes) = room.typists.next() {
             let telling = calls::tell_typing(Arc::clone(context), name.clone(), changes);
@@ -242,6 +274,9 @@ impl Shard {
                 match result {
                     Ok(updated) => {
                         let was_read = updated.0.state.is_some();
+                        if let Some(state) = &updated.0.state {
+                            self.context.replicas.heard_of(&state.replicas);
+                        }
                         room.on_updated(update, updated, now).await;
                         if was_read {
                             self.check_grants(&name);
@@ -255,9 +290,18 @@ impl Shard {
                 }
                 self.look_after(&name);
             }
-            Outcome::LookedUp { room: name, asked, result } => {
+            Outcome::LookedUp { room: name, asked, result, turn } => {
+                let Some(room) = self.rooms.get_mut(&name) else { return };
                 let found = result.inspect_err(|error| warn!(%error, room = %name, "could not look somebody up")).ok();
-                self.change(&name, |room| room.looked_up(asked, found));
+                if let Some(to_read) = room.looked_up(asked, found) {
+                    let reading = calls::read(Arc::clone(&self.context), name.clone(), to_read, turn);
+                    self.calls.push(Box::pin(reading));
+                }
+                self.look_after(&name);
+            }
+            Outcome::Read { room: name, number, result } => {
+                let page = result.inspect_err(|error| warn!(%error, room = %name, "a history could not be read")).ok();
+                self.change(&name, |room| room.on_read(number, page.as_ref()));
             }
             Outcome::Typed { room: name, changes, result } => {
                 let was_told =
@@ -265,9 +309,19 @@ impl Shard {
                 self.change(&name, |room| room.typists.told(&changes, was_told.is_ok()));
             }
             Outcome::Published { request, result } => match result {
-                Ok(id) => {
+                Ok(Publication::Published(id)) => {
+                    if let Some(room) = self.rooms.get_mut(&request.room) {
+                        room.on_published(&id);
+                    }
                     let published = ServerMessage::Published { room: request.room.clone(), id };
                     answer(request, &published);
+                }
+                Ok(Publication::TooMany(wait)) => {
+                    if let Some(room) = self.rooms.get_mut(&request.room) {
+                        room.has_too_many_until = now + wait;
+                    }
+                    counter!("room_budget_refusals_total", "budget" => "room").increment(1);
+                    refuse(request, ErrorCode::over_budget(wait));
                 }
                 Err(error) => unavailable(request, &error),
             },

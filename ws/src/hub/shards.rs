@@ -2,40 +2,54 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    sync::Arc,
     thread::available_parallelism,
     time::Duration,
 };
 
+use gatefold_shared::redis::Str;
 use metrics::gauge;
 use tokio::{sync::mpsc, time::interval};
 
-use super::Notice;
+use super::{Notice, inbox::Inbox};
 
-/// What may wait for a shard. Clients are told to try again when there is more; events and farewells wait for their turn.
+/// What may wait for a shard. Clients are told to try again when there is more; a room whose events are too many reads what it
+/// has missed; farewells wait for their turn.
 pub(super) const BACKLOG: usize = 4096;
 
 /// The ways to all shards.
 #[derive(Clone)]
 pub(super) struct Shards {
     senders: Box<[mpsc::Sender<Notice>]>,
+    inboxes: Box<[Arc<Inbox>]>,
     hasher: RandomState,
 }
 
 impl Shards {
     /// One for each core, each begun with the end of its way.
-    pub(super) fn new(begin: impl Fn(mpsc::Receiver<Notice>)) -> Self {
-        let senders = (0..available_parallelism().map_or(1, usize::from)).map(|_| {
+    pub(super) fn new(begin: impl Fn(mpsc::Receiver<Notice>, Arc<Inbox>)) -> Self {
+        let shards = (0..available_parallelism().map_or(1, usize::from)).map(|_| {
             let (sender, notices) = mpsc::channel(BACKLOG);
-            begin(notices);
-            sender
+            let inbox = Arc::new(Inbox::new(BACKLOG));
+            begin(notices, Arc::clone(&inbox));
+            (sender, inbox)
         });
-        Self { senders: senders.collect(), hasher: RandomState::new() }
+        let (senders, inboxes): (Vec<_>, Vec<_>) = shards.unzip();
+        Self { senders: senders.into(), inboxes: inboxes.into(), hasher: RandomState::new() }
+    }
+
+    fn index_of(&self, room: &str) -> usize {
+        usize::try_from(self.hasher.hash_one(room) % self.senders.len() as u64).unwrap_or_default()
     }
 
     /// The shard that a room belongs to.
     pub(super) fn of(&self, room: &str) -> &mpsc::Sender<Notice> {
-        let hash = usize::try_from(self.hasher.hash_one(room) % self.senders.len() as u64).unwrap_or_default();
-        &self.senders[hash]
+        &self.senders[self.index_of(room)]
+    }
+
+    /// Something happened in a room. Never waits.
+    pub(super) fn hear(&self, room: &str, channel: &Str, event: Str) {
+        self.inboxes[self.index_of(room)].put(channel, event);
     }
 
     /// Tells the shard of a room, in its turn.
@@ -56,7 +70,8 @@ impl Shards {
         let mut tick = interval(Duration::from_secs(1));
         loop {
             tick.tick().await;
-            let waiting = self.senders.iter().map(|shard| shard.max_capacity() - shard.capacity()).max();
+            let shards = self.senders.iter().zip(&self.inboxes);
+            let waiting = shards.map(|(shard, inbox)| (shard.max_capacity() - shard.capacity()).max(inbox.len())).max();
             gauge!("ws_shard_backlog").set(u32::try_from(waiting.unwrap_or_default()).unwrap_or(u32::MAX));
         }
     }

@@ -73,17 +73,17 @@ impl View {
         self.typing.get(&user_id).map(|(_, until)| *until)
     }
 
-    /// Something happened. Users who are here do not leave, whatever Redis thinks: it will hear of them again. Should they
-    /// go before it has, nobody hears of that; so they are doubted.
+    /// Something happened. Users who are here, but whom Redis has forgotten, do not leave: it will hear of them again. Should
+    /// they go before it has, nobody hears of that; so they are doubted.
     pub(super) fn apply(
         &mut self,
         event: &Event<'_>,
-        is_here: impl Fn(i64) -> bool,
+        is_forgotten: impl Fn(i64) -> bool,
         doubted_until: Instant,
     ) -> Vec<Announcement> {
         let mut told = Vec::new();
         for user in &event.leave {
-            if !is_here(user.id) {
+            if !is_forgotten(user.id) {
                 self.leaves(user.id, &mut told);
             } else if let Some(seen) = self.users.get_mut(&user.id) {
                 seen.doubted_until = Some(doubted_until);

@@ -18,6 +18,8 @@ use tokio::{
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::roster::Sessions;
+
 static RENEW: Script = Script::new("renew", &[include_str!("renew.lua")]);
 
 /// How long a lease is.
@@ -113,6 +115,8 @@ pub(crate) struct Keeper {
     pub(crate) turns: mpsc::Sender<Turn>,
     /// When the first of the other replicas is to be evicted, should it say nothing until then.
     pub(crate) due: watch::Sender<Option<Instant>>,
+    /// The sessions of those who are connected here.
+    pub(crate) sessions: Sessions,
 }
 
 /// The echo of what this replica told itself last.
@@ -173,6 +177,8 @@ impl Keeper {
                     (is_new, kept_since) = (true, Instant::now());
                     listen(&self.redis, &self.subscriber, &self.lease).await;
                     self.turn(Turn::Reborn(former)).await;
+                    // Before there is a lease nobody is said to be here: sessions may have been revoked while nothing was heard.
+                    self.sessions.end_revoked_until_now(self.redis.call_timeout()).await;
                     began
                 }
                 Err(error) => {

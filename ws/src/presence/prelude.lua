@@ -1,4 +1,13 @@
--- Prelude of the scripts over presence: departures, and how others hear of both.
+-- Prelude of the scripts over presence: departures, how others hear of both, and through which replicas users are there.
+--   KEYS  6 members: set of the users who are there through one replica   7 replicas: set of the replicas that have such a
+--         set. Version 0.1 does not keep it: a replica may be missing there, or stand there without users.
+local MEMBERS, REPLICAS = KEYS[6], KEYS[7]
+
+-- Note whether users are there through the replica.
+local function note_replica()
+  local change = redis.call('EXISTS', MEMBERS) == 1 and 'SADD' or 'SREM'
+  redis.call(change, REPLICAS, string.match(MEMBERS, '[^:]+$'))
+end
 
 -- Count one replica less for a user, and list them if it was the last one.
 local function depart(id, left)

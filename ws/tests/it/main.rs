@@ -1,6 +1,8 @@
 //! The WebSocket replica in real clusters: with Postgres, Redis, Nginx, and the REST replica that signs its tokens.
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why and ends")]
 
+mod amplification;
+mod budgets;
 mod clock;
 mod end_to_end;
 mod failover;

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gatefold_shared::{redis::StreamId, rooms::User};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::hub::{
     Join, Pending,
-    calls::LookedUp,
-    history::{History, Published},
+    history::{History, Page, Published},
 };
 
 /// One of them.
@@ -20,6 +20,8 @@ pub(super) struct Joining {
     pub(super) pending: Pending,
     pub(super) since: Option<StreamId>,
     pub(super) needs_grant: bool,
+    /// When nobody waits for the answer any more.
+    pub(super) give_up_at: Instant,
     pub(super) lookup: Lookup,
     /// Tells this lookup from others.
     pub(super) asked: u64,
@@ -28,9 +30,21 @@ pub(super) struct Joining {
 /// What has to be asked of Redis before somebody may be let in, once the room is followed.
 pub(super) enum Lookup {
     Needed,
-    /// Since the room's last event had this number.
-    UnderWay(u64),
-    Done(LookedUp),
+    /// Whether they may enter, and when it is their turn to have the history read.
+    Asked,
+    /// They may enter, and get what this reading finds.
+    Reading(Reading),
+    Done(Option<History>),
+}
+
+/// A reading of the history that is under way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) number: u64,
+    /// The first message that it reads.
+    pub(super) from: StreamId,
+    /// The room's last event when it began.
+    pub(super) seq: u64,
 }
 
 impl Joining {
@@ -38,17 +52,16 @@ impl Joining {
     pub(super) fn is_ready(&self, seq: u64) -> bool {
         match &self.lookup {
             // What is in the history is told from there, and what comes later as it comes.
-            Lookup::Done(looked_up) => looked_up.history.as_ref().is_none_or(|history| history.seq <= seq),
-            Lookup::Needed | Lookup::UnderWay(_) => false,
+            Lookup::Done(history) => history.as_ref().is_none_or(|history| history.seq <= seq),
+            Lookup::Needed | Lookup::Asked | Lookup::Reading(_) => false,
         }
     }
 
-    /// After which event they may have to be told what was said. What comes before they are looked up is in the history then.
+    /// After which event they may have to be told what was said. What comes before the history is read is in it.
     fn needs_after(&self) -> Option<u64> {
         match &self.lookup {
-            Lookup::UnderWay(seq) => self.since.map(|_| *seq),
-            Lookup::Done(looked_up) => looked_up.history.as_ref().map(|history| history.seq),
-            Lookup::Needed => None,
+            Lookup::Done(history) => history.as_ref().map(|history| history.seq),
+            Lookup::Needed | Lookup::Asked | Lookup::Reading(_) => None,
         }
     }
 }
@@ -63,6 +76,8 @@ pub(super) fn next_number() -> u64 {
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) list: Vec<Joining>,
+    /// Under way. Whoever comes meanwhile gets what they find, as far as it reaches.
+    readings: Vec<Reading>,
     /// Messages that were told to the members since somebody who waits began to read the history.
     pub(super) recent: Vec<(u64, Published)>,
 }
@@ -74,14 +89,12 @@ impl Waiting {
         user: User,
         pending: Pending,
         Join { since, needs_grant }: Join,
+        give_up_at: Instant,
     ) -> u64 {
         let ticket = next_number();
-        let lookup = if since.is_some() || needs_grant {
-            Lookup::Needed
-        } else {
-            Lookup::Done(LookedUp { may_enter: true, history: None })
-        };
-        self.list.push(Joining { ticket, connection, user, pending, since, needs_grant, lookup, asked: 0 });
+        let lookup = if since.is_some() || needs_grant { Lookup::Needed } else { Lookup::Done(None) };
+        let asked = 0;
+        self.list.push(Joining { ticket, connection, user, pending, since, needs_grant, give_up_at, lookup, asked });
         ticket
     }
 
@@ -94,14 +107,47 @@ impl Waiting {
 
     /// Messages are missing between what the members were told and what comes: those who come back may miss them, too.
     pub(super) fn on_gap(&mut self) {
+        self.readings.clear();
         for joining in &mut self.list {
             match &mut joining.lookup {
-                Lookup::Done(LookedUp { history: Some(history), .. }) => history.recovered = false,
+                Lookup::Done(Some(history)) => history.recovered = false,
                 // It may have been found before the gap.
-                Lookup::UnderWay(_) => (joining.lookup, joining.asked) = (Lookup::Needed, 0),
+                Lookup::Reading(_) => (joining.lookup, joining.asked) = (Lookup::Needed, 0),
                 _ => {}
             }
         }
+    }
+
+    /// Somebody may enter, and wants to know what came after `since`: how that is found, and whether it is being read yet.
+    pub(super) fn reading(&mut self, since: StreamId, seq: u64) -> (Reading, bool) {
+        if let Some(reading) = self.readings.iter().find(|reading| reading.from <= since) {
+            return (*reading, true);
+        }
+        let others = self.list.iter().filter(|joining| matches!(joining.lookup, Lookup::Needed | Lookup::Asked));
+        let from = others.filter_map(|joining| joining.since).min().map_or(since, |other| other.min(since));
+        let reading = Reading { number: next_number(), from, seq };
+        self.readings.push(reading);
+        (reading, false)
+    }
+
+    /// The history was read, or could not be; the attempts that fail with it. If it was found before a gap, nobody wants it.
+    pub(super) fn on_read(&mut self, number: u64, page: Option<&Page>) -> Vec<u64> {
+        let Some(at) = self.readings.iter().position(|reading| reading.number == number) else { return Vec::new() };
+        self.readings.swap_remove(at);
+        let mut failed = Vec::new();
+        for joining in &mut self.list {
+            let is_theirs = matches!(&joining.lookup, Lookup::Reading(reading) if reading.number == number);
+            // It also does for those who still wait for their turn.
+            let needs_no_more = matches!(joining.lookup, Lookup::Needed | Lookup::Asked) && !joining.needs_grant;
+            match (page, joining.since) {
+                (Some(page), Some(since)) if is_theirs || (needs_no_more && page.from <= since) => {
+                    (joining.lookup, joining.asked) = (Lookup::Done(Some(page.after(since))), 0);
+                }
+                (None, _) if is_theirs => failed.push(joining.ticket),
+                _ => {}
+            }
+        }
+        failed
     }
 
     /// Takes out those for whom `is_one` holds, in order.
@@ -114,15 +160,20 @@ impl Waiting {
         if self.list.is_empty() {
             self.list = Vec::new();
         }
-        match self.list.iter().filter_map(Joining::needs_after).min() {
+        match self.needs_after().min() {
             Some(seq) => self.recent.retain(|(at, _)| *at > seq),
             None => self.recent = Vec::new(),
         }
     }
 
+    fn needs_after(&self) -> impl Iterator<Item = u64> {
+        let readings = self.readings.iter().map(|reading| reading.seq);
+        self.list.iter().filter_map(Joining::needs_after).chain(readings)
+    }
+
     /// A message was told to the members.
     pub(super) fn note(&mut self, seq: u64, message: impl FnOnce() -> Published) {
-        if self.list.iter().any(|joining| joining.needs_after().is_some()) {
+        if self.needs_after().next().is_some() {
             self.recent.push((seq, message()));
         }
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     frame,
-    hub::{Join, Pending, calls::LookedUp},
+    hub::{Join, Pending, history::Page},
     peer::Peer,
     protocol::{ErrorCode, ServerMessage},
 };
@@ -26,9 +26,18 @@ use crate::{
 pub(in crate::hub) struct ToLookUp {
     /// Tells this lookup from others.
     pub(in crate::hub) asked: u64,
-    pub(in crate::hub) needs_grant: Option<i64>,
-    pub(in crate::hub) since: Option<StreamId>,
+    pub(in crate::hub) connection: Uuid,
+    pub(in crate::hub) user_id: i64,
+    pub(in crate::hub) needs_grant: bool,
+    pub(in crate::hub) needs_history: bool,
+    pub(in crate::hub) until: Instant,
     pub(in crate::hub) trace: Option<Parent>,
+}
+
+/// A part of the history that has to be read for those who come back.
+pub(in crate::hub) struct ToRead {
+    pub(in crate::hub) number: u64,
+    pub(in crate::hub) from: StreamId,
 }
 
 fn refuse(peer: &Peer, error: ErrorCode, pending: Pending) {
@@ -60,9 +69,9 @@ impl Room {
         if !join.needs_grant {
             self.count(peer.id, &user);
         }
-        let is_known = self.told.contains(&user.id);
+        let is_known = self.told.contains_key(&user.id);
         self.cause = pending.trace();
-        let ticket = self.waiting.add(peer.id, user, pending, join);
+        let ticket = self.waiting.add(peer.id, user, pending, join, give_up_at);
         self.schedule(give_up_at, Due::GiveUp(ticket));
         self.retry_at = None;
         if is_known {
@@ -87,9 +96,7 @@ impl Room {
         let Some(member) = self.remove(peer.id, ErrorCode::NotJoined) else {
             return refuse(peer, ErrorCode::NotJoined, pending);
         };
-        if self.here.get(&member.user_id).is_some_and(|here| here.connections == 0) {
-            self.remove_user(member.user_id);
-        }
+        self.remove_without_connections(member.user_id);
         self.cause = pending.trace();
         pending.answer(peer, &ServerMessage::Left { room: self.name.clone() });
     }
@@ -97,8 +104,28 @@ impl Room {
     /// A connection was lost. Unless all go, others hear it when its user does not come back in time.
     pub(in crate::hub) fn lose(&mut self, connection: Uuid, everybody_goes: bool, now: Instant) {
         let Some(member) = self.remove(connection, ErrorCode::NotJoined) else { return };
-        if !everybody_goes {
+        if member.peer.was_revoked() && !self.told.contains_key(&member.user_id) {
+            // Others must not hear that they come.
+            self.remove_without_connections(member.user_id);
+        } else if !everybody_goes {
             self.leaves_soon(member.user_id, now);
+        }
+    }
+
+    /// Takes out the connections whose sessions were revoked: before others hear who is here.
+    pub(super) fn drop_revoked(&mut self) {
+        let revoked = self.members.values().filter(|member| member.peer.was_revoked());
+        let revoked: Vec<_> = revoked.map(|member| member.peer.id).collect();
+        for connection in revoked {
+            let Some(member) = self.remove(connection, ErrorCode::NotJoined) else { continue };
+            member.peer.leaves(&self.name);
+            self.remove_without_connections(member.user_id);
+        }
+    }
+
+    fn remove_without_connections(&mut self, user_id: i64) {
+        if self.here.get(&user_id).is_some_and(|here| here.connections == 0) {
+            self.remove_user(user_id);
         }
     }
 
@@ -146,6 +173,11 @@ impl Room {
         Some(member)
     }
 
+    /// Whether a connection is in the room, or about to be.
+    pub(in crate::hub) fn knows(&self, connection: Uuid) -> bool {
+        self.members.contains_key(&connection)
+    }
+
     /// Whether a connection has been let in.
     pub(in crate::hub) fn has(&self, connection: Uuid) -> bool {
         self.members.get(&connection).is_some_and(|member| member.is_admitted)
@@ -171,33 +203,61 @@ impl Room {
 
     /// Who can be looked up now: what is found then holds, since whatever changes it will be heard.
     pub(in crate::hub) fn next_lookups(&mut self) -> Vec<ToLookUp> {
-        let Step::In { seq } = self.step else { return Vec::new() };
+        if matches!(self.step, Step::Out { .. }) {
+            return Vec::new();
+        }
         let needed = self.waiting.list.iter_mut().filter(|joining| matches!(joining.lookup, Lookup::Needed));
         let begin = needed.map(|joining| {
-            (joining.lookup, joining.asked) = (Lookup::UnderWay(seq), next_number());
-            let needs_grant = joining.needs_grant.then_some(joining.user.id);
-            ToLookUp { asked: joining.asked, needs_grant, since: joining.since, trace: joining.pending.trace() }
+            (joining.lookup, joining.asked) = (Lookup::Asked, next_number());
+            ToLookUp {
+                asked: joining.asked,
+                connection: joining.connection,
+                user_id: joining.user.id,
+                needs_grant: joining.needs_grant,
+                needs_history: joining.since.is_some(),
+                until: joining.give_up_at,
+                trace: joining.pending.trace(),
+            }
         });
         begin.collect()
     }
 
-    /// What was found of somebody who waits, unless they have to be looked up again.
-    pub(in crate::hub) fn looked_up(&mut self, asked: u64, found: Option<LookedUp>) {
-        let waiting = self.waiting.list.iter().find(|joining| joining.asked == asked);
-        let Some(ticket) = waiting.map(|joining| joining.ticket) else { return };
-        let error = match found {
-            Some(found) if found.may_enter => {
+    /// Whether somebody who waits may enter, unless they have to be looked up again; and what has to be read for them first.
+    pub(in crate::hub) fn looked_up(&mut self, asked: u64, may_enter: Option<bool>) -> Option<ToRead> {
+        let joining = self.waiting.list.iter().find(|joining| joining.asked == asked)?;
+        let (ticket, connection, user, since) =
+            (joining.ticket, joining.connection, joining.user.clone(), joining.since);
+        let error = match may_enter {
+            Some(true) => {
+                let (lookup, to_read) = match (since, &self.step) {
+                    (None, _) => (Lookup::Done(None), None),
+                    // What is read before the room is followed again is not all.
+                    (Some(_), Step::Out { .. }) => (Lookup::Needed, None),
+                    (Some(since), &Step::In { seq }) => {
+                        let (reading, is_under_way) = self.waiting.reading(since, seq);
+                        let to_read = ToRead { number: reading.number, from: reading.from };
+                        (Lookup::Reading(reading), (!is_under_way).then_some(to_read))
+                    }
+                };
                 if let Some(joining) = self.waiting.list.iter_mut().find(|joining| joining.ticket == ticket) {
-                    joining.lookup = Lookup::Done(found);
-                    let (connection, user) = (joining.connection, joining.user.clone());
-                    self.count(connection, &user);
+                    (joining.lookup, joining.asked) = (lookup, 0);
                 }
-                return self.admit();
+                self.count(connection, &user);
+                self.admit();
+                return to_read;
             }
-            Some(_) => ErrorCode::ForbiddenRoom,
+            Some(false) => ErrorCode::ForbiddenRoom,
             None => ErrorCode::Unavailable,
         };
         self.turn_away(|waiting| waiting == ticket, error);
+        None
+    }
+
+    /// The history was read for those who wait for it, or could not be.
+    pub(in crate::hub) fn on_read(&mut self, number: u64, page: Option<&Page>) {
+        let failed = self.waiting.on_read(number, page);
+        self.turn_away(|ticket| failed.contains(&ticket), ErrorCode::Unavailable);
+        self.admit();
     }
 
     /// Somebody has waited for long enough. If everything but an event came, no events come: the room is followed anew.
@@ -212,7 +272,7 @@ impl Room {
     /// that has not been heard yet, they were let in.
     fn lacks_an_event(&self, ticket: u64) -> bool {
         let waiting = self.waiting.list.iter().find(|joining| joining.ticket == ticket);
-        waiting.is_some_and(|it| self.told.contains(&it.user.id) && matches!(it.lookup, Lookup::Done(_)))
+        waiting.is_some_and(|it| self.told.contains_key(&it.user.id) && matches!(it.lookup, Lookup::Done(_)))
     }
 
     /// Tells those who wait that they were not let in.
@@ -225,11 +285,11 @@ impl Room {
                 let user_id = member.user_id;
                 self.remove(joining.connection, error);
                 peer.leaves(&self.name);
-                if error == ErrorCode::Unavailable && self.told.contains(&user_id) {
+                if error == ErrorCode::Unavailable && self.told.contains_key(&user_id) {
                     // Perhaps they were on their way back.
                     self.leaves_soon(user_id, Instant::now());
-                } else if self.here.get(&user_id).is_some_and(|here| here.connections == 0) {
-                    self.remove_user(user_id);
+                } else {
+                    self.remove_without_connections(user_id);
                 }
             }
         }
@@ -260,9 +320,9 @@ impl Room {
         let (told, view) = (&self.told, &self.view);
         let ready = self
             .waiting
-            .take(|joining| joining.is_ready(seq) && told.contains(&joining.user.id) && view.has(joining.user.id));
+            .take(|joining| joining.is_ready(seq) && told.contains_key(&joining.user.id) && view.has(joining.user.id));
         for joining in ready {
-            let Lookup::Done(LookedUp { history, .. }) = joining.lookup else { continue };
+            let Lookup::Done(history) = joining.lookup else { continue };
             let Some(member) = self.members.get_mut(&joining.connection) else { continue };
             let recovered = history.as_ref().is_none_or(|history| history.recovered);
             let told_since = history.iter().flat_map(|history| self.waiting.told_since(history, joining.since));
@@ -271,7 +331,9 @@ impl Room {
             let messages = messages.map(|message| message.payload).collect();
             member.is_admitted = true;
             let peer = Arc::clone(&member.peer);
-            joining.pending.answer(&peer, &self.joined(Some(joining.user.id), messages, recovered));
+            let user_id = joining.user.id;
+            let bytes = joining.pending.answer(&peer, &self.joined(Some(user_id), messages, recovered));
+            self.charges.push((user_id, bytes));
         }
         self.waiting.tidy();
     }

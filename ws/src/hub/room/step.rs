@@ -52,9 +52,13 @@ impl Room {
     }
 
     async fn apply(&mut self, event: &Event<'_>, now: Instant) {
-        let here = &self.here;
+        let (told, here) = (&self.told, &self.here);
         let doubted_until = now + self.doubt();
-        let announcements = self.view.apply(event, |user_id| here.contains_key(&user_id), doubted_until);
+        // Redis has forgotten a user who is here if it was told of them before. Otherwise they left somewhere else before their
+        // arrival here, which is told later: the members of all replicas hear of both.
+        let was_told = |user_id| told.get(&user_id).is_some_and(|told_at| *told_at < event.seq);
+        let is_forgotten = |user_id| here.contains_key(&user_id) && was_told(user_id);
+        let announcements = self.view.apply(event, is_forgotten, doubted_until);
         self.announce(announcements).await;
         for user in event.leave.iter().filter(|user| self.view.has(user.id)) {
             self.agenda.push(Reverse((doubted_until, Due::Doubt(user.id))));
@@ -97,13 +101,14 @@ impl Room {
             if changes.exact {
                 self.told.clear();
             }
-            self.told.extend(changes.arrivals.iter().map(|user| user.id));
+            self.told.extend(changes.arrivals.iter().map(|user| (user.id, updated.seq)));
         }
         if let Some(state) = updated.state
             && update.epoch == self.epoch
         {
             let doubted_until = now + self.doubt();
             let here = &self.here;
+            self.others.clone_from(&state.replicas);
             let announcements = self.view.reconcile(&state, |user_id| here.contains_key(&user_id), doubted_until);
             self.announce(announcements).await;
             let doubted: Vec<_> = self.view.doubted().collect();

@@ -6,12 +6,18 @@ use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
 use crate::{
-    hub::{Join, Pending, calls::LookedUp, history::History},
+    hub::{
+        Join, Pending,
+        history::{History, Page},
+    },
     presence::{RoomState, Updated},
 };
 
+mod coalesced;
+mod crossing;
 mod deaf;
 mod missed;
+mod warm;
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -40,10 +46,10 @@ impl Client {
         room.join(&self.peer, self.user.clone(), pending("join"), join, give_up_at);
     }
 
-    /// Asks to come back to the room with this message; which lookup that is.
+    /// Asks to come back to the room with this message, and has its turn at once; which reading that is.
     fn comes_back(&self, room: &mut Room, since: &str, give_up_at: Instant) -> u64 {
         self.asks(room, Join { since: since.parse().ok(), needs_grant: false }, give_up_at);
-        room.next_lookups().pop().expect("the history").asked
+        has_its_turn(room).expect("a reading of the history").number
     }
 
     /// What it has heard since it was last asked, in short.
@@ -73,6 +79,12 @@ impl Client {
     }
 }
 
+/// Whoever asked last may enter; what is to be read for them, unless it is being read.
+fn has_its_turn(room: &mut Room) -> Option<ToRead> {
+    let asked = room.next_lookups().pop().expect("a lookup").asked;
+    room.looked_up(asked, Some(true))
+}
+
 fn short(message: &Value) -> String {
     let payload = &message["payload"];
     match message["type"].as_str().expect("a type") {
@@ -89,14 +101,19 @@ fn user(id: i64) -> User {
 }
 
 fn room() -> Room {
-    let policy = RoomPolicy { presence_grace: GRACE, typing_expiry: Duration::from_secs(6), typing_room_limit: 200 };
+    let policy = RoomPolicy {
+        presence_grace: GRACE,
+        typing_expiry: Duration::from_secs(6),
+        typing_room_limit: 200,
+        publishes: "100/1s".parse().expect("a limit"),
+    };
     Room::new(RoomName::parse("lobby").expect("a name"), policy, RedisTime::default())
 }
 
 /// Redis has heard `update`, and says who is there.
 async fn is_told(room: &mut Room, update: Update, seq: u64, users: &[i64], now: Instant) {
     let state = || RoomState { users: users.iter().map(|&id| user(id)).collect(), ..RoomState::default() };
-    let state = update.tell_state.then(state);
+    let state = update.state.map(|_| state());
     room.on_updated(update, (Updated { seq, state }, None), now).await;
 }
 
@@ -135,7 +152,7 @@ async fn the_first_who_comes_has_the_room_followed_and_the_last_who_goes_ends_th
     let (mut room, mut client) = (room(), Client::new(1));
     client.joins(&mut room, now);
     let update = room.next_update(now).expect("somebody came");
-    assert!(update.subscribe && update.tell_state && !update.unsubscribe);
+    assert!(update.subscribe && update.state.is_some() && !update.unsubscribe);
     assert_eq!(ids(&update.changes.arrivals), [1]);
     assert!(room.next_update(now).is_none(), "one at a time");
     assert!(!room.has(client.peer.id), "Redis does not know yet");
@@ -146,7 +163,7 @@ async fn the_first_who_comes_has_the_room_followed_and_the_last_who_goes_ends_th
     room.leave(&client.peer, pending("leave"));
     assert_eq!(client.heard(), ["left"]);
     let update = room.next_update(now).expect("somebody went");
-    assert!(update.unsubscribe && !update.tell_state);
+    assert!(update.unsubscribe && update.state.is_none());
     assert_eq!(update.changes.departures, [1]);
     assert!(!room.is_over());
     is_told(&mut room, update, 11, &[], now).await;
@@ -160,7 +177,7 @@ async fn who_comes_later_is_let_in_when_they_are_seen() {
     let mut two = Client::new(2);
     two.joins(&mut room, now);
     let update = room.next_update(now).expect("somebody came");
-    assert!(!update.subscribe && !update.tell_state);
+    assert!(!update.subscribe && update.state.is_none());
     is_told(&mut room, update, 11, &[], now).await;
     assert_eq!(two.heard(), [""; 0], "their arrival has not come back yet");
     hear(&mut room, r#"{"seq":11,"join":[{"id":2,"username":"user-2"}]}"#).await;
@@ -238,7 +255,7 @@ async fn while_redis_is_away_nobody_is_let_in_and_afterwards_everything_is_said_
     assert!(room.next_update(now).is_none(), "not at once");
 
     let update = room.next_update(now + TRIED_AGAIN_AFTER).expect("again");
-    assert!(update.subscribe && update.tell_state && update.changes.exact);
+    assert!(update.subscribe && update.state.is_some() && update.changes.exact);
     assert_eq!(ids(&update.changes.arrivals), [1], "whoever was turned away is not here");
     is_told(&mut room, update, 5, &[1, 3], now).await;
     assert_eq!(one.heard(), ["join 3"], "what they missed");
@@ -256,7 +273,7 @@ async fn events_that_come_twice_late_or_not_at_all_do_no_harm() {
     hear(&mut room, r#"{"seq":13,"join":[{"id":4,"username":"user-4"}]}"#).await;
     assert_eq!(one.heard(), [""; 0], "something is missing");
     let update = room.next_update(now).expect("the room has to be read");
-    assert!(update.tell_state && !update.subscribe);
+    assert!(update.state.is_some() && !update.subscribe);
     hear(&mut room, r#"{"seq":14,"leave":[{"id":4,"username":"user-4"}]}"#).await;
     is_told(&mut room, update, 13, &[1, 2, 3, 4], now).await;
     assert_eq!(one.heard(), ["join 3", "join 4", "leave 4"]);
@@ -299,12 +316,23 @@ fn state(users: &[i64], last_message: &str) -> RoomState {
     RoomState { users, last_message: last_message.parse().ok(), ..RoomState::default() }
 }
 
-fn history(seq: u64, ids: &[&str]) -> History {
-    let published = |id: &&str| crate::hub::history::Published {
+fn published(id: &&str) -> crate::hub::history::Published {
+    crate::hub::history::Published {
         id: id.parse().expect("an id"),
         payload: serde_json::value::RawValue::from_string(format!(r#"{{"id":"{id}"}}"#)).expect("JSON"),
-    };
+    }
+}
+
+fn history(seq: u64, ids: &[&str]) -> History {
     History { seq, recovered: true, messages: ids.iter().map(published).collect() }
+}
+
+/// A whole history, of which everything up to `gone` is missing.
+fn page(seq: u64, gone: &str, ids: &[&str]) -> Page {
+    let gone = gone.parse().expect("an id");
+    let messages: Vec<_> = ids.iter().map(published).collect();
+    let last = messages.last().map_or(gone, |message| message.id);
+    Page { seq, from: StreamId::ZERO, gone, last, is_whole: true, messages }
 }
 
 #[tokio::test]
@@ -333,7 +361,7 @@ async fn who_comes_back_gets_what_they_missed_once_however_it_is_timed() {
         let client = Client::new(1);
         let asked = client.comes_back(&mut room, "0-1", now + Duration::from_secs(2));
         hear(&mut room, &message(11, "1-0")).await;
-        room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history(read_at, &known)) }));
+        room.on_read(asked, Some(&page(read_at, "0-1", &known)));
         hear(&mut room, &message(12, "2-0")).await;
         let mut bytes = vec![0; 4096];
         let mut pipe = client.pipe;
@@ -375,7 +403,7 @@ async fn whoever_may_not_enter_was_never_here() {
     two.asks(&mut room, Join { since: None, needs_grant: true }, now + Duration::from_secs(2));
     assert!(room.next_update(now).is_none(), "nobody hears of them yet");
     let asked = room.next_lookups().pop().expect("a question").asked;
-    room.looked_up(asked, Some(LookedUp { may_enter: false, history: None }));
+    assert!(room.looked_up(asked, Some(false)).is_none());
     assert_eq!(two.heard(), ["forbidden_room"]);
     assert!(!two.peer.is_in(&room.name));
     assert!(room.next_update(now).is_none());

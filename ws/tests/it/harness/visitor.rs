@@ -165,6 +165,17 @@ impl Visitor {
         }
     }
 
+    /// As [`Self::patiently`], but what is beyond a budget, which says when to come again, is an answer.
+    pub async fn patiently_served(&mut self, message: Value) -> Value {
+        loop {
+            let answer = self.ask(message.clone()).await;
+            if answer["payload"]["code"] != "rate_limited" || !answer["payload"]["retryAfter"].is_null() {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     /// Loses the connection, as a crash does.
     pub fn cut(self) {
         self.client.cut();

@@ -23,7 +23,7 @@ async fn a_message_that_redis_tells_of_and_that_is_never_heard_has_the_room_foll
     let (mut room, _one) = room_of(1, now).await;
     let mut tab = Client::new(1);
     let asked = tab.comes_back(&mut room, "1-0", now + LATE);
-    room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history(11, &["2-0"])) }));
+    room.on_read(asked, Some(&page(11, "1-0", &["2-0"])));
     room.on_time(now + LATE).await;
     assert_eq!(tab.heard(), ["unavailable"]);
     assert!(room.next_update(now + LATE).expect("an update").subscribe);

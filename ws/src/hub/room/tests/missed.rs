@@ -7,7 +7,7 @@ const HOUR: Duration = Duration::from_hours(1);
 /// Reads the room as it was after event `seq`, and what was said since the members heard the last message.
 async fn is_read(room: &mut Room, (seq, last): (u64, &str), history: History, now: Instant) {
     let mut update = room.next_update(now).expect("the room has to be read");
-    assert!(update.since.take().is_some() && update.tell_state);
+    assert!(update.since.take().is_some() && update.state.is_some());
     room.on_updated(update, (Updated { seq, state: Some(state(&[1], last)) }, Some(history)), now).await;
 }
 
@@ -62,15 +62,16 @@ async fn whoever_waits_while_messages_are_lost_is_told_of_that_too() {
     hear(&mut room, &message(11, "1000-0")).await;
     let (mut found, mut asks) = (Client::new(1), Client::new(1));
     let asked = found.comes_back(&mut room, "900-0", now + HOUR);
-    asks.comes_back(&mut room, "900-0", now + HOUR);
+    // More of the history than is being read for the other one.
+    asks.comes_back(&mut room, "800-0", now + HOUR);
     // What they found is ahead of what has been heard, and the rest of it never comes.
-    finds(&mut room, asked, history(12, &["1000-0", "2000-0"]));
+    room.on_read(asked, Some(&page(12, "900-0", &["1000-0", "2000-0"])));
     room.on_missed();
     let history = History { recovered: false, ..history(19, &["9000-0"]) };
     is_read(&mut room, (19, "9000-0"), history, now).await;
     assert_eq!(found.heard(), ["joined 1 false"]);
-    let again = room.next_lookups().pop().expect("it may have been found before that").asked;
-    finds(&mut room, again, gone(19));
+    let again = has_its_turn(&mut room).expect("it may have been found before that").number;
+    room.on_read(again, Some(&page(19, "9000-0", &[])));
     assert_eq!(asks.heard(), ["joined 1 false"]);
 }
 
@@ -83,10 +84,6 @@ async fn when_redis_has_lost_the_last_messages_nobody_is_given_an_id_that_it_doe
     room.on_missed();
     is_read(&mut room, (11, "1000-0"), gone(11), now).await;
     assert_eq!(last_told(&mut room, now), "1000-0");
-}
-
-fn finds(room: &mut Room, asked: u64, history: History) {
-    room.looked_up(asked, Some(LookedUp { may_enter: true, history: Some(history) }));
 }
 
 /// The ids in the one `joined` that a client has heard.
@@ -105,7 +102,7 @@ async fn what_whoever_comes_back_has_read_before_the_members_heard_it_comes_once
         hear(&mut room, &message(11, "1-0")).await;
         let mut tab = Client::new(1);
         let asked = tab.comes_back(&mut room, since, now + HOUR);
-        finds(&mut room, asked, history(13, read));
+        room.on_read(asked, Some(&page(13, since, read)));
         // The members have missed what that one has read.
         hear(&mut room, &message(14, "4-0")).await;
         is_read(&mut room, (14, "4-0"), history(14, &["2-0", "3-0", "4-0"]), now).await;
@@ -119,14 +116,15 @@ async fn of_what_is_told_only_so_much_is_kept_as_somebody_who_waits_may_need() {
     let now = Instant::now();
     let (mut room, _one) = room_of(1, now).await;
     let mut tabs = [Client::new(1), Client::new(1)];
-    let mut asked = tabs[0].comes_back(&mut room, "0-1", now + HOUR);
+    let mut asked = tabs[0].comes_back(&mut room, "0-20", now + HOUR);
     // One always comes before the other has been let in.
     for number in 1..=10_u64 {
         let (comes, waits) = if number % 2 == 0 { (0, 1) } else { (1, 0) };
-        let next = tabs[comes].comes_back(&mut room, "0-1", now + HOUR);
+        // Each wants more than is being read, so that nobody is served with another one.
+        let next = tabs[comes].comes_back(&mut room, &format!("0-{}", 20 - number), now + HOUR);
         let seq = 10 + number;
         hear(&mut room, &message(seq, &format!("{number}-0"))).await;
-        finds(&mut room, asked, history(seq - 1, &[]));
+        room.on_read(asked, Some(&page(seq - 1, "0-1", &[])));
         assert_eq!(recovered(&mut tabs[waits]), [format!("{number}-0")]);
         assert_eq!(room.waiting.recent.len(), 1);
         asked = next;

@@ -1,8 +1,11 @@
-//! A limit, as it is configured.
+//! A limit, as it is configured, and the script that counts against it.
 
 use std::{num::NonZero, str::FromStr, time::Duration};
 
-use gatefold_shared::config::duration;
+use crate::{config::duration, redis::Script};
+
+/// Counts against a limit; see its header.
+pub static GCRA: Script = Script::new("gcra", &[include_str!("limit/gcra.lua")]);
 
 /// The largest burst: four times as much, as the fence in memory allows, must be a `u32`.
 const MAX_BURST: u32 = 1_000_000_000;
