@@ -354,7 +354,7 @@ impl Room {
 
     /// How long users whom Redis has forgotten still count: their replica has to notice, and they may have to come back.
     fn doubt(&self) -> Duration {
-        self.policy.presence_grace + lease::RENEWED_EVERY
+        self.policy.presence_grace + lease::RENEWED_EVERY + lease::READS_REVOCATIONS
     }
 
     /// Tells the members; what all of them hear, in one go.

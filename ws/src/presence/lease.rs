@@ -26,6 +26,8 @@ static RENEW: Script = Script::new("renew", &[include_str!("renew.lua")]);
 pub(crate) const LENGTH: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(5);
+/// How long a replica that begins anew may read what was revoked meanwhile, before it says who is there.
+pub(crate) const READS_REVOCATIONS: Duration = Duration::from_secs(2);
 /// The same after it could not be renewed.
 const TRIED_EVERY: Duration = Duration::from_millis(250);
 /// Clocks of several Redis primaries may differ that far.
@@ -178,7 +180,7 @@ impl Keeper {
                     listen(&self.redis, &self.subscriber, &self.lease).await;
                     self.turn(Turn::Reborn(former)).await;
                     // Before there is a lease nobody is said to be here: sessions may have been revoked while nothing was heard.
-                    self.sessions.end_revoked_until_now(self.redis.call_timeout()).await;
+                    self.sessions.end_revoked_until_now(READS_REVOCATIONS).await;
                     began
                 }
                 Err(error) => {

@@ -1,6 +1,5 @@
 //! Small messages that make Redis read much: one account must not be able to harm the others with them.
 
-use gatefold_cluster::Cluster;
 use serde_json::{Value, json};
 
 use crate::harness::{

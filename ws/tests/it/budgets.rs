@@ -1,6 +1,5 @@
 //! What one user may do, over all sockets and replicas, and what one room takes.
 
-use gatefold_cluster::Cluster;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
