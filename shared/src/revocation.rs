@@ -127,8 +127,8 @@ impl Revocations {
     pub async fn read_until_now(&self, patience: Duration) {
         let asked_at = Instant::now();
         let read = async {
-            let read_at = || *self.state.read_at.read().unwrap_or_else(PoisonError::into_inner);
-            while read_at().is_none_or(|at| at < asked_at) {
+            let is_unread = |at: &Option<Instant>| at.is_none_or(|at| at < asked_at);
+            while self.state.read_at.read().unwrap_or_else(PoisonError::into_inner).iter().any(is_unread) {
                 sleep(Duration::from_millis(5)).await;
             }
         };

@@ -176,6 +176,8 @@ async fn what_is_older_than_five_minutes_goes_with_the_next_message_and_is_known
     author.join(&room).await;
     let now = gatefold_shared::clock::unix_millis();
     let (old, recent) = (format!("{}-0", now - 301_000), format!("{}-0", now - 200_000));
+    // As if the room were as old as that.
+    gatefold.redis_command(&format!("HSET room:{{{room}}}:clock gone {}-0", now - 400_000)).await;
     for id in [&old, &recent] {
         gatefold.redis_command(&format!("XADD room:{{{room}}}:history {id} user 7 data 1")).await;
     }
