@@ -136,7 +136,10 @@ mod tests {
             state: *state,
             pid: None,
             url: String::new(),
+            proxied_port: None,
             metrics_url: None,
+            role: None,
+            faults: Vec::new(),
             log: "log".into(),
             access_log: None,
         };
