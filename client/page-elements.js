@@ -89,6 +89,7 @@ const REASONS = {
   disabled: 'The account is disabled.',
   evicted: 'You have opened too many other sessions.',
   several_refresh_tokens: 'This browser had cookies of several sessions, perhaps set by another site: all of them were ended.',
+  account_replaced: 'The account is another one by now.',
   session_not_found: 'The session has expired.',
   session_revoked: 'The session was ended elsewhere.',
   missing_refresh_token: 'The session has expired.',

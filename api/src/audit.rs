@@ -23,7 +23,10 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 pub use self::page::{Page, PageRequest, page};
-use crate::postgres::{PostgresError, within};
+use crate::{
+    postgres::{PostgresError, within},
+    users::Owner,
+};
 
 /// Events that may wait.
 const QUEUE: usize = 20_000;
@@ -111,6 +114,8 @@ pub struct Event {
     at: OffsetDateTime,
     kind: Kind,
     user_id: Option<i64>,
+    /// Which owner of the number it is. When it is not said it is whoever has the number by now, if they had it then.
+    uid: Option<Uuid>,
     family: Option<Uuid>,
     address: Option<IpAddr>,
     user_agent: Option<String>,
@@ -122,12 +127,28 @@ impl Event {
     pub fn now(kind: Kind) -> Self {
         let at = OffsetDateTime::UNIX_EPOCH + clock::since_epoch();
         let key = Uuid::now_v7();
-        Self { key, at, kind, user_id: None, family: None, address: None, user_agent: None, details: json!({}) }
+        Self {
+            key,
+            at,
+            kind,
+            user_id: None,
+            uid: None,
+            family: None,
+            address: None,
+            user_agent: None,
+            details: json!({}),
+        }
     }
 
     /// Whose account it concerns.
     pub fn of_user(mut self, user_id: i64) -> Self {
         self.user_id = Some(user_id);
+        self
+    }
+
+    /// Which owner of the number that is.
+    pub fn of_owner(mut self, owner: &Owner) -> Self {
+        (self.user_id, self.uid) = (Some(owner.id), Some(owner.uid));
         self
     }
 
@@ -227,13 +248,18 @@ pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Dura
     let at: Vec<_> = events.iter().map(|event| event.at).collect();
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str().to_owned()).collect();
     let users: Vec<_> = events.iter().map(|event| event.user_id).collect();
+    let identities: Vec<_> = events.iter().map(|event| event.uid).collect();
     let families: Vec<_> = events.iter().map(|event| event.family).collect();
     let addresses: Vec<_> = events.iter().map(|event| event.address.map(IpNet::from)).collect();
     let agents: Vec<_> = events.iter().map(|event| event.user_agent.clone()).collect();
     let details: Vec<_> = events.iter().map(|event| event.details.clone()).collect();
     let query = sqlx::query!(
-        "INSERT INTO events (key, at, kind, user_id, family, address, user_agent, details)
-         SELECT * FROM UNNEST($1::uuid[], $2::timestamptz[], $3::text[], $4::bigint[], $5::uuid[], $6::inet[], $7::text[], $8::jsonb[])
+        "INSERT INTO events (key, at, kind, user_id, family, address, user_agent, details, uid)
+         SELECT key, at, kind, user_id, family, address, user_agent, details, coalesce(uid, (
+             SELECT uid FROM users WHERE users.id = user_id AND users.created_at <= at + interval '10 seconds'))
+         FROM UNNEST($1::uuid[], $2::timestamptz[], $3::text[], $4::bigint[], $5::uuid[], $6::inet[], $7::text[],
+                     $8::jsonb[], $9::uuid[])
+             AS event (key, at, kind, user_id, family, address, user_agent, details, uid)
          ON CONFLICT DO NOTHING",
         &keys,
         &at,
@@ -242,7 +268,8 @@ pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Dura
         &families as &[Option<Uuid>],
         &addresses as &[Option<IpNet>],
         &agents as &[Option<String>],
-        &details
+        &details,
+        &identities as &[Option<Uuid>]
     );
     within(limit, "events_append", query.execute(postgres)).await.map(drop)
 }

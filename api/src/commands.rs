@@ -150,13 +150,17 @@ pub enum SessionCommand {
     /// End one session of a user, or all of them
     Revoke {
         /// The username, in any case
-        user: String,
+        #[arg(required_unless_present = "user_id")]
+        user: Option<String>,
         /// The session's id, as `session list` shows it
-        #[arg(required_unless_present = "all")]
+        #[arg(required_unless_present_any = ["all", "user_id"])]
         id: Option<Uuid>,
         /// End all of the user's sessions
         #[arg(long, conflicts_with = "id")]
         all: bool,
+        /// End all sessions of the user with this number, who may be deleted already
+        #[arg(long, conflicts_with_all = ["user", "id"])]
+        user_id: Option<i64>,
     },
 }
 

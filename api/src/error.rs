@@ -191,14 +191,16 @@ impl ApiError {
             Self::Stale | Self::LimitUnknown => return Problem::unavailable(),
             Self::Password(PasswordError::Busy)
             | Self::Redis(_)
-            | Self::Family(FamilyError::Redis(_) | FamilyError::NotJudged) => {
+            | Self::Family(FamilyError::Redis(_) | FamilyError::NotJudged | FamilyError::NotVouched) => {
                 return Problem::unavailable();
             }
-            Self::Postgres(error) if error.is_outage() => return Problem::unavailable(),
+            Self::Postgres(error) | Self::Family(FamilyError::Postgres(error)) if error.is_outage() => {
+                return Problem::unavailable();
+            }
             Self::NoClient
             | Self::NoTicket
             | Self::Postgres(_)
-            | Self::Family(FamilyError::Random(_))
+            | Self::Family(FamilyError::Random(_) | FamilyError::Postgres(_))
             | Self::Password(_)
             | Self::Sign(_) => {
                 return Problem::internal();

@@ -7,7 +7,9 @@ mod alive;
 mod attempt;
 mod list;
 mod outcome;
+mod owners;
 mod pulse;
+mod reading;
 mod reopen;
 #[cfg(test)]
 mod tests;
@@ -29,11 +31,14 @@ use uuid::Uuid;
 pub use self::alive::Choice;
 pub use self::list::{Listed, list};
 pub use self::outcome::{FamilyError, Issued, Rotation, Session};
+pub use self::owners::claim;
 pub use self::token::{RefreshKeys, RefreshToken, hex, sha256_hex};
-use self::{attempt::Attempt, pulse::Pulse, reopen::Reopener};
-use crate::{audit::Audit, keys::Keys};
+use self::{attempt::Attempt, owners::Owners, pulse::Pulse, reading::Reading, reopen::Reopener};
+use crate::{audit::Audit, keys::Keys, marks::Marks, state::Stores, users::Owner};
 
-static ISSUE: Script = Script::new("issue", &[PRELUDE, grants::PRELUDE, include_str!("families/issue.lua")]);
+/// What every script begins with that knows whose a number is.
+const IDENTITY: &str = include_str!("families/identity.lua");
+static ISSUE: Script = Script::new("issue", &[PRELUDE, grants::PRELUDE, IDENTITY, include_str!("families/issue.lua")]);
 static ROTATE: Script = Script::new("rotate", &[PRELUDE, grants::PRELUDE, include_str!("families/rotate.lua")]);
 
 /// Pause before a request asks Redis again after losing the connection; it does so only as long as it may wait anyway.
@@ -48,6 +53,8 @@ pub struct Lifetimes {
     pub absolute: Duration,
     /// For how long a token that was traded may be traded again by anybody.
     pub reuse_grace: Duration,
+    /// Most sessions that a user may have.
+    pub most: u32,
 }
 
 /// Where a session is opened or refreshed from.
@@ -64,28 +71,30 @@ pub struct Families {
     redis: Redis,
     keys: Arc<LiveKeys<Keys>>,
     lifetimes: Lifetimes,
-    /// Most sessions that a user may have.
-    most: u32,
     ender: SessionEnder,
     audit: Audit,
     reopener: Reopener,
     pulse: Pulse,
+    owners: Owners,
+    marks: Marks,
 }
 
 impl Families {
-    /// Families in `redis`, with tokens sealed by `keys`.
+    /// Families in Redis, with tokens sealed by `keys`.
     pub fn new(
-        redis: Redis,
+        stores: &Stores,
         keys: Arc<LiveKeys<Keys>>,
         lifetimes: Lifetimes,
-        most: u32,
         ender: SessionEnder,
         audit: Audit,
+        marks: Marks,
         life: &Lifecycle,
     ) -> Self {
+        let Stores { redis, postgres } = stores.clone();
         let reopener = Reopener::new(redis.clone(), audit.clone(), life.clone());
+        let owners = Owners::new(redis.clone(), postgres, ender.clone(), audit.clone(), lifetimes.absolute, life);
         let pulse = Pulse::start(life);
-        Self { redis, keys, lifetimes, most, ender, audit, reopener, pulse }
+        Self { redis, keys, lifetimes, ender, audit, reopener, pulse, owners, marks }
     }
 
     /// The token behind what a client sent, if it is one of ours.
@@ -96,11 +105,12 @@ impl Families {
     /// Opens a session for a user. Their grants, as Postgres has them, count from then on, unless newer ones do already.
     pub async fn issue(
         &self,
-        user_id: i64,
+        owner: &Owner,
         username: Arc<str>,
         grants: &Grants,
         from: Origin<'_>,
     ) -> Result<Issued, FamilyError> {
+        let user_id = owner.id;
         let token = RefreshToken::first(user_id, Uuid::new_v4())?;
         let until = Instant::now() + self.redis.call_timeout();
         let keys = [
@@ -108,6 +118,8 @@ impl Families {
             keys::families(user_id),
             keys::revocations(user_id),
             keys::grants(user_id),
+            keys::identity(user_id),
+            keys::mark(user_id),
         ];
         loop {
             let arguments: Vec<Value> = vec![
@@ -120,22 +132,23 @@ impl Families {
                 millis(self.lifetimes.absolute).into(),
                 from.address.to_string().into(),
                 from.user_agent.into(),
-                i64::from(self.most).into(),
+                i64::from(self.lifetimes.most).into(),
                 self.ender.keep_for().into(),
                 keys::family_prefix(user_id).into(),
                 grants.version.into(),
                 grants.rooms_json().into(),
+                owner.uid.to_string().into(),
+                owner.since().into(),
             ];
             let reply: Vec<Value> = self.redis.commit(&ISSUE, &keys, arguments, until).await?;
             let number = |index: usize| reply.get(index).and_then(Value::as_i64);
             match (number(0), number(1), number(2)) {
                 (Some(1), Some(now), Some(expires)) => {
                     self.redis.time().learn(now);
-                    let evicted =
-                        reply.get(3).cloned().unwrap_or(Value::Null).convert::<Vec<String>>().unwrap_or_default();
-                    let evicted = evicted.iter().filter_map(|family| family.parse().ok()).collect();
+                    let (evicted, replaced) = (families_in(reply.get(3)), families_in(reply.get(5)));
                     let session = self.session(&token, username, now, expires, reply.get(4));
-                    return Ok(Issued { session, evicted });
+                    let session = Session { uid: Some(owner.uid), ..session };
+                    return Ok(Issued { session, evicted, replaced });
                 }
                 (Some(2), Some(_), _) => self.redis.too_late(&reply[1], until, &ISSUE)?,
                 _ => return Err(ISSUE.unexpected_reply().into()),
@@ -163,11 +176,23 @@ impl Families {
         let mut answer_lost = false;
         let result = loop {
             match self.ask_to_rotate(old, &retry_digest, &attempt, until).await {
-                Ok(reply) => {
-                    if let Some(result) = self.read_rotation(old, &reply, until).transpose() {
-                        break result;
+                Ok(reply) => match self.read_rotation(old, &reply, until) {
+                    Ok(Reading::Done(rotation)) => break Ok(rotation),
+                    Ok(Reading::AskAgain) => {}
+                    Ok(Reading::NotVouched) => {
+                        self.marks.nudge();
+                        if Instant::now() + ASK_AGAIN >= until {
+                            break Err(FamilyError::NotVouched);
+                        }
+                        sleep(ASK_AGAIN).await;
                     }
-                }
+                    Ok(Reading::Unconfirmed(epoch)) => {
+                        if let Err(error) = self.owners.confirm(old.user_id, old.family, Some(epoch)).await {
+                            break Err(error);
+                        }
+                    }
+                    Err(error) => break Err(error),
+                },
                 Err(error) => {
                     answer_lost = true;
                     if Instant::now() + ASK_AGAIN >= until {
@@ -178,6 +203,10 @@ impl Families {
             }
         };
         count(&result);
+        if let Some(session) = result.as_ref().ok().and_then(Rotation::session).filter(|session| session.uid.is_none())
+        {
+            self.owners.bind(session.user_id, session.family);
+        }
         match &result {
             Ok(Rotation::Replayed { last_address }) => attempt.was_replay(&self.audit, last_address),
             Err(_) if answer_lost => self.reopener.look_after(attempt),
@@ -203,6 +232,8 @@ impl Families {
             keys::families(old.user_id),
             keys::revocations(old.user_id),
             keys::grants(old.user_id),
+            keys::identity(old.user_id),
+            keys::mark(old.user_id),
         ];
         let arguments: Vec<Value> = vec![
             old.family.to_string().into(),
@@ -221,43 +252,6 @@ impl Families {
         self.redis.commit(&ROTATE, &keys, arguments, until).await
     }
 
-    /// What became of it; nothing if the script was too late by a wrong idea of Redis's clock, and can be asked again.
-    fn read_rotation(
-        &self,
-        old: &RefreshToken,
-        reply: &[Value],
-        until: Instant,
-    ) -> Result<Option<Rotation>, FamilyError> {
-        let unexpected = || FamilyError::from(ROTATE.unexpected_reply());
-        let number = |index: usize| reply.get(index).and_then(Value::as_i64);
-        let (Some(outcome), Some(now)) = (number(0), number(1)) else { return Err(unexpected()) };
-        self.redis.time().learn(now);
-        let session = || -> Result<Session, FamilyError> {
-            let generation = number(2).and_then(|generation| u32::try_from(generation).ok()).ok_or_else(unexpected)?;
-            let expires = number(3).ok_or_else(unexpected)?;
-            let username = reply.get(4).and_then(Value::as_str).ok_or_else(unexpected)?;
-            Ok(self.session(&old.at_generation(generation), username.as_ref().into(), now, expires, reply.get(5)))
-        };
-        let rotation = match outcome {
-            0 => Rotation::Unknown,
-            1 => Rotation::Rotated(session()?),
-            2 => Rotation::Retried(session()?),
-            3 => Rotation::RolledForward(session()?),
-            4 => Rotation::Replayed { last_address: reply.get(2).and_then(Value::as_string).unwrap_or_default() },
-            5 => Rotation::Revoked,
-            6 => {
-                self.redis.too_late(&reply[1], until, &ROTATE)?;
-                return Ok(None);
-            }
-            7 => return Err(FamilyError::NotJudged),
-            8 => Rotation::Superseded,
-            9 => Rotation::TradedAnew(session()?),
-            10 => Rotation::KeyReused,
-            _ => return Err(unexpected()),
-        };
-        Ok(Some(rotation))
-    }
-
     /// Ends the session to which a refresh token of any generation belongs. Whether it was alive makes no difference.
     pub async fn end(&self, token: &RefreshToken, why: Why) -> Result<Ended, FamilyError> {
         let digest = token.secret_digest();
@@ -274,6 +268,7 @@ impl Families {
     ) -> Session {
         Session {
             user_id: token.user_id,
+            uid: None,
             username,
             family: token.family,
             refresh_token: self.keys.load().refresh.seal(token),
@@ -281,6 +276,12 @@ impl Families {
             rooms: grants::rooms_of(rooms),
         }
     }
+}
+
+/// The sessions that a script names.
+fn families_in(reply: Option<&Value>) -> Vec<Uuid> {
+    let named = reply.cloned().unwrap_or(Value::Null).convert::<Vec<String>>().unwrap_or_default();
+    named.iter().filter_map(|family| family.parse().ok()).collect()
 }
 
 fn count(result: &Result<Rotation, FamilyError>) {

@@ -72,11 +72,15 @@ pub async fn of_user(postgres: &PgPool, user_id: i64, limit: Duration) -> Result
 /// Reads a user's grants, which nobody else changes until the transaction ends. Not in one statement: one that has waited
 /// for a lock still sees other tables as they were before it waited.
 async fn lock(postgres: &mut PgConnection, user_id: i64, limit: Duration) -> Result<Grants, PostgresError> {
-    let query = sqlx::query_scalar!("SELECT grants_version FROM users WHERE id = $1 FOR UPDATE", user_id);
-    let version = within(limit, "grants_lock", query.fetch_one(&mut *postgres)).await?;
+    let query = sqlx::query!("SELECT uid, grants_version FROM users WHERE id = $1 FOR UPDATE", user_id);
+    let user = within(limit, "grants_lock", query.fetch_one(&mut *postgres)).await?;
     let query = sqlx::query_scalar!("SELECT room FROM grants WHERE user_id = $1 ORDER BY room", user_id);
     let rooms = within(limit, "grants_read", query.fetch_all(postgres)).await?;
-    Ok(Grants { version, rooms: rooms.into_iter().map(String::into_boxed_str).collect() })
+    Ok(Grants {
+        uid: Some(user.uid),
+        version: user.grants_version,
+        rooms: rooms.into_iter().map(String::into_boxed_str).collect(),
+    })
 }
 
 /// Counts a change of the user's grants.

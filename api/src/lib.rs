@@ -17,6 +17,7 @@ mod handlers;
 mod keys;
 mod limited_logins;
 mod limits;
+mod marks;
 mod openapi;
 mod password_rules;
 mod passwords;
@@ -45,7 +46,8 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, stores: Stores, life
     let (max_connections, drain) = (config.listen.max_connections, config.listen.drain_seconds);
     let proxy = config.proxy.clone();
     let app = AppState::new(config, keys, stores, &life)?;
-    app.revocations.caught_up(app.redis.call_timeout()).await;
+    let patience = app.redis.call_timeout();
+    tokio::join!(app.revocations.caught_up(patience), app.marks.vouched(patience));
     info!(address = %listener.local_addr()?, "serving");
     let router = router::router(app.clone(), proxy);
     let http = http_server::serve(listener, router, max_connections, life.clone());

@@ -84,7 +84,7 @@ pub async fn commit(transaction: PgTransaction<'static>, limit: Duration) -> Res
 pub async fn ready(postgres: &PgPool, limit: Duration) -> Result<(), PostgresError> {
     let query = sqlx::query_scalar!(
         "WITH nothing AS (INSERT INTO events (at, kind) SELECT now(), '' WHERE false RETURNING id)
-         SELECT EXISTS (SELECT grants_version, (SELECT key FROM events LIMIT 1) FROM users)"
+         SELECT EXISTS (SELECT uid, (SELECT uid FROM events LIMIT 1) FROM users, store_marks)"
     );
     within(limit, "ready", query.fetch_one(postgres)).await.map(drop)
 }

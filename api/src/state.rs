@@ -26,11 +26,13 @@ use crate::{
     keys::Keys,
     limited_logins::{self, LimitedLogins},
     limits::Limits,
+    marks::Marks,
     passwords::Passwords,
     postgres,
 };
 
-/// The stores of a replica, and of the commands beside it.
+/// The stores of a replica, and of the commands beside it; clones share their connections.
+#[derive(Clone)]
 pub struct Stores {
     pub redis: Redis,
     pub postgres: PgPool,
@@ -65,6 +67,7 @@ pub struct AppState {
     pub postgres: PgPool,
     pub redis: Redis,
     pub families: Families,
+    pub marks: Marks,
     pub revocations: Revocations,
     /// Whether this machine's clock is right.
     pub clock: ClockCheck,
@@ -89,8 +92,9 @@ impl AppState {
             refresh: tokens.refresh_token_expiry,
             absolute: tokens.session_absolute_expiry,
             reuse_grace: tokens.refresh_reuse_grace,
+            most: tokens.max_sessions_per_user,
         };
-        let Stores { redis, postgres } = stores;
+        let Stores { redis, postgres } = stores.clone();
         let keep_for = config.access_tokens_live();
         let staleness_limit = config.store.revocation_staleness_limit;
         let revocations = Revocations::follow(redis.clone(), staleness_limit, life);
@@ -98,15 +102,9 @@ impl AppState {
         let ender = SessionEnder::new(redis.clone(), keep_for);
         life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));
         let audit = Audit::start(postgres.clone(), config.store.call_timeout(), life);
-        let families = Families::new(
-            redis.clone(),
-            Arc::clone(&keys),
-            lifetimes,
-            tokens.max_sessions_per_user,
-            ender.clone(),
-            audit.clone(),
-            life,
-        );
+        let marks = Marks::start(&stores, ender.clone(), audit.clone(), lifetimes.absolute, life);
+        let families =
+            Families::new(&stores, Arc::clone(&keys), lifetimes, ender.clone(), audit.clone(), marks.clone(), life);
         let limited_logins = Arc::<LimitedLogins>::default();
         life.spawn_forever("record limited logins", limited_logins::record(Arc::clone(&limited_logins), audit.clone()));
         let limit_wait = config.store.limit_wait();
@@ -121,6 +119,7 @@ impl AppState {
             limits: Limits::start(config.limits, redis.clone(), limit_wait, life),
             limited_logins,
             families,
+            marks,
             revocations,
             clock,
             ender,

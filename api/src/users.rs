@@ -5,12 +5,15 @@ use std::time::Duration;
 use gatefold_shared::grants::Grants;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::postgres::{PostgresError, within};
 
 /// A user, as far as logging in needs to know.
 pub struct User {
     pub id: i64,
+    pub uid: Uuid,
+    pub created_at: OffsetDateTime,
     pub username: String,
     pub password_hash: String,
     pub disabled_at: Option<OffsetDateTime>,
@@ -25,7 +28,35 @@ pub struct User {
 impl User {
     /// Which private rooms the user may enter.
     pub fn grants(&self) -> Grants {
-        Grants { version: self.grants_version, rooms: self.rooms.iter().map(|room| room.as_str().into()).collect() }
+        Grants {
+            uid: Some(self.uid),
+            version: self.grants_version,
+            rooms: self.rooms.iter().map(|room| room.as_str().into()).collect(),
+        }
+    }
+}
+
+/// Whose a number is.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    /// The number of the user, which a restored database gives out again.
+    pub id: i64,
+    /// The identity of the user, which nobody else ever has.
+    pub uid: Uuid,
+    /// When the account was made: no session of it is older.
+    pub created_at: OffsetDateTime,
+}
+
+impl Owner {
+    /// When the account was made, in milliseconds since 1970.
+    pub fn since(&self) -> i64 {
+        i64::try_from(self.created_at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+    }
+}
+
+impl From<&User> for Owner {
+    fn from(user: &User) -> Self {
+        Self { id: user.id, uid: user.uid, created_at: user.created_at }
     }
 }
 
@@ -117,7 +148,7 @@ pub fn check_not_reserved(name: &str) -> Result<(), NameError> {
 pub async fn by_name(postgres: &PgPool, name: &str, limit: Duration) -> Result<Option<User>, PostgresError> {
     let query = sqlx::query_as!(
         User,
-        r#"SELECT id, username, password_hash, disabled_at, security_version, grants_version,
+        r#"SELECT id, uid, created_at, username, password_hash, disabled_at, security_version, grants_version,
                   ARRAY(SELECT room FROM grants WHERE user_id = users.id ORDER BY room) AS "rooms!"
            FROM users WHERE lower(username COLLATE "C") = lower($1 COLLATE "C")"#,
         name
@@ -129,7 +160,7 @@ pub async fn by_name(postgres: &PgPool, name: &str, limit: Duration) -> Result<O
 pub async fn by_id(postgres: &PgPool, id: i64, limit: Duration) -> Result<Option<User>, PostgresError> {
     let query = sqlx::query_as!(
         User,
-        r#"SELECT id, username, password_hash, disabled_at, security_version, grants_version,
+        r#"SELECT id, uid, created_at, username, password_hash, disabled_at, security_version, grants_version,
                   ARRAY(SELECT room FROM grants WHERE user_id = users.id ORDER BY room) AS "rooms!"
            FROM users WHERE id = $1"#,
         id
@@ -141,11 +172,17 @@ pub async fn by_id(postgres: &PgPool, id: i64, limit: Duration) -> Result<Option
 pub async fn all(postgres: &PgPool, limit: Duration) -> Result<Vec<User>, PostgresError> {
     let query = sqlx::query_as!(
         User,
-        r#"SELECT id, username, password_hash, disabled_at, security_version, grants_version,
+        r#"SELECT id, uid, created_at, username, password_hash, disabled_at, security_version, grants_version,
                   ARRAY(SELECT room FROM grants WHERE user_id = users.id ORDER BY room) AS "rooms!"
            FROM users ORDER BY id"#
     );
     within(limit, "users", query.fetch_all(postgres)).await
+}
+
+/// Whose a number is, if it is anybody's.
+pub async fn owner(postgres: &PgPool, id: i64, limit: Duration) -> Result<Option<Owner>, PostgresError> {
+    let query = sqlx::query_as!(Owner, "SELECT id, uid, created_at FROM users WHERE id = $1", id);
+    within(limit, "user_owner", query.fetch_optional(postgres)).await
 }
 
 /// When a user was added.
@@ -154,15 +191,16 @@ pub async fn created_at(postgres: &PgPool, id: i64, limit: Duration) -> Result<O
     within(limit, "user_created_at", query.fetch_one(postgres)).await
 }
 
-/// Adds a user and returns their id, or nothing if the name belongs to somebody, perhaps in other letters.
+/// Adds a user and returns who they are, or nothing if the name belongs to somebody, perhaps in other letters.
 pub async fn add(
     postgres: &mut PgConnection,
     name: &str,
     password_hash: &str,
     limit: Duration,
-) -> Result<Option<i64>, PostgresError> {
-    let query = sqlx::query_scalar!(
-        "INSERT INTO users (username, password_hash) VALUES ($1, $2) RETURNING id",
+) -> Result<Option<Owner>, PostgresError> {
+    let query = sqlx::query_as!(
+        Owner,
+        "INSERT INTO users (username, password_hash) VALUES ($1, $2) RETURNING id, uid, created_at",
         name,
         password_hash
     );

@@ -55,8 +55,14 @@ mod tests {
     /// What a verifier without keys says of a token that was accepted before and expires then.
     fn verdict(expires_at: u64) -> Result<AccessToken, VerifyError> {
         let known = VerifiedTokens::default();
-        let token =
-            AccessToken { user_id: 7, username: "grace".into(), family: Uuid::nil(), expires_at, rooms: [].into() };
+        let token = AccessToken {
+            user_id: 7,
+            uid: None,
+            username: "grace".into(),
+            family: Uuid::nil(),
+            expires_at,
+            rooms: [].into(),
+        };
         known.0.insert(key_of("a token"), token);
         let nobody = Verifier::read(&[] as &[PathBuf]).unwrap();
         assert_eq!(known.verify(&nobody, "another token"), Err(VerifyError::Invalid));

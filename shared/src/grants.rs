@@ -8,8 +8,10 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::{
+    jwt::Subject,
     redis::{Redis, RedisError, Script, Value, keys},
     rooms::RoomName,
 };
@@ -27,6 +29,8 @@ pub type Rooms = Arc<[Box<str>]>;
 /// The grants of a user, as Postgres has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
+    /// Of which owner of the user's number these are, if that is known.
+    pub uid: Option<Uuid>,
     /// Grows with each change; 0 if there never was one.
     pub version: i64,
     /// What is granted.
@@ -34,6 +38,11 @@ pub struct Grants {
 }
 
 impl Grants {
+    /// The identity as scripts take it.
+    pub fn uid_text(&self) -> String {
+        self.uid.map(|uid| uid.to_string()).unwrap_or_default()
+    }
+
     /// The rooms as scripts take them.
     pub fn rooms_json(&self) -> String {
         // Text always has a form in JSON.
@@ -58,16 +67,27 @@ pub fn rooms_of(reply: Option<&Value>) -> Rooms {
 
 /// Makes a user's grants count, unless newer ones do already.
 pub async fn write(redis: &Redis, user_id: i64, grants: &Grants, until: Instant) -> Result<(), RedisError> {
-    let arguments = vec![grants.version.into(), grants.rooms_json().into()];
+    let arguments = vec![grants.version.into(), grants.rooms_json().into(), grants.uid_text().into()];
     let reply: Vec<Value> = redis.commit(&WRITE, &[keys::grants(user_id)], arguments, until).await?;
     if reply.len() == 1 { Ok(()) } else { Err(WRITE.unexpected_reply()) }
 }
 
-/// Whether a user has a grant that counts.
-pub async fn holds(redis: &Redis, user_id: i64, room: &RoomName, until: Instant) -> Result<bool, RedisError> {
-    let read = vec![("HGET", keys::grants(user_id), vec!["rooms".into()])];
-    let reply: Option<Value> = redis.pipeline("read_grants", read, until).await.into_iter().next().transpose()?;
-    Ok(rooms_of(reply.as_ref()).iter().any(|granted| &**granted == room.as_str()))
+/// Whether a user has a grant that counts. Those of another owner of the number do not.
+pub async fn holds(
+    redis: &Redis,
+    user: impl Into<Subject>,
+    room: &RoomName,
+    until: Instant,
+) -> Result<bool, RedisError> {
+    let user = user.into();
+    let read = vec![("HMGET", keys::grants(user.id), vec!["rooms".into(), "uid".into()])];
+    let reply: Option<Vec<Value>> = redis.pipeline("read_grants", read, until).await.into_iter().next().transpose()?;
+    let fields = reply.unwrap_or_default();
+    let owner = fields.get(1).and_then(Value::as_str).and_then(|uid| uid.parse().ok());
+    if owner.is_some_and(|owner| !user.may_be(owner)) {
+        return Ok(false);
+    }
+    Ok(rooms_of(fields.first()).iter().any(|granted| &**granted == room.as_str()))
 }
 
 #[cfg(test)]
@@ -87,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_a_script_says_is_read_and_nothing_else_grants_anything() {
-        let grants = Grants { version: 1, rooms: ["private:a".into(), "private:b".into()].into() };
+        let grants = Grants { uid: None, version: 1, rooms: ["private:a".into(), "private:b".into()].into() };
         assert_eq!(rooms_of(Some(&grants.rooms_json().into())), grants.rooms);
         for nothing in [Value::Null, "".into(), "{}".into(), "[1]".into(), "[\"lobby\"]".into(), "[]".into()] {
             assert!(rooms_of(Some(&nothing)).is_empty(), "{nothing:?}");

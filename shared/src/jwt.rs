@@ -32,6 +32,9 @@ pub struct Claims {
     aud: String,
     /// The user's id, as text (RFC 7519 4.1.2).
     sub: String,
+    /// Which owner of that id it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<Uuid>,
     /// The user's name as they typed it when they registered.
     pub username: Arc<str>,
     /// The family (session) for which the token was issued.
@@ -53,11 +56,36 @@ fn is_empty(rooms: &Rooms) -> bool {
     rooms.is_empty()
 }
 
+/// A user: the number of the account, and the identity of its owner, which no later owner of the number has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The account's number. A restored database gives it out again.
+    pub id: i64,
+    /// The identity, if it is known: tokens and sessions of version 0.1.0 have none.
+    pub uid: Option<Uuid>,
+}
+
+impl Subject {
+    /// Whether it is this identity, as far as is known.
+    pub fn may_be(self, uid: Uuid) -> bool {
+        self.uid.is_none_or(|known| known == uid)
+    }
+}
+
+/// Somebody of whom no identity is known.
+impl From<i64> for Subject {
+    fn from(id: i64) -> Self {
+        Self { id, uid: None }
+    }
+}
+
 /// A verified access token: who is calling, in which session and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessToken {
     /// The user.
     pub user_id: i64,
+    /// The user's identity, if the token has it.
+    pub uid: Option<Uuid>,
     /// The user's name.
     pub username: Arc<str>,
     /// The session.
@@ -66,4 +94,11 @@ pub struct AccessToken {
     pub expires_at: u64,
     /// The private rooms that its bearer may enter, if they were not taken away since.
     pub rooms: Rooms,
+}
+
+impl AccessToken {
+    /// Whose it is.
+    pub fn subject(&self) -> Subject {
+        Subject { id: self.user_id, uid: self.uid }
+    }
 }

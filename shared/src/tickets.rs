@@ -53,6 +53,8 @@ pub enum TicketError {
 #[derive(Deserialize, Serialize)]
 struct Bearer {
     user: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<Uuid>,
     username: Arc<str>,
     family: Uuid,
     /// In seconds since 1970.
@@ -98,15 +100,15 @@ fn key(id: &str) -> String {
 }
 
 fn to_json(token: &AccessToken) -> String {
-    let AccessToken { user_id, username, family, expires_at, rooms } = token.clone();
-    let bearer = Bearer { user: user_id, username, family, expires: expires_at, rooms };
+    let AccessToken { user_id, uid, username, family, expires_at, rooms } = token.clone();
+    let bearer = Bearer { user: user_id, uid, username, family, expires: expires_at, rooms };
     // Numbers and text always have a form in JSON.
     serde_json::to_string(&bearer).unwrap_or_default()
 }
 
 fn from_json(text: &str) -> Option<AccessToken> {
-    let Bearer { user, username, family, expires, rooms } = serde_json::from_str(text).ok()?;
-    Some(AccessToken { user_id: user, username, family, expires_at: expires, rooms })
+    let Bearer { user, uid, username, family, expires, rooms } = serde_json::from_str(text).ok()?;
+    Some(AccessToken { user_id: user, uid, username, family, expires_at: expires, rooms })
 }
 
 #[cfg(test)]
@@ -115,7 +117,8 @@ mod tests {
 
     fn token(expires_at: u64) -> AccessToken {
         let rooms = ["private:a".into()].into();
-        AccessToken { user_id: 7, username: "gr\"ace".into(), family: Uuid::from_u128(9), expires_at, rooms }
+        let (uid, family) = (Some(Uuid::from_u128(3)), Uuid::from_u128(9));
+        AccessToken { user_id: 7, uid, username: "gr\"ace".into(), family, expires_at, rooms }
     }
 
     #[test]
@@ -131,6 +134,8 @@ mod tests {
     fn what_it_stands_for_is_read_back_as_it_was() {
         assert_eq!(from_json(&to_json(&token(2000))), Some(token(2000)));
         assert_eq!(from_json("{}"), None);
+        let without = AccessToken { uid: None, ..token(2000) };
+        assert_eq!(from_json(&to_json(&without)), Some(without), "as version 0.1.0 writes it");
     }
 
     #[test]

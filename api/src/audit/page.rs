@@ -1,5 +1,6 @@
 //! The events of one user, page by page, newest first.
 
+use gatefold_shared::jwt::Subject;
 use sqlx::PgPool;
 use std::time::Duration;
 
@@ -24,10 +25,10 @@ pub struct Page {
     pub next: Option<i64>,
 }
 
-/// Reads a page of the events of a user.
+/// Reads a page of the events of a user, and of nobody else who had the number.
 pub async fn page(
     postgres: &PgPool,
-    user_id: i64,
+    user: Subject,
     request: PageRequest,
     timeout: Duration,
 ) -> Result<Page, PostgresError> {
@@ -39,21 +40,25 @@ pub async fn page(
         let query = sqlx::query_as!(
             Recorded,
             r#"SELECT id, kind, at, user_id, family AS session_id, host(address) AS ip, user_agent, details
-               FROM events WHERE user_id = $1 AND kind = $2 AND id < $3 ORDER BY id DESC LIMIT $4"#,
-            user_id,
+               FROM events WHERE user_id = $1 AND kind = $2 AND id < $3 AND ($5::uuid IS NULL OR uid IS NULL OR uid = $5)
+               ORDER BY id DESC LIMIT $4"#,
+            user.id,
             kind.as_str(),
             before,
-            rows
+            rows,
+            user.uid
         );
         within(timeout, "events_page_of_kind", query.fetch_all(postgres)).await?
     } else {
         let query = sqlx::query_as!(
             Recorded,
             r#"SELECT id, kind, at, user_id, family AS session_id, host(address) AS ip, user_agent, details
-               FROM events WHERE user_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"#,
-            user_id,
+               FROM events WHERE user_id = $1 AND id < $2 AND ($4::uuid IS NULL OR uid IS NULL OR uid = $4)
+               ORDER BY id DESC LIMIT $3"#,
+            user.id,
             before,
-            rows
+            rows,
+            user.uid
         );
         within(timeout, "events_page", query.fetch_all(postgres)).await?
     };

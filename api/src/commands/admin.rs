@@ -12,16 +12,17 @@ use gatefold_shared::{
     revocation::{Ended, SessionEnder, Why},
     rooms::{self, RoomName},
 };
+use serde_json::json;
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{
-    audit::{self, Event},
+    audit::{self, Event, Kind},
     config::Config,
     families::{self, Listed},
     postgres::owner_options,
     state::Stores,
-    users::{self, User},
+    users::{self, Owner, User},
 };
 
 /// See the module.
@@ -73,6 +74,17 @@ impl Admin {
     /// Ends all sessions of a user.
     pub async fn revoke_all(&self, user_id: i64, why: Why) -> anyhow::Result<u64> {
         self.ender.revoke_all(user_id, None, why).await.context("asking Redis (is REDIS_URL right?)")
+    }
+
+    /// Ends the sessions of whoever had a user's number before.
+    pub async fn claim(&self, owner: &Owner) -> anyhow::Result<()> {
+        let absolute = self.config.tokens.session_absolute_expiry;
+        let replaced = families::claim(&self.redis, &self.ender, owner, absolute).await?;
+        let event = || Event::now(Kind::SessionEnded).of_user(owner.id);
+        let why = json!({ "why": Why::AccountReplaced.as_str(), "by": "administrator" });
+        let events: Vec<Event> =
+            replaced.into_iter().map(|family| event().of_session(family).with(why.clone())).collect();
+        Ok(audit::append(&self.postgres, &events, Self::PATIENCE).await?)
     }
 
     /// Makes a user's grants count.

@@ -51,6 +51,7 @@ async fn change(admin: &Admin, name: &str, room: &str, grants: bool, output: Out
         record(&mut transaction, event).await?;
     }
     transaction.commit().await?;
+    admin.claim(&(&user).into()).await.context(NOT_YET)?;
     admin.write_grants(user.id, &now).await.context(NOT_YET)?;
     if !grants {
         // Those who are in the room; who comes now is refused already.

@@ -20,8 +20,15 @@ use crate::{
 pub async fn session(admin: &Admin, command: SessionCommand, output: Output) -> anyhow::Result<()> {
     match command {
         SessionCommand::List { user } => list(admin, &user, output).await,
-        SessionCommand::Revoke { user, id: Some(id), .. } => revoke(admin, &user, id, output).await,
-        SessionCommand::Revoke { user, id: None, .. } => revoke_all(admin, &user, output).await,
+        SessionCommand::Revoke { user: Some(user), id: Some(id), .. } => revoke(admin, &user, id, output).await,
+        SessionCommand::Revoke { user: Some(user), id: None, .. } => {
+            let user = admin.user(&user).await?;
+            revoke_all(admin, user.id, &user.username, output).await
+        }
+        SessionCommand::Revoke { user: None, user_id: Some(id), .. } => {
+            revoke_all(admin, id, &format!("user {id}"), output).await
+        }
+        SessionCommand::Revoke { user: None, user_id: None, .. } => bail!("say whose: a username, or --user-id"),
     }
 }
 
@@ -69,11 +76,11 @@ fn by_administrator(ended: u64) -> Value {
     json!({ "why": Why::EndedByAdmin.as_str(), "by": "administrator", "sessionsEnded": ended })
 }
 
-async fn revoke_all(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
-    let user = admin.user(name).await?;
-    let ended = admin.revoke_all(user.id, Why::EndedByAdmin).await?;
-    let event = Event::now(Kind::SessionEnded).of_user(user.id);
+/// Also of a user whom Postgres does not know any more.
+async fn revoke_all(admin: &Admin, user_id: i64, name: &str, output: Output) -> anyhow::Result<()> {
+    let ended = admin.revoke_all(user_id, Why::EndedByAdmin).await?;
+    let event = Event::now(Kind::SessionEnded).of_user(user_id);
     record(&mut *admin.postgres.acquire().await?, event.with(by_administrator(ended))).await?;
-    output.done(&format!("Ended {ended} sessions of {}.", user.username), &json!({ "revoked": ended }));
+    output.done(&format!("Ended {ended} sessions of {name}."), &json!({ "revoked": ended }));
     Ok(())
 }

@@ -49,12 +49,18 @@ async fn add(admin: &Admin, name: &str, allow_reserved: bool, output: Output) ->
     }
     let hash = hash_of_new_password(admin).await?;
     let mut transaction = admin.postgres.begin().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
-    let id = users::add(&mut transaction, name, &hash, Admin::PATIENCE)
+    let owner = users::add(&mut transaction, name, &hash, Admin::PATIENCE)
         .await
         .with_context(|| format!("could not add {name} (was `gatefold-api migrate` run?)"))?
         .with_context(|| format!("the username {name} is taken"))?;
-    record(&mut transaction, Event::now(Kind::UserAdded).of_user(id)).await?;
+    record(&mut transaction, Event::now(Kind::UserAdded).of_owner(&owner)).await?;
     transaction.commit().await?;
+    let id = owner.id;
+    if admin.claim(&owner).await.is_err() {
+        eprintln!(
+            "warning: Redis did not answer. If Postgres was restored, sessions of an earlier user {id} end when {name} logs in."
+        );
+    }
     output.done(&format!("Added {name} (user {id})."), &json!({ "id": id, "username": name }));
     Ok(())
 }
@@ -137,11 +143,11 @@ async fn delete(admin: &Admin, user: &User, erase_events: bool, output: Output) 
         if erase_events { audit::erase(&mut transaction, Erase::OfUser(user.id), Admin::PATIENCE).await? } else { 0 };
     let ended = admin.revoke_all(user.id, Why::Disabled).await?;
     let done = json!({ "sessionsEnded": ended, "eventsErased": erased });
-    record(&mut transaction, Event::now(Kind::UserDeleted).of_user(user.id).with(done)).await?;
+    record(&mut transaction, Event::now(Kind::UserDeleted).of_owner(&user.into()).with(done)).await?;
     transaction.commit().await?;
     if user.grants_version > 0 {
         // An empty copy goes by itself.
-        let none = Grants { version: user.grants_version + 1, ..Grants::default() };
+        let none = Grants { uid: Some(user.uid), version: user.grants_version + 1, ..Grants::default() };
         let left = "deleted, but the copy of the user's grants stays in Redis, which did not answer";
         admin.write_grants(user.id, &none).await.context(left)?;
     }

@@ -6,11 +6,15 @@ use gatefold_shared::{grants::Rooms, redis::RedisError};
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use crate::postgres::PostgresError;
+
 /// What a client gets: the session's next refresh token, and for whom it is.
 #[derive(Debug)]
 pub struct Session {
     /// The user.
     pub user_id: i64,
+    /// The user's identity; sessions of version 0.1.0 do not say it yet.
+    pub uid: Option<Uuid>,
     /// The user's name.
     pub username: Arc<str>,
     /// The session.
@@ -29,6 +33,8 @@ pub struct Issued {
     pub session: Session,
     /// The user's sessions that had to end for it.
     pub evicted: Vec<Uuid>,
+    /// The sessions of whoever had the user's number before, which have ended.
+    pub replaced: Vec<Uuid>,
 }
 
 /// What became of an attempt to trade a refresh token.
@@ -59,7 +65,6 @@ pub enum Rotation {
     Unknown,
 }
 
-#[cfg(test)]
 impl Rotation {
     /// What the client gets, if it gets anything.
     pub fn session(&self) -> Option<&Session> {
@@ -83,6 +88,12 @@ pub enum FamilyError {
     /// client a thief. Or this replica stood still, and the request may have been given up meanwhile.
     #[error("redis has just come back, or this replica stood still; a replay is not judged yet")]
     NotJudged,
+    /// Nobody could tell yet whether Redis is an older copy of itself, or it is one and not repaired.
+    #[error("it is not known whether redis has all that it should have")]
+    NotVouched,
+    /// Postgres was restored, and did not say whose the session is.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
     /// No randomness for a new secret.
     #[error("no randomness")]
     Random(#[from] aws_lc_rs::error::Unspecified),

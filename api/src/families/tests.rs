@@ -3,6 +3,7 @@
 mod access;
 mod late_retry;
 mod lost;
+mod vouched;
 
 use std::{collections::HashMap, process::Command};
 
@@ -17,7 +18,7 @@ use crate::{commands::Cli, postgres};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const LIFETIMES: Lifetimes =
-    Lifetimes { refresh: MINUTE, absolute: MINUTE.saturating_mul(2), reuse_grace: Duration::ZERO };
+    Lifetimes { refresh: MINUTE, absolute: MINUTE.saturating_mul(2), reuse_grace: Duration::ZERO, most: MOST };
 /// Sessions that a user may have here.
 const MOST: u32 = 5;
 
@@ -31,7 +32,10 @@ async fn stores() -> (Cluster, TempDir) {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../generate-keys.sh");
     let made = Command::new(program).arg("--dir").arg(folder.path()).output().unwrap();
     assert!(made.status.success(), "{made:?}");
-    (Cluster::builder().start().await.unwrap(), folder)
+    let cluster = Cluster::builder().start().await.unwrap();
+    let postgres = sqlx::PgPool::connect(&cluster.database_url()).await.unwrap();
+    postgres::migrator().run(&postgres).await.unwrap();
+    (cluster, folder)
 }
 
 struct Bench {
@@ -58,8 +62,11 @@ impl Bench {
         let keys = Keys::live(&config.tokens, &config.public_keys).unwrap();
         let ender = SessionEnder::new(redis.clone(), MINUTE);
         let postgres = postgres::connect(&config.database, MINUTE).unwrap();
-        let audit = Audit::start(postgres, MINUTE, &life);
-        let families = Families::new(redis.clone(), keys, LIFETIMES, MOST, ender, audit, &life);
+        let audit = Audit::start(postgres.clone(), MINUTE, &life);
+        let stores = Stores { redis: redis.clone(), postgres };
+        let marks = Marks::start(&stores, ender.clone(), audit.clone(), LIFETIMES.absolute, &life);
+        marks.vouched(MINUTE).await;
+        let families = Families::new(&stores, keys, LIFETIMES, ender, audit, marks, &life);
         Self { redis, families, user_id }
     }
 
@@ -71,7 +78,13 @@ impl Bench {
 
     async fn issue_with(&self, grants: &Grants) -> Session {
         let from = Origin { address: IpAddr::from([192, 0, 2, 1]), user_agent: "a test" };
-        self.families.issue(self.user_id, "alice".into(), grants, from).await.unwrap().session
+        self.families.issue(&self.owner(), "alice".into(), grants, from).await.unwrap().session
+    }
+
+    /// The account, which is old.
+    fn owner(&self) -> Owner {
+        let uid = Uuid::from_u128(self.user_id.unsigned_abs().into());
+        Owner { id: self.user_id, uid, created_at: time::OffsetDateTime::UNIX_EPOCH }
     }
 
     fn opened(&self, session: &Session) -> RefreshToken {
@@ -90,8 +103,15 @@ impl Bench {
 
     async fn outcome_with_key(&self, token: &RefreshToken, key: &str, too_late: i64, may_judge: bool) -> i64 {
         let digest = if key.is_empty() { String::new() } else { sha256_hex(key.as_bytes())[..32].to_owned() };
-        let (families, grants) = (keys::families(self.user_id), keys::grants(self.user_id));
-        let keys = [keys::family(self.user_id, token.family), families, keys::revocations(self.user_id), grants];
+        let user = self.user_id;
+        let keys = [
+            keys::family(user, token.family),
+            keys::families(user),
+            keys::revocations(user),
+            keys::grants(user),
+            keys::identity(user),
+            keys::mark(user),
+        ];
         let arguments: Vec<Value> = vec![
             token.family.to_string().into(),
             self.user_id.into(),
@@ -288,11 +308,19 @@ async fn a_script_that_is_called_too_late_does_nothing() {
     }
     let other = Uuid::new_v4();
     let grants = keys::grants(1_006);
-    let scripts = [keys::family(1_006, other), keys::families(1_006), keys::revocations(1_006), grants.clone()];
+    let scripts = [
+        keys::family(1_006, other),
+        keys::families(1_006),
+        keys::revocations(1_006),
+        grants.clone(),
+        keys::identity(1_006),
+        keys::mark(1_006),
+    ];
     let prefix = keys::family_prefix(1_006);
     let arguments =
         ["f", "1006", "alice", "digest", "0", "60000", "60000", "192.0.2.1", "a test", "5", "60000", &prefix];
-    let arguments = arguments.into_iter().chain(["1", "[\"private:a\"]"]).map(Value::from).collect();
+    let arguments =
+        arguments.into_iter().chain(["1", "[\"private:a\"]", "an identity", "0"]).map(Value::from).collect();
     let reply: Vec<i64> = bench.redis.run(&ISSUE, &scripts, arguments, soon()).await.unwrap();
     assert_eq!(reply[0], 2);
     for key in [keys::family(1_006, other), grants] {
@@ -359,7 +387,11 @@ async fn one_family_too_many_evicts_the_one_that_was_not_used_for_longest() {
 #[tokio::test]
 async fn grants_count_by_their_version_and_not_by_when_they_come() {
     let bench = Bench::of(1_010).await;
-    let grants = |version, rooms: &[&str]| Grants { version, rooms: rooms.iter().map(|room| (*room).into()).collect() };
+    let grants = |version, rooms: &[&str]| Grants {
+        uid: None,
+        version,
+        rooms: rooms.iter().map(|room| (*room).into()).collect(),
+    };
     let copy = keys::grants(1_010);
     assert!(bench.issue_with(&grants(0, &[])).await.rooms.is_empty());
     assert_eq!(bench.command(copy.clone(), &["EXISTS"]).await.as_i64(), Some(0), "who never had any has no copy");

@@ -36,7 +36,7 @@ pub async fn events(
     Bearer(token): Bearer,
     EventsQuery(request): EventsQuery,
 ) -> Result<Json<Events>, ApiError> {
-    let page = audit::page(&app.postgres, token.user_id, request, app.redis.call_timeout()).await?;
+    let page = audit::page(&app.postgres, token.subject(), request, app.redis.call_timeout()).await?;
     let Page { events, next } = page;
     Ok(Json(Events { events, next }))
 }

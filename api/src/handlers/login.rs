@@ -122,15 +122,21 @@ async fn open_session(
         }
     }
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
-    let issued = app.families.issue(user.id, user.username.as_str().into(), &user.grants(), from).await?;
-    let Issued { session, evicted } = issued;
+    let issued = app.families.issue(&(&user).into(), user.username.as_str().into(), &user.grants(), from).await?;
+    let Issued { session, evicted, replaced } = issued;
     for family in evicted {
         let why = json!({ "why": Why::Evicted.as_str(), "by": session.family });
+        app.audit.record(event(Kind::SessionEnded).of_user(user.id).of_session(family).with(why));
+    }
+    for family in replaced {
+        let why = json!({ "why": Why::AccountReplaced.as_str(), "by": session.family });
         app.audit.record(event(Kind::SessionEnded).of_user(user.id).of_session(family).with(why));
     }
     // Whatever ended all sessions while the password was being hashed did not know of this one.
     if !users::is_current(&app.postgres, &user, limit).await? {
         app.ender.revoke(user.id, session.family, None, Why::PasswordChanged).await?;
+        let why = json!({ "why": Why::PasswordChanged.as_str() });
+        app.audit.record(event(Kind::SessionEnded).of_user(user.id).of_session(session.family).with(why));
         return Err(ApiError::InvalidCredentials);
     }
     counter!("logins_total", "outcome" => "accepted").increment(1);

@@ -56,6 +56,9 @@ pub async fn password(
     password_rules::check_form(&request.new_password, &token.username)?;
     let limit = app.redis.call_timeout();
     let user = users::by_id(&app.postgres, token.user_id, limit).await?.ok_or(ApiError::AccessRevoked)?;
+    if !token.subject().may_be(user.uid) {
+        return Err(ApiError::AccessRevoked);
+    }
     // Whoever has stolen an access token must not be able to guess here what they cannot at the log-in.
     let attempt = app.limits.begin_password_check(token.family).await.inspect_err(|error| {
         if matches!(error, NotBegun::Refused(_)) {

@@ -63,9 +63,10 @@ pub async fn register(
     let limit = app.redis.call_timeout();
     let mut transaction = postgres::begin(&app.postgres, limit).await?;
     let added = users::add(&mut transaction, name, &hash, limit).await?;
-    let id = added.ok_or(ApiError::UsernameTaken)?;
+    let owner = added.ok_or(ApiError::UsernameTaken)?;
+    let id = owner.id;
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
-    let issued = app.families.issue(id, name.into(), &Grants::default(), from).await?;
+    let issued = app.families.issue(&owner, name.into(), &Grants::default(), from).await?;
     let Issued { session, .. } = issued;
     postgres::commit(transaction, limit).await?;
     app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id).of_session(session.family)));

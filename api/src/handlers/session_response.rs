@@ -6,6 +6,7 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
+use gatefold_shared::jwt::Subject;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -45,7 +46,13 @@ pub fn session_response(
         return Err(ApiError::SessionNotFound);
     }
     let (username, rooms) = (Arc::clone(&session.username), session.rooms.clone());
-    let access_token = keys.signer.sign(session.user_id, username, session.family, rooms, lifetime)?;
+    let access_token = keys.signer.sign(
+        Subject { id: session.user_id, uid: session.uid },
+        username,
+        session.family,
+        rooms,
+        lifetime,
+    )?;
     let body = SessionBody { access_token, expires_in: lifetime.as_secs(), user };
     let (mut parts, body) = Json(body).into_response().into_parts();
     app.cookies.replace(&mut parts, sent, &session.refresh_token, session.expires_in);

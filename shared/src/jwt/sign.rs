@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use uuid::Uuid;
 
 use super::{
-    AUDIENCE, Claims, ISSUER, KeyError, TYPE,
+    AUDIENCE, Claims, ISSUER, KeyError, Subject, TYPE,
     keys::{PublicKey, read, unusable},
 };
 use crate::{clock, grants::Rooms};
@@ -69,17 +69,18 @@ impl Signer {
     /// A new access token for a session of a user, which lives for the whole seconds of `lifetime`.
     pub fn sign(
         &self,
-        user_id: i64,
+        user: impl Into<Subject>,
         username: Arc<str>,
         family: Uuid,
         rooms: Rooms,
         lifetime: Duration,
     ) -> Result<String, SignError> {
-        let iat = clock::unix_seconds();
+        let (Subject { id, uid }, iat) = (user.into(), clock::unix_seconds());
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
-            sub: user_id.to_string(),
+            sub: id.to_string(),
+            uid,
             username,
             sid: family,
             jti: Uuid::new_v4(),

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{KeyError, PublicKey, Signer, Verifier, VerifyError};
+use super::{KeyError, PublicKey, Signer, Subject, Verifier, VerifyError};
 use crate::{clock, grants};
 
 const LIFETIME: Duration = Duration::from_mins(15);
@@ -167,6 +167,21 @@ fn what_the_signer_signs_the_verifier_accepts() {
     assert!(accepted.expires_at >= clock::unix_seconds() + 895);
 }
 
+/// Tokens of version 0.1.0 have no identity, and its verifier knows nothing of one: it ignores claims that it does not know.
+#[test]
+fn a_token_carries_the_identity_of_its_user_and_is_as_before_without() {
+    let signer = &ours().signer;
+    let verified = |token: String| ours().verifier().verify(&token).unwrap().subject();
+    let without = signer.sign(42, "alice".into(), FAMILY, [].into(), LIFETIME).unwrap();
+    assert_eq!(verified(without), Subject { id: 42, uid: None });
+    let whose = Subject { id: 42, uid: Some(Uuid::from_u128(7)) };
+    let with = signer.sign(whose, "alice".into(), FAMILY, [].into(), LIFETIME).unwrap();
+    assert_eq!(verified(with), whose);
+    assert!(whose.may_be(Uuid::from_u128(7)) && !whose.may_be(FAMILY) && Subject::from(42).may_be(FAMILY));
+    assert_eq!(verified(ours().with_claim("something_new", json!("of a later version"))).id, 42);
+    assert_all_invalid([("an identity that is none", ours().with_claim("uid", json!("nobody")))]);
+}
+
 #[test]
 fn a_token_carries_the_rooms_that_were_granted_and_is_as_before_without() {
     let claims = |token: &str| -> Value {
@@ -186,7 +201,8 @@ fn the_longest_token_that_can_be_is_still_looked_at() {
     let rooms = (0..grants::MOST).map(longest).collect();
     let username = "x".repeat(64).into();
     let strong = Keys::of(KeySize::Rsa4096);
-    let token = strong.signer.sign(i64::MAX, username, FAMILY, rooms, LIFETIME).unwrap();
+    let token =
+        strong.signer.sign(Subject { id: i64::MAX, uid: Some(FAMILY) }, username, FAMILY, rooms, LIFETIME).unwrap();
     let accepted = strong.verifier().verify(&token).unwrap();
     assert_eq!(accepted.rooms.len(), 16);
     assert!(accepted.rooms.iter().all(|room| room.len() == 128));

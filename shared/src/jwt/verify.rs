@@ -75,8 +75,8 @@ impl Verifier {
         if claims.rooms.len() > grants::MOST || !claims.rooms.iter().all(|room| grants::is_grantable(room)) {
             return Err(VerifyError::Invalid);
         }
-        let Claims { username, sid: family, exp: expires_at, rooms, .. } = claims;
-        Ok(AccessToken { user_id, username, family, expires_at, rooms })
+        let Claims { uid, username, sid: family, exp: expires_at, rooms, .. } = claims;
+        Ok(AccessToken { user_id, uid, username, family, expires_at, rooms })
     }
 
     /// Whether the key with this `kid` is one of ours.

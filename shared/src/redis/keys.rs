@@ -9,6 +9,8 @@
 //! | `family:{pNN}:<uuid>` | hash | one session: user, generation, digest of its secret, times, client, state | with the refresh token, never after `expires_at` | `issue`, `rotate`, `reopen`, `revoke`, `revoke_all`, `reassert` | the same, `list` |
 //! | `families:{pNN}:<user>` | sorted set | the user's living families by the time at which they expire | with its last family | `issue`, `rotate`, `revoke`, `revoke_all`, `reassert` | `issue`, `revoke_all`, `list` |
 //! | `grants:{pNN}:<user>` | hash | the private rooms that a user may enter: `version`, `rooms` (a JSON array) | never; a day after it became empty | `write_grants`, `issue` | `issue`, `rotate`, whoever lets a user into a private room |
+//! | `identity:{pNN}:<user>` | string | which owner of the user's number the sessions are of | with the sessions | `issue`, `claim`, `confirm` | the same, `rotate` |
+//! | `mark:{pNN}` | hash | whether what Redis has of a partition is as new as it should be: `n`, `at`, `before`, `repair_from`, `blocks`, `accounts`, `epoch`, `users` | never | `renew_mark`, `end_again`, `issue` | the same, `rotate` |
 //! | `revocations:{pNN}` | stream, and a sharded channel of the same name | families that were revoked: `family`, `user`, `why`, `at`, `until` | trimmed when no access token of theirs can be valid any more | `rotate`, `revoke`, `revoke_all`, `reassert` | every replica |
 //! | `ratelimit:{<policy>:<key>}` | string | when a rate limit will be as if nothing had come, in µs since 1970; `<key>` is an address, a /64, the SHA-256 of a username, or a user id for what users do in rooms | when that is so | `gcra` | `gcra` |
 //! | `revocations:{pNN}:probe:<uuid>` | sharded channel | a replica's messages to itself | | `follow` | the same replica |
@@ -63,6 +65,21 @@ pub fn families(user_id: i64) -> String {
 /// The copy of a user's grants.
 pub fn grants(user_id: i64) -> String {
     format!("grants:{}:{user_id}", partition(user_id))
+}
+
+/// What the keys of the sorted sets of families of a user's partition begin with.
+pub fn families_prefix(user_id: i64) -> String {
+    format!("families:{}:", partition(user_id))
+}
+
+/// Which owner of a user's number the sessions are of.
+pub fn identity(user_id: i64) -> String {
+    format!("identity:{}:{user_id}", partition(user_id))
+}
+
+/// The mark of the partition of a user.
+pub fn mark(user_id: i64) -> String {
+    format!("mark:{}", partition(user_id))
 }
 
 /// The revocation log of the partition of a user.
@@ -157,6 +174,8 @@ mod tests {
         assert_eq!(families(67), "families:{p03}:67");
         assert_eq!(grants(67), "grants:{p03}:67");
         assert_eq!(revocations(67), "revocations:{p03}");
+        assert_eq!((identity(67), mark(67)), ("identity:{p03}:67".to_owned(), "mark:{p03}".to_owned()));
+        assert_eq!(families_prefix(67) + "67", families(67));
     }
 
     #[test]

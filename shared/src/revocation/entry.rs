@@ -25,10 +25,12 @@ pub enum Why {
     Disabled,
     /// Its user opened more sessions than are kept.
     Evicted,
+    /// Its user's number belongs to another account by now.
+    AccountReplaced,
 }
 
 impl Why {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Logout,
         Self::LogoutAll,
         Self::PasswordChanged,
@@ -37,6 +39,7 @@ impl Why {
         Self::EndedByAdmin,
         Self::Disabled,
         Self::Evicted,
+        Self::AccountReplaced,
     ];
 
     /// The word for it.
@@ -50,11 +53,12 @@ impl Why {
             Self::EndedByAdmin => "ended_by_admin",
             Self::Disabled => "disabled",
             Self::Evicted => "evicted",
+            Self::AccountReplaced => "account_replaced",
         }
     }
 
     /// A word that a newer replica may have written must still end the session, so any unknown one is an administrator's.
-    fn of(word: &str) -> Self {
+    pub fn of(word: &str) -> Self {
         Self::ALL.into_iter().find(|why| why.as_str() == word).unwrap_or(Self::EndedByAdmin)
     }
 }

@@ -38,7 +38,7 @@ pub async fn may_join(redis: &Redis, token: &AccessToken, room: &RoomName) -> Re
     match claimed(token, room) {
         Claim::Allowed => Ok(true),
         Claim::Refused => Ok(false),
-        Claim::AskRedis => grants::holds(redis, token.user_id, room, redis.deadline()).await,
+        Claim::AskRedis => grants::holds(redis, token.subject(), room, redis.deadline()).await,
     }
 }
 
@@ -51,7 +51,8 @@ mod tests {
     #[test]
     fn a_token_opens_all_rooms_but_those_of_others_and_asks_for_what_was_granted() {
         let rooms = ["private:a".into(), "private:b:c".into()].into();
-        let token = AccessToken { user_id: 7, username: "grace".into(), family: Uuid::nil(), expires_at: 0, rooms };
+        let token =
+            AccessToken { user_id: 7, uid: None, username: "grace".into(), family: Uuid::nil(), expires_at: 0, rooms };
         let claim = |room| claimed(&token, &RoomName::parse(room).unwrap());
         for open in ["lobby", "user", "private", "user:7", "users:8", "privates:x", "User:8", ":", "a:private:b"] {
             assert_eq!(claim(open), Claim::Allowed, "{open}");

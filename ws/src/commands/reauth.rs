@@ -59,7 +59,14 @@ mod tests {
 
     fn token(user_id: i64, family: u128, lifetime: u64) -> AccessToken {
         let expires_at = clock::unix_seconds() + lifetime;
-        AccessToken { user_id, username: "alice".into(), family: Uuid::from_u128(family), expires_at, rooms: [].into() }
+        AccessToken {
+            user_id,
+            uid: None,
+            username: "alice".into(),
+            family: Uuid::from_u128(family),
+            expires_at,
+            rooms: [].into(),
+        }
     }
 
     fn session(now: Instant) -> Session {

@@ -45,7 +45,7 @@ async fn client(pipe: DuplexStream) -> WebSocketStream<DuplexStream> {
 
 fn token(lifetime: u64) -> AccessToken {
     let expires_at = clock::unix_seconds() + lifetime;
-    AccessToken { user_id: 1, username: "alice".into(), family: Uuid::nil(), expires_at, rooms: [].into() }
+    AccessToken { user_id: 1, uid: None, username: "alice".into(), family: Uuid::nil(), expires_at, rooms: [].into() }
 }
 
 /// How a connection ends whose peer does nothing but what `peer` does.

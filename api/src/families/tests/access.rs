@@ -79,7 +79,9 @@ impl Bench {
                     let token = first.at_generation(newest.saturating_sub(*back));
                     let digest = if *key == 0 { String::new() } else { sha256_hex(&[*key])[..32].to_owned() };
                     let reply = self.families.ask_to_rotate(&token, &digest, &attempt, soon()).await.unwrap();
-                    let Ok(Some(rotation)) = self.families.read_rotation(&token, &reply, soon()) else { continue };
+                    let Ok(Reading::Done(rotation)) = self.families.read_rotation(&token, &reply, soon()) else {
+                        continue;
+                    };
                     if let Some(session) = rotation.session() {
                         let now = reply[1].as_i64().unwrap();
                         let until = self.number(&first, "access_until").await;

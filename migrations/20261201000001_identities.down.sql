@@ -1,0 +1,5 @@
+DROP FUNCTION skip_user_ids;
+DROP TABLE store_marks;
+ALTER TABLE events DROP COLUMN uid;
+ALTER TABLE users DROP COLUMN uid;
+DROP FUNCTION uuid_v7;
