@@ -117,7 +117,7 @@ impl Marks {
             }
             tokio::select! {
                 () = sleep(PAUSE) => {
-                    if !self.0.redis.is_settled() {
+                    if !(0..PARTITIONS).all(|partition| self.0.redis.is_settled(&keys::mark(partition))) {
                         due = Instant::now();
                     }
                 }
