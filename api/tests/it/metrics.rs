@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::harness::{Door, PASSWORD, Requester, TestApp, collector::Collector, eventually, unhurried, unique};
 
 /// What a cluster without trouble never tells.
-const TROUBLE: [&str; 12] = [
+const TROUBLE: [&str; 13] = [
     "events_lost_total",
     "family_reopenings_total",
     "key_reloads_total",
@@ -22,6 +22,7 @@ const TROUBLE: [&str; 12] = [
     "redis_command_errors_total",
     "redis_script_errors_total",
     "revocations_reasserted_total",
+    "sessions_ended_again_total",
     "sessions_revoked_total",
     "ws_presence_evictions_total",
     "ws_unsent_bytes",
