@@ -71,7 +71,8 @@ fn member(layout: &Layout, state: &State, node: &Node, topology: Topology) -> Re
 }
 
 fn configuration(state: &State, node: &Node, topology: Topology, home: &std::path::Path) -> Result<String> {
-    let mut lines = format!("bind 127.0.0.1\nport {}\ndir {}\n", node.port, home.display());
+    // Its peers come from other addresses of 127.0.0.0/8, which protected mode does not take for this machine.
+    let mut lines = format!("bind 127.0.0.1\nprotected-mode no\nport {}\ndir {}\n", node.port, home.display());
     if let Some(source) = source(node) {
         writeln!(lines, "bind-source-addr {source}")?;
     }

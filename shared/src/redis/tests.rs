@@ -52,7 +52,7 @@ async fn sessions_do_not_wait_for_rooms() {
     redis.check_writable().await.expect("connected");
     let rooms = redis.rooms();
     rooms.check_writable().await.expect("connected");
-    // Thirty seconds of Redis's time.
+    // Thirty seconds of Redis's time; 32 calls of them at once are a tenth of a second of it.
     let storm = join_all((0..10_000).map(|number| {
         let (rooms, key) = (rooms.clone(), format!("room:{number}"));
         async move { rooms.run::<i64>(&BUSY, &[key], vec![3.into()], rooms.deadline()).await }
@@ -61,7 +61,10 @@ async fn sessions_do_not_wait_for_rooms() {
         let mut longest = Duration::ZERO;
         for number in 0..20 {
             let began = Instant::now();
-            redis.run::<i64>(&BUSY, &[format!("family:{number}")], vec![0.into()], redis.deadline()).await.expect("served");
+            redis
+                .run::<i64>(&BUSY, &[format!("family:{number}")], vec![0.into()], redis.deadline())
+                .await
+                .expect("served");
             longest = longest.max(began.elapsed());
         }
         longest
@@ -71,5 +74,6 @@ async fn sessions_do_not_wait_for_rooms() {
         _ = storm => panic!("the storm is over before the sessions are served"),
     };
     println!("while rooms keep redis busy, a session waits for {longest:?} at most");
-    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    // In one line with the rooms it would be those thirty seconds, on the fastest machine.
+    assert!(longest < Duration::from_secs(10), "{longest:?}");
 }
