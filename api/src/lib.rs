@@ -45,7 +45,7 @@ pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, stores: Stores, life
     trace::start(&config.trace, "gatefold-api", &life).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let (max_connections, drain) = (config.listen.max_connections, config.listen.drain_seconds);
     let proxy = config.proxy.clone();
-    let app = AppState::new(config, keys, stores, &life)?;
+    let app = AppState::new(config, keys, &stores, &life)?;
     let patience = app.redis.call_timeout();
     tokio::join!(app.revocations.caught_up(patience), app.marks.vouched(patience));
     info!(address = %listener.local_addr()?, "serving");

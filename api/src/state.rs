@@ -86,7 +86,7 @@ pub struct AppState {
 }
 
 impl AppState {
-    pub fn new(config: Config, keys: Arc<LiveKeys<Keys>>, stores: Stores, life: &Lifecycle) -> anyhow::Result<App> {
+    pub fn new(config: Config, keys: Arc<LiveKeys<Keys>>, stores: &Stores, life: &Lifecycle) -> anyhow::Result<App> {
         let tokens = &config.tokens;
         let lifetimes = Lifetimes {
             refresh: tokens.refresh_token_expiry,
@@ -94,7 +94,7 @@ impl AppState {
             reuse_grace: tokens.refresh_reuse_grace,
             most: tokens.max_sessions_per_user,
         };
-        let Stores { redis, postgres } = stores.clone();
+        let (redis, postgres) = (stores.redis.clone(), stores.postgres.clone());
         let keep_for = config.access_tokens_live();
         let staleness_limit = config.store.revocation_staleness_limit;
         let revocations = Revocations::follow(redis.clone(), staleness_limit, life);
@@ -102,9 +102,9 @@ impl AppState {
         let ender = SessionEnder::new(redis.clone(), keep_for);
         life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));
         let audit = Audit::start(postgres.clone(), config.store.call_timeout(), life);
-        let marks = Marks::start(&stores, ender.clone(), audit.clone(), lifetimes.absolute, life);
+        let marks = Marks::start(stores, ender.clone(), audit.clone(), lifetimes.absolute, life);
         let families =
-            Families::new(&stores, Arc::clone(&keys), lifetimes, ender.clone(), audit.clone(), marks.clone(), life);
+            Families::new(stores, Arc::clone(&keys), lifetimes, ender.clone(), audit.clone(), marks.clone(), life);
         let limited_logins = Arc::<LimitedLogins>::default();
         life.spawn_forever("record limited logins", limited_logins::record(Arc::clone(&limited_logins), audit.clone()));
         let limit_wait = config.store.limit_wait();

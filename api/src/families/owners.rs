@@ -37,18 +37,18 @@ pub async fn claim(
     owner: &Owner,
     absolute: Duration,
 ) -> Result<Vec<Uuid>, RedisError> {
-    let Owner { id, uid, .. } = *owner;
+    let id = owner.id;
     let keys = [keys::identity(id), keys::families(id), keys::revocations(id), keys::grants(id)];
     let arguments: Vec<Value> = vec![
         id.into(),
-        uid.to_string().into(),
+        owner.uid.to_string().into(),
         owner.since().into(),
         ender.keep_for().into(),
         keys::family_prefix(id).into(),
         millis(absolute).into(),
     ];
-    let ended: Vec<String> = redis.commit(&CLAIM, &keys, arguments, redis.deadline()).await?;
-    Ok(ended.iter().filter_map(|family| family.parse().ok()).collect())
+    let revoked: Vec<String> = redis.commit(&CLAIM, &keys, arguments, redis.deadline()).await?;
+    Ok(revoked.iter().filter_map(|family| family.parse().ok()).collect())
 }
 
 /// See the module; clones share what is under way.

@@ -81,25 +81,25 @@ impl Repair<'_> {
         let from = from.max(oldest).saturating_sub(millis(MARGIN));
         let mut at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(from) * 1_000_000)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let (mut id, mut ended, mut granted) = (0, 0, BTreeSet::new());
+        let (mut id, mut revoked, mut granted) = (0, 0, BTreeSet::new());
         loop {
             let page = ends(self.postgres, at, id, limit).await?;
-            let mut by_partition: BTreeMap<usize, (i64, Vec<Value>)> = BTreeMap::new();
+            let mut ends_by_partition: BTreeMap<usize, (i64, Vec<Value>)> = BTreeMap::new();
             for event in &page {
                 let partition = keys::partition_of(event.user_id);
                 if lost.iter().all(|(lost, _)| *lost != partition) {
                     continue;
                 }
                 match event.end() {
-                    Some(end) => by_partition.entry(partition).or_insert((event.user_id, Vec::new())).1.extend(end),
+                    Some(end) => ends_by_partition.entry(partition).or_insert((event.user_id, Vec::new())).1.extend(end),
                     None => drop(granted.insert(event.user_id)),
                 }
             }
-            for (user_id, ends) in by_partition.into_values() {
-                ended += self.end_again(user_id, "", ends).await?;
+            for (user_id, again) in ends_by_partition.into_values() {
+                revoked += self.end_again(user_id, "", again).await?;
             }
-            let Some(last) = page.last().filter(|_| i64::try_from(page.len()) == Ok(PAGE)) else { break };
-            (at, id) = (last.at, last.id);
+            let Some(newest) = page.last().filter(|_| i64::try_from(page.len()) == Ok(PAGE)) else { break };
+            (at, id) = (newest.at, newest.id);
         }
         for user_id in granted {
             if let Some(user) = users::by_id(self.postgres, user_id, limit).await? {
@@ -110,7 +110,7 @@ impl Repair<'_> {
             let partition = i64::try_from(*partition).unwrap_or_default();
             self.end_again(partition, &from.to_string(), Vec::new()).await?;
         }
-        Ok(ended)
+        Ok(revoked)
     }
 
     /// In the partition of a user. `all_from` says that all has been ended that had ended since.
