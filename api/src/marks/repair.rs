@@ -91,7 +91,9 @@ impl Repair<'_> {
                     continue;
                 }
                 match event.end() {
-                    Some(end) => ends_by_partition.entry(partition).or_insert((event.user_id, Vec::new())).1.extend(end),
+                    Some(end) => {
+                        ends_by_partition.entry(partition).or_insert((event.user_id, Vec::new())).1.extend(end)
+                    }
                     None => drop(granted.insert(event.user_id)),
                 }
             }
