@@ -84,20 +84,18 @@ impl Repair<'_> {
         let (mut id, mut revoked, mut granted) = (0, 0, BTreeSet::new());
         loop {
             let page = ends(self.postgres, at, id, limit).await?;
-            let mut ends_by_partition: BTreeMap<usize, (i64, Vec<Value>)> = BTreeMap::new();
+            let mut by_partition: BTreeMap<usize, (i64, Vec<Value>)> = BTreeMap::new();
             for event in &page {
                 let partition = keys::partition_of(event.user_id);
                 if lost.iter().all(|(lost, _)| *lost != partition) {
                     continue;
                 }
                 match event.end() {
-                    Some(end) => {
-                        ends_by_partition.entry(partition).or_insert((event.user_id, Vec::new())).1.extend(end)
-                    }
+                    Some(end) => by_partition.entry(partition).or_insert((event.user_id, Vec::new())).1.extend(end),
                     None => drop(granted.insert(event.user_id)),
                 }
             }
-            for (user_id, again) in ends_by_partition.into_values() {
+            for (user_id, again) in by_partition.into_values() {
                 revoked += self.end_again(user_id, "", again).await?;
             }
             let Some(newest) = page.last().filter(|_| i64::try_from(page.len()) == Ok(PAGE)) else { break };
