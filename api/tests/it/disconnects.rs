@@ -1,13 +1,14 @@
 //! Clients that disconnect in the middle of a request: what was changed for them is recorded all the same.
 
 use std::{
-    io::{Read, Write},
+    io::{Read, Write as _},
     net::TcpStream,
     time::{Duration, Instant},
 };
 
 use gatefold_cluster::Signal;
-use tokio::{net, task::spawn_blocking};
+use sqlx::Connection;
+use tokio::{io::AsyncWriteExt, net, task::spawn_blocking};
 
 use crate::harness::{Door, PASSWORD, PATIENCE, Requester, TestApp, eventually, shared, two_replicas};
 
@@ -128,23 +129,28 @@ async fn whatever_clients_have_changed_that_then_disconnect_is_recorded() {
 
 #[tokio::test]
 async fn a_draining_replica_finishes_what_disconnected_clients_have_asked_for() {
-    let builder = two_replicas().api(1).redis_through_proxy().env("BACKEND_TIMEOUT", "20s");
-    let app = TestApp::start(builder).await;
+    let app = TestApp::start(two_replicas().api(1).env("BACKEND_TIMEOUT", "20s")).await;
     let client = app.signed_in("disconnect.drain").await.at(Door::Replica(0));
-    let faults = app.cluster.redis_faults().unwrap();
-    faults.stall();
+    // The new password has to wait for this lock.
+    let (mut holder, mut observer) = (app.postgres().await, app.postgres().await);
+    let mut lock = holder.begin().await.unwrap();
+    let row = sqlx::query("SELECT id FROM users WHERE id = $1 FOR UPDATE").bind(client.session().0);
+    row.execute(&mut *lock).await.unwrap();
     let address = client.url().strip_prefix("http://").unwrap();
     let mut stream = net::TcpStream::connect(address).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stream, Change::Logout.request(&client).as_bytes()).await.unwrap();
-    // It is under way when the replica answers another one of its connections, which came later.
-    assert_eq!(client.get("/api/health").await.status, 200);
+    stream.write_all(Change::Password.request(&client).as_bytes()).await.unwrap();
+    eventually("it waits for the lock", async || {
+        let waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        sqlx::query_scalar(waiting).fetch_one(&mut observer).await.unwrap()
+    })
+    .await;
     drop(stream);
     app.cluster.signal("api-1", Signal::SIGTERM).unwrap();
     // It accepts for a moment, and then has no connection any more; what is left to do keeps it alive.
     eventually("it takes no connections", async || client.try_get("/api/health").await.is_err()).await;
-    app.cluster.await_exit("api-1", Duration::from_secs(1)).await.expect_err("it waits for redis");
-    faults.pass();
+    app.cluster.await_exit("api-1", Duration::from_secs(1)).await.expect_err("it waits for the lock");
+    lock.rollback().await.unwrap();
     app.cluster.await_exit("api-1", PATIENCE).await.unwrap();
-    assert!(Change::Logout.was_made(&app, &client).await);
-    assert_eq!(recorded(&app, &client, "logged_out").await, 1);
+    assert!(Change::Password.was_made(&app, &client).await);
+    assert_eq!(recorded(&app, &client, "password_changed").await, 1);
 }
