@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::harness::{Door, PASSWORD, Requester, TestApp, collector::Collector, eventually, unhurried, unique};
 
 /// What a cluster without trouble never tells.
-const TROUBLE: [&str; 13] = [
+const TROUBLE: [&str; 16] = [
     "events_lost_total",
     "family_reopenings_total",
     "key_reloads_total",
@@ -22,10 +22,13 @@ const TROUBLE: [&str; 13] = [
     "redis_command_errors_total",
     "redis_script_errors_total",
     "revocations_reasserted_total",
+    "room_budget_refusals_total",
     "sessions_ended_again_total",
     "sessions_revoked_total",
     "ws_presence_evictions_total",
+    "ws_room_overflows_total",
     "ws_unsent_bytes",
+    "ws_user_seat_refusals_total",
 ];
 
 /// The names of metrics, with their types and labels.
