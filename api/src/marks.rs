@@ -195,6 +195,10 @@ impl Marks {
                 }
             }
             let was = memory.epoch;
+            if epoch > was {
+                // What this replica has told Postgres is gone from it as well.
+                memory.largest_user = 0;
+            }
             memory.epoch = epoch.max(was);
             was
         });

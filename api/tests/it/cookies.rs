@@ -232,7 +232,7 @@ async fn with_a_host_prefix_and_no_previous_name_other_names_are_not_looked_at()
         answer.status == 200
     })
     .await;
-    assert_eq!(set_cookies(&answer), ["*__Host-refreshToken=/"]);
+    assert_eq!(set_cookies(&answer), ["*__Host-refreshToken=/", "*__Host-refreshToken-device=/"]);
     let value = value_of(&answer, host);
     send_with(&alice, "/api/refresh", &[named("refreshToken", &value)])
         .await
