@@ -10,6 +10,7 @@ mod frames;
 mod fuzz;
 mod harness;
 mod limits;
+mod long;
 mod messages;
 mod outages;
 mod realtime;

@@ -38,15 +38,7 @@ impl Account {
     }
 
     pub async fn log_in_with(&self, password: &str) -> Self {
-        let (access, cookie) = (String::new(), String::new());
-        let mut other = Self {
-            client: self.client.clone(),
-            url: self.url.clone(),
-            name: self.name.clone(),
-            access,
-            cookie,
-            id: self.id,
-        };
+        let mut other = self.without_session();
         other.begin("/api/login", password, 200).await.expect("a log-in");
         other
     }
@@ -64,6 +56,36 @@ impl Account {
         self.take_session(Method::POST, "/api/refresh", Value::Null, 200).await.map(drop)
     }
 
+    /// As [`Self::refresh`], with an `Idempotency-Key`.
+    pub async fn refresh_with_key(&mut self, key: Uuid) -> Result<(), String> {
+        let request =
+            self.request(Method::POST, "/api/refresh", &Value::Null).header("idempotency-key", key.to_string());
+        self.take_session_of(request, 200).await.map(drop)
+    }
+
+    /// Ends the session; the status that was answered. What there was of it can still be presented.
+    pub async fn try_log_out(&self) -> Result<u16, String> {
+        let response = self.request(Method::POST, "/api/logout", &Value::Null).send().await;
+        Ok(response.map_err(|error| format!("{error:?}"))?.status().as_u16())
+    }
+
+    /// The same user, who has yet to log in.
+    pub fn without_session(&self) -> Self {
+        Self { access: String::new(), cookie: String::new(), ..self.at(&self.url) }
+    }
+
+    /// The same session, presented at another address.
+    pub fn at(&self, url: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            url: url.to_owned(),
+            name: self.name.clone(),
+            access: self.access.clone(),
+            cookie: self.cookie.clone(),
+            id: self.id,
+        }
+    }
+
     pub async fn log_out(&mut self) {
         let response = self.request(Method::POST, "/api/logout", &Value::Null).send().await.expect("an answer");
         assert_eq!(response.status(), 200);
@@ -72,10 +94,16 @@ impl Account {
     }
 
     async fn take_session(&mut self, method: Method, path: &str, body: Value, status: u16) -> Result<Value, String> {
-        let response = self.request(method, path, &body).send().await.map_err(|error| format!("{error:?}"))?;
+        self.take_session_of(self.request(method, path, &body), status).await
+    }
+
+    async fn take_session_of(&mut self, request: reqwest::RequestBuilder, status: u16) -> Result<Value, String> {
+        let response = request.send().await.map_err(|error| format!("{error:?}"))?;
         let answered = response.status().as_u16();
-        let cookie = response.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok()?.split(';').next());
-        let cookie = cookie.map(str::to_owned);
+        // One that is cleared, as that of a former name may be, has no value.
+        let cookies = response.headers().get_all("set-cookie").iter();
+        let mut pairs = cookies.filter_map(|cookie| cookie.to_str().ok()?.split(';').next());
+        let cookie = pairs.find(|pair| !pair.ends_with('=')).map(str::to_owned);
         let answer: Value = response.json().await.map_err(|error| format!("{answered} {error:?}"))?;
         if answered != status {
             return Err(format!("{answered} {}", answer["code"].as_str().unwrap_or("without a code")));
