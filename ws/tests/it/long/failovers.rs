@@ -202,6 +202,7 @@ fn print_table(topology: Topology, measured: &BTreeMap<String, Measured>) {
 
 /// How many failovers of each kind there are to be on one topology.
 fn kinds() -> Vec<Fault> {
+    #[expect(clippy::disallowed_methods, reason = "a test is no program with a configuration")]
     let all: usize = env::var("GATEFOLD_FAILOVERS").map_or(50, |count| count.parse().expect("GATEFOLD_FAILOVERS"));
     let here = all.div_ceil(2);
     let mut kinds: Vec<_> = (0..here).map(|number| if number % 2 == 0 { Fault::Freeze } else { Fault::Kill }).collect();

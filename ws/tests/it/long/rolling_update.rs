@@ -137,7 +137,9 @@ async fn the_previous_release_and_this_version_replace_each_other_under_load() {
         load.log_in_and_out(account);
     }
     let old_tokens = register(&deployment, 2).await;
-    old_tokens.iter().for_each(|account| load.present_everywhere(account, &replicas(&deployment)));
+    for account in &old_tokens {
+        load.present_everywhere(account, &replicas(&deployment));
+    }
     let old_cookies = register(&deployment, 4).await;
     let room = Room::fill(&deployment).await;
     let over = Arc::<AtomicBool>::default();
@@ -162,7 +164,9 @@ async fn the_previous_release_and_this_version_replace_each_other_under_load() {
         resume(old_cookies).await;
         let new_cookies = register(&deployment, 4).await;
         let new_tokens = register(&deployment, 2).await;
-        new_tokens.iter().for_each(|account| load.present_everywhere(account, &replicas(&deployment)));
+        for account in &new_tokens {
+            load.present_everywhere(account, &replicas(&deployment));
+        }
         println!("all run this version after {:?}", started.elapsed());
         replace(&deployment, &load, &previous.binaries).await;
         resume(new_cookies).await;
