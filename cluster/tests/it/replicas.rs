@@ -115,8 +115,12 @@ async fn no_log_of_any_process_holds_a_token() -> Result<()> {
     let login = post(&url, "/api/login", "Content-Type: application/json\r\n", login)?;
     ensure!(login.status == 200, "{login:?}");
     let access = login.json()?["accessToken"].as_str().context("a token")?.to_owned();
-    let cookie = login.header("set-cookie")?;
-    let refresh = cookie.split([';', '=']).nth(1).context("a cookie")?.to_owned();
+    let value = |name: &str| {
+        let cookies = login.all("set-cookie");
+        let cookie = cookies.into_iter().find_map(|cookie| cookie.strip_prefix(name)?.strip_prefix('='));
+        cookie.and_then(|cookie| cookie.split(';').next()).context("a cookie").map(ToOwned::to_owned)
+    };
+    let (refresh, device) = (value("refreshToken")?, value("refreshToken-device")?);
 
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: Z2F0ZWZvbGQtZXhhbXBsZQ==\r\n";
@@ -134,7 +138,7 @@ async fn no_log_of_any_process_holds_a_token() -> Result<()> {
     let signature = access.rsplit('.').next().context("a signature")?.to_owned();
     for log in fs::read_dir(cluster.dir().join("logs"))?.flatten() {
         let text = String::from_utf8_lossy(&fs::read(log.path())?).into_owned();
-        for secret in [signature.as_str(), refresh.as_str(), "correct horse"] {
+        for secret in [signature.as_str(), refresh.as_str(), device.as_str(), "correct horse"] {
             ensure!(!text.contains(secret), "{} holds {secret}", log.path().display());
         }
     }

@@ -84,7 +84,8 @@ impl Gatefold {
     }
 
     pub async fn log_out_at(&self, replica: &str, login: &Login) {
-        assert_eq!(self.post_to(replica, "logout", login).await, (200, json!({"message": "Logged out"})));
+        let (status, body) = self.post_to(replica, "logout", login).await;
+        assert_eq!((status, &body["message"]), (200, &json!("Logged out")), "{body}");
     }
 
     /// A ticket for a socket of this session.
