@@ -1,6 +1,6 @@
 -- Who a user is, for ever: a restored backup gives the numbers of users out again, and never an identity. It is random but
 -- for its time (UUIDv7, RFC 9562), and made by the database, so that replicas that know nothing of it give one all the same.
--- Every row gets one: the table is written anew, and is locked meanwhile (a second or so for 100,000 users).
+-- Every row gets one: the table is written anew, and is locked meanwhile (some 3 s for 100,000 users).
 CREATE FUNCTION uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE AS $$
     SELECT encode(
         set_bit(set_bit(
