@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { heard, openTab, signedIn, userOf } from './harness/browser.js';
+import { heard, openTab, sessionCookies, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
 import { PASSWORD, addUser, startCluster } from './harness/cluster.js';
 import { browser, cluster, setUp } from './harness/setup.js';
@@ -61,11 +61,11 @@ test('a cookie of another application hides no session and is left alone', async
   for (let turn = 0; turn < 2; turn++) assert.equal(await refresh(page), 'refreshed');
   await page.evaluate(() => session.logout());
   assert.equal(await userOf(page), null);
-  const left = (await context.cookies()).map(({ domain, value }) => [domain, value]);
+  const left = (await sessionCookies(context)).map(({ domain, value }) => [domain, value]);
   assert.deepEqual(left, [['.shop.localhost', 'of-another-application']]);
   const next = await openTab(context, own(cluster));
   assert.equal(await userOf(next), null);
-  assert.equal((await context.cookies()).length, 1);
+  assert.equal((await sessionCookies(context)).length, 1);
   assert.equal(await next.evaluate(() => session.logout().catch(({ code }) => code)), 'invalid_refresh_token', 'nothing was ended');
 });
 
@@ -86,7 +86,7 @@ test('a session that another host plants beside the own one is never taken up, a
   await logIn(page, victim.username);
   for (let turn = 0; turn < 2; turn++) assert.equal(await refresh(page), 'refreshed');
   assert.equal(await userOf(page), victim.username);
-  assert.ok((await context.cookies()).some(({ value }) => value === planted.value));
+  assert.ok((await sessionCookies(context)).some(({ value }) => value === planted.value));
 });
 
 test('a tab that finds several sessions when it starts recovers by itself', async t => {
@@ -138,7 +138,7 @@ test('no other host can set a cookie with the prefix __Host-, and what it sets i
   await plant(context, prefixed, planted);
   for (let turn = 0; turn < 2; turn++) assert.equal(await refresh(page), 'refreshed');
   assert.equal(await userOf(page), victim.username);
-  const cookies = (await context.cookies(`${own(prefixed)}/api/refresh`)).map(({ name, path, secure }) => [name, path, secure]);
+  const cookies = (await sessionCookies(context, `${own(prefixed)}/api/refresh`)).map(({ name, path, secure }) => [name, path, secure]);
   assert.deepEqual(cookies.filter(([name]) => name.startsWith('__Host-')), [['__Host-refreshToken', '/', true]]);
 });
 
@@ -189,11 +189,11 @@ test('where the new cookie came and the rest of the response did not, a new key 
   const page = await signedIn(context, cable.url, user.username);
   const keys = [];
   page.on('request', request => request.url().endsWith('/api/refresh') && keys.push(request.headers()['idempotency-key']));
-  const [before] = await context.cookies();
+  const [before] = await sessionCookies(context);
   const lost = cable.loseAnswer('POST /api/refresh', 1100);
   assert.equal(await refresh(page), '0 network');
   await lost;
-  assert.notEqual((await context.cookies())[0].value, before.value, 'the new cookie has come');
+  assert.notEqual((await sessionCookies(context))[0].value, before.value, 'the new cookie has come');
   assert.equal(await refresh(page), 'refreshed');
   assert.equal(keys[0], keys[1], 'the outcome was unknown');
   assert.notEqual(keys[1], keys[2], 'the server refuses the key for the new cookie');

@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { test } from 'node:test';
 import { chromium } from 'playwright-core';
 
-import { ARGUMENTS, CHROMIUM, eventually, heard, openTab, signedIn, userOf } from './harness/browser.js';
+import { ARGUMENTS, CHROMIUM, eventually, heard, openTab, sessionCookies, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
 import { addUser } from './harness/cluster.js';
 import { cluster, setUp } from './harness/setup.js';
@@ -60,11 +60,11 @@ for (const when of ['before the answer came', 'a moment after the answer came'])
       assert.equal(await userOf(page), user.username, 'a browser that ended in good order has its session');
     }
     // The cookie that is on the disk was traded at the server; the next one is in memory, or has not come.
-    const cookies = await context.cookies();
+    const cookies = await sessionCookies(context);
     await kill();
 
     ({ context, kill } = await startBrowser(t, profile));
-    const isSame = (await context.cookies())[0].value === cookies[0].value;
+    const isSame = (await sessionCookies(context))[0].value === cookies[0].value;
     t.diagnostic(`the cookie is ${isSame ? 'that which the browser had' : 'an older one'}`);
     const again = await openTab(context, cable.url);
     // The key went with the answer. A browser that has the old cookie again is told from nobody who has stolen it.

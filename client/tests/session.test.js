@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { CHROMIUM, draws, eventually, heard, openTab, signedIn, userOf } from './harness/browser.js';
+import { CHROMIUM, draws, eventually, heard, openTab, sessionCookies, signedIn, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
 import { PASSWORD, addUser, logIn } from './harness/cluster.js';
 import { browser, cluster, setUp } from './harness/setup.js';
@@ -430,7 +430,7 @@ test('logging out in one tab ends the session in all of them, once', async t => 
   await tabs[0].evaluate(() => session.logout());
   await tabs[1].waitForFunction(() => !session.user);
   for (const page of tabs) assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'logout' }]);
-  const cookies = await context.cookies();
+  const cookies = await sessionCookies(context);
   assert.deepEqual(cookies, []);
   await tabs[1].evaluate(([name, password]) => session.login(name, password).then(() => {}), [user.username, PASSWORD]);
   await tabs[0].waitForFunction(() => session.user, undefined, { timeout: 5_000 });
@@ -456,7 +456,7 @@ test('a log-out after a session that has ended by itself takes the cookie away, 
   await page.evaluate(() => session.expire(session.id, 'evicted'));
   await page.evaluate(() => session.logout());
   assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'evicted' }]);
-  assert.deepEqual(await context.cookies(), []);
+  assert.deepEqual(await sessionCookies(context), []);
 });
 
 test('logging out everywhere takes no longer than any other call, and can be repeated', async t => {
@@ -489,7 +489,7 @@ test('logging out everywhere is one call, which can be repeated until it has bee
   assert.equal(await leave(), 'done');
   assert.deepEqual(await heard(page, 'sessionexpired'), [{ reason: 'logout_all' }]);
   await eventually(async () => (await other.rest('GET', '/api/protected')).status === 401, 'the other session ends');
-  assert.deepEqual(await context.cookies(), []);
+  assert.deepEqual(await sessionCookies(context), []);
 });
 
 test('without a network `fetch` fails as the global one does, or as a refresh if that comes first', async t => {

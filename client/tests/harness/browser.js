@@ -28,6 +28,11 @@ export async function openTab(context, url, { options = {}, shift = 0, resume = 
   return page;
 }
 
+/** The cookies of a context, but for those by which devices are known: they stay after a logout. */
+export async function sessionCookies(context, url) {
+  return (await context.cookies(url)).filter(({ name }) => !name.endsWith('-device'));
+}
+
 /** A tab in which somebody is logged in. */
 export async function signedIn(context, url, username, more = {}) {
   const page = await openTab(context, url, { ...more, resume: false });
