@@ -33,7 +33,6 @@ use crate::{
     socket::{Incoming, Socket},
     state::App,
     token_clock::TokenEvent,
-    user_seats::UserSeat,
 };
 
 /// How long a client that opened a socket without a token has for its `auth` message.
@@ -77,6 +76,9 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         let (code, reason) = ending.code_and_text();
         counter!("ws_closed_total", "code" => ending.label()).increment(1);
         let token = session.as_ref().map(Session::token);
+        if let Some(token) = token {
+            self.app.user_seats.give_back(token.user_id);
+        }
         info!(conn.id = %self.peer.id, client.address = %self.client, user.id = token.map(|token| token.user_id),
             family.id = token.map(|token| tracing::field::display(token.family)), close.code = code,
             close.reason = reason, duration_ms = u64::try_from(opened.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -93,7 +95,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             Some(_) => None,
             None => Box::pin(self.first_message(timer.as_mut())).await?,
         };
-        let (session, _entered, _user_seat) = self.begin(session, id.as_ref())?;
+        let (session, _entered) = self.begin(session, id.as_ref())?;
         drop(id);
         loop {
             self.on_time(session, Instant::now())?;
@@ -113,9 +115,8 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         &mut self,
         session: &'a mut Option<Session>,
         id: Option<&MessageId>,
-    ) -> Result<(&'a mut Session, Entered, UserSeat), Ending> {
+    ) -> Result<(&'a mut Session, Entered), Ending> {
         let token = self.token.take().ok_or(CloseReason::InvalidToken)?;
-        let user_seat = self.app.user_seats.take(token.user_id).ok_or(CloseReason::RateLimited)?;
         // From here on a revocation is told; one that came before is found by asking.
         let entered = self.app.roster.enter(token.family, Arc::clone(&self.peer));
         self.app
@@ -125,9 +126,13 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         if self.app.life.draining().is_cancelled() {
             return Err(CloseReason::ServiceRestart.into());
         }
+        // Given back when the connection ends, as it has a session from here on.
+        if !self.app.user_seats.take(token.user_id) {
+            return Err(CloseReason::RateLimited.into());
+        }
         let session = session.insert(Session::start(*token, self.app.token_policy, Instant::now()));
         self.greet(session, id);
-        Ok((session, entered, user_seat))
+        Ok((session, entered))
     }
 
     /// Waits until the peer sends something, but not longer than until `deadline`.

@@ -68,12 +68,6 @@ impl Counts {
     }
 }
 
-/// One socket's seat among those of its user, free again when this is dropped.
-pub(crate) struct UserSeat {
-    seats: UserSeats,
-    user_id: i64,
-}
-
 impl UserSeats {
     /// Begins to tell Redis; a user may have so many.
     pub(crate) fn start(redis: Redis, most: u32, life: &Lifecycle) -> Self {
@@ -97,17 +91,29 @@ impl UserSeats {
         is_full
     }
 
-    /// A seat, unless the user has as many as they may have.
-    pub(crate) fn take(&self, user_id: i64) -> Option<UserSeat> {
+    /// Takes a seat for one more socket, unless the user has as many as they may have. It must be given back.
+    pub(crate) fn take(&self, user_id: i64) -> bool {
         let mut users = self.users();
         let counts = users.entry(user_id).or_default();
         if counts.is_full(self.0.most) {
             counter!("ws_user_seat_refusals_total").increment(1);
-            return None;
+            return false;
         }
         counts.here += 1;
         self.note(counts);
-        Some(UserSeat { seats: self.clone(), user_id })
+        true
+    }
+
+    /// Gives a seat back that was taken.
+    pub(crate) fn give_back(&self, user_id: i64) {
+        let mut users = self.users();
+        if let Some(counts) = users.get_mut(&user_id) {
+            counts.here = counts.here.saturating_sub(1);
+            self.note(counts);
+            if counts.here == 0 && !counts.is_told {
+                users.remove(&user_id);
+            }
+        }
     }
 
     fn note(&self, counts: &mut Counts) {
@@ -154,19 +160,6 @@ impl UserSeats {
         let Ok([elsewhere]) = reply.as_deref() else { return };
         if let Some(counts) = self.users().get_mut(&user_id) {
             (counts.elsewhere, counts.is_told) = (*elsewhere, told > 0);
-        }
-    }
-}
-
-impl Drop for UserSeat {
-    fn drop(&mut self) {
-        let mut users = self.seats.users();
-        if let Some(counts) = users.get_mut(&self.user_id) {
-            counts.here -= 1;
-            self.seats.note(counts);
-            if counts.here == 0 && !counts.is_told {
-                users.remove(&self.user_id);
-            }
         }
     }
 }
