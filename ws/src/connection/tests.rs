@@ -266,5 +266,5 @@ async fn what_an_idle_connection_keeps_is_small() {
     let kept = size_of_val(&connection) + size_of::<Peer>();
     let waits = Box::new(connection).run();
     let kept = kept + size_of_val(&waits);
-    assert!(kept <= 1040, "{kept} bytes");
+    assert!(kept <= 1024, "{kept} bytes");
 }
