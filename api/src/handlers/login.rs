@@ -24,7 +24,7 @@ use crate::{
     device_cookie::Devices,
     error::ApiError,
     extract::{Caller, Json, RefreshTokens},
-    families::{Issued, Origin},
+    families::{Issued, Origin, Session},
     limits::{Guess, NotBegun},
     passwords::{Unverifiable, Verdict},
     state::{App, AppState},
@@ -123,15 +123,7 @@ async fn open_session(
     }
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
     let issued = app.families.issue(&(&user).into(), user.username.as_str().into(), &user.grants(), from).await?;
-    let Issued { session, evicted, replaced } = issued;
-    for family in evicted {
-        let why = json!({ "why": Why::Evicted.as_str(), "by": session.family });
-        app.audit.record(event(Kind::SessionEnded).of_user(user.id).of_session(family).with(why));
-    }
-    for family in replaced {
-        let why = json!({ "why": Why::AccountReplaced.as_str(), "by": session.family });
-        app.audit.record(event(Kind::SessionEnded).of_user(user.id).of_session(family).with(why));
-    }
+    let session = record_ended(app, caller, issued);
     // Whatever ended all sessions while the password was being hashed did not know of this one.
     if !users::is_current(&app.postgres, &user, limit).await? {
         app.ender.revoke(user.id, session.family, None, Why::PasswordChanged).await?;
@@ -146,6 +138,18 @@ async fn open_session(
     let mut response = session_response(app, &session, Some(UserBody { id, username: user.username }), sent)?;
     app.device_cookies.add(&mut response, &app.keys.load().refresh, id, version);
     Ok(response)
+}
+
+/// Records the sessions that have ended because one was opened, and returns that one.
+pub(super) fn record_ended(app: &AppState, caller: &Caller, issued: Issued) -> Session {
+    let Issued { session, evicted, replaced } = issued;
+    let evicted = evicted.into_iter().map(|family| (family, Why::Evicted));
+    let replaced = replaced.into_iter().map(|family| (family, Why::AccountReplaced));
+    for (family, why) in evicted.chain(replaced) {
+        let event = Event::now(Kind::SessionEnded).of_user(session.user_id).of_session(family);
+        app.audit.record(caller.did(event).with(json!({ "why": why.as_str(), "by": session.family })));
+    }
+    session
 }
 
 /// Records that a password could not be verified, for the operator to set a new one. `event` is a failed login.

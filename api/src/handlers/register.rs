@@ -8,12 +8,15 @@ use serde::Deserialize;
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::session_response::{SessionBody, UserBody, session_response};
+use super::{
+    login::record_ended,
+    session_response::{SessionBody, UserBody, session_response},
+};
 use crate::{
     audit::{Event, Kind},
     error::ApiError,
     extract::{Caller, Json, RefreshTokens},
-    families::{Issued, Origin},
+    families::Origin,
     password_rules, postgres,
     state::App,
     users,
@@ -67,7 +70,7 @@ pub async fn register(
     let id = owner.id;
     let from = Origin { address: caller.address, user_agent: &caller.user_agent };
     let issued = app.families.issue(&owner, name.into(), &Grants::default(), from).await?;
-    let Issued { session, .. } = issued;
+    let session = record_ended(&app, &caller, issued);
     postgres::commit(transaction, limit).await?;
     app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id).of_session(session.family)));
     info!(user.id = id, client.address = %caller.address, "registered");

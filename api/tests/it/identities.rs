@@ -45,6 +45,13 @@ async fn whoever_is_given_the_number_of_another_user_inherits_neither_sessions_n
     assert_eq!(new.session().0, user_id);
     eventually("the old access token is refused", async || protected(&old).await == "401 session_revoked").await;
     assert_eq!(old.refresh().await.summary(), "401 session_revoked");
+    eventually("it is recorded that the old session has ended", async || {
+        let query = "SELECT count(*) FROM events
+            WHERE kind = 'session_ended' AND user_id = $1 AND family = $2 AND details->>'why' = 'account_replaced'";
+        let query = sqlx::query_scalar::<_, i64>(query).bind(user_id).bind(old.session().1);
+        query.fetch_one(&mut app.postgres().await).await.expect("a count") == 1
+    })
+    .await;
     assert_eq!(new.refresh().await.status, 200);
     let new_claims = claims(new.access_token());
     assert_eq!((&new_claims["uid"], new_claims.get("rooms")), (&json!(app.identity_of(user_id).await), None));
