@@ -81,6 +81,11 @@ impl Kind {
         Self::EventsErased,
     ];
 
+    /// The kind of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// Its name in Postgres and in answers.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -36,7 +36,7 @@ fn parse(query: &str) -> Result<PageRequest, ApiError> {
                 before.replace(id.ok_or_else(|| invalid("`before` must be the `next` of a page"))?).is_none()
             }
             "kind" => {
-                let known = Kind::ALL.into_iter().find(|known| known.as_str() == value);
+                let known = Kind::of(&value);
                 kind.replace(known.ok_or_else(|| invalid("`kind` is not a kind of event"))?).is_none()
             }
             _ => true,

@@ -58,13 +58,13 @@ impl Recorded {
     /// As `end_again` takes it: user, family or all, the one that is spared, why, and when.
     fn end(&self) -> Option<[Value; 5]> {
         let family = self.family.map(|family| family.to_string()).unwrap_or_default();
-        let (ended, spared, why) = match self.kind.as_str() {
-            "logged_out" => (family, String::new(), Why::Logout),
-            "refresh_token_reused" => (family, String::new(), Why::RefreshTokenReused),
-            "session_ended" => (family, String::new(), Why::of(self.why.as_deref().unwrap_or_default())),
-            "logged_out_everywhere" => (String::new(), String::new(), Why::LogoutAll),
-            "password_changed" => (String::new(), family, Why::PasswordChanged),
-            "user_disabled" | "user_deleted" => (String::new(), String::new(), Why::Disabled),
+        let (ended, spared, why) = match Kind::of(&self.kind)? {
+            Kind::LoggedOut => (family, String::new(), Why::Logout),
+            Kind::RefreshTokenReused => (family, String::new(), Why::RefreshTokenReused),
+            Kind::SessionEnded => (family, String::new(), Why::of(self.why.as_deref().unwrap_or_default())),
+            Kind::LoggedOutEverywhere => (String::new(), String::new(), Why::LogoutAll),
+            Kind::PasswordChanged => (String::new(), family, Why::PasswordChanged),
+            Kind::UserDisabled | Kind::UserDeleted => (String::new(), String::new(), Why::Disabled),
             _ => return None,
         };
         let at = i64::try_from(self.at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
