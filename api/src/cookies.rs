@@ -42,14 +42,11 @@ impl RefreshCookies {
     /// The refresh tokens in the cookies of a request; `open` tells whether a value is one.
     pub fn read(&self, headers: &HeaderMap, open: impl Fn(&str) -> Option<RefreshToken>) -> Presented {
         let mut presented = Presented::default();
-        for line in headers.get_all(header::COOKIE) {
-            let line = String::from_utf8_lossy(line.as_bytes()).into_owned();
-            for cookie in Cookie::split_parse(line).filter_map(Result::ok) {
-                let Some(name) = self.names.iter().position(|name| name.as_str() == cookie.name()) else { continue };
-                presented.is_empty = false;
-                if let Some(token) = open(cookie.value()) {
-                    presented.add(name, token);
-                }
+        for cookie in cookies_of(headers) {
+            let Some(name) = self.names.iter().position(|name| name.as_str() == cookie.name()) else { continue };
+            presented.is_empty = false;
+            if let Some(token) = open(cookie.value()) {
+                presented.add(name, token);
             }
         }
         presented
@@ -85,18 +82,31 @@ impl RefreshCookies {
     }
 
     fn write(&self, response: &mut response::Parts, name: &CookieName, path: &str, value: &str, max_age: i64) {
-        let cookie = Cookie::build((name.as_str(), value))
-            .http_only(true)
-            .secure(self.secure || name.requires_secure())
-            .same_site(SameSite::Strict)
-            .path(path)
-            .max_age(time::Duration::seconds(max_age))
-            .build();
-        if let Ok(mut header) = HeaderValue::from_str(&cookie.to_string()) {
-            header.set_sensitive(true);
+        let is_secure = self.secure || name.requires_secure();
+        if let Some(header) = set_cookie((name.as_str(), value), is_secure, path, max_age) {
             response.headers.append(header::SET_COOKIE, header);
         }
     }
+}
+
+/// All cookies of a request, in whichever of its lines they stand.
+pub fn cookies_of(headers: &HeaderMap) -> impl Iterator<Item = Cookie<'static>> {
+    let lines = headers.get_all(header::COOKIE).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
+    lines.flat_map(|line| Cookie::split_parse(line.into_owned()).filter_map(Result::ok))
+}
+
+/// A `Set-Cookie` for a cookie that no script reads and no foreign page sends, kept for `max_age` seconds.
+pub fn set_cookie(name_and_value: (&str, &str), is_secure: bool, path: &str, max_age: i64) -> Option<HeaderValue> {
+    let cookie = Cookie::build(name_and_value)
+        .http_only(true)
+        .secure(is_secure)
+        .same_site(SameSite::Strict)
+        .path(path)
+        .max_age(time::Duration::seconds(max_age))
+        .build();
+    let mut header = HeaderValue::from_str(&cookie.to_string()).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 /// The refresh tokens that a request brought, each with the place of the name under which it came.

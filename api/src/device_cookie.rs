@@ -16,12 +16,12 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{extract::FromRequestParts, response::Response};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use cookie::{Cookie, SameSite};
 use gatefold_shared::clock;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 
 use crate::{
     config::CookieConfig,
+    cookies::{cookies_of, set_cookie},
     families::{RefreshKeys, hex},
     state::App,
     users::User,
@@ -93,9 +93,7 @@ impl DeviceCookies {
     }
 
     fn read(&self, headers: &HeaderMap, keys: &RefreshKeys) -> Devices {
-        let lines = headers.get_all(header::COOKIE).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
-        let cookies = lines.flat_map(|line| Cookie::split_parse(line.into_owned()).filter_map(Result::ok));
-        let values = cookies.filter(|cookie| cookie.name() == self.name);
+        let values = cookies_of(headers).filter(|cookie| cookie.name() == self.name);
         Devices(values.filter_map(|cookie| open(cookie.value(), keys, clock::since_epoch())).collect())
     }
 
@@ -110,16 +108,8 @@ impl DeviceCookies {
         let mut nonce = [0; NONCE];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
         let value = seal(&Device { user_id, security_version, nonce }, keys, clock::since_epoch());
-        let cookie = Cookie::build((self.name.as_str(), value))
-            .http_only(true)
-            .secure(self.secure)
-            .same_site(SameSite::Strict)
-            .path(self.path)
-            .max_age(time::Duration::try_from(LIFETIME).ok()?)
-            .build();
-        let mut header = HeaderValue::from_str(&cookie.to_string()).ok()?;
-        header.set_sensitive(true);
-        Some(header)
+        let max_age = i64::try_from(LIFETIME.as_secs()).ok()?;
+        set_cookie((&self.name, &value), self.secure, self.path, max_age)
     }
 }
 

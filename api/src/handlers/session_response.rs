@@ -31,8 +31,7 @@ pub struct SessionBody {
 }
 
 /// The answer to a log-in (with the user) or a refresh (without). The access token ends with the session at the latest:
-/// what is not there any more cannot be ended before.
-/// The new refresh token takes the place of all that were `sent`.
+/// what is not there any more cannot be ended before. The new refresh token takes the place of all that were `sent`.
 pub fn session_response(
     app: &AppState,
     session: &Session,
