@@ -43,8 +43,11 @@ pub struct Budget {
 #[derive(Clone)]
 pub struct Budgets {
     redis: Redis,
-    accounts: Arc<Mutex<HashMap<(&'static str, i64), Account>>>,
+    accounts: Arc<Mutex<Accounts>>,
 }
+
+/// By the name of the budget and the user.
+type Accounts = HashMap<(&'static str, i64), Account>;
 
 struct Account {
     limit: Limit,
@@ -55,6 +58,12 @@ struct Account {
 }
 
 impl Account {
+    /// The account of a user, which is new if nothing was used lately.
+    fn of(accounts: &mut Accounts, budget: Budget, user_id: i64, now: Instant) -> &mut Self {
+        let fresh = || Self { limit: budget.limit, recovers: now, owed: 0 };
+        accounts.entry((budget.name, user_id)).or_insert_with(fresh)
+    }
+
     fn is_far(&self, now: Instant) -> bool {
         self.recovers <= now + self.limit.interval() * (self.limit.burst() / FAR)
     }
@@ -73,7 +82,7 @@ impl Budgets {
         budgets
     }
 
-    fn accounts(&self) -> MutexGuard<'_, HashMap<(&'static str, i64), Account>> {
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -84,8 +93,7 @@ impl Budgets {
         // What is more than a whole burst may come when nothing else has.
         let units = u32::try_from(units).unwrap_or(u32::MAX).min(limit.burst());
         let mut accounts = self.accounts();
-        let fresh = || Account { limit, recovers: now, owed: 0 };
-        let account = accounts.entry((budget.name, user_id)).or_insert_with(fresh);
+        let account = Account::of(&mut accounts, budget, user_id, now);
         let recovers = account.recovers.max(now) + limit.interval() * units;
         let excess = recovers.saturating_duration_since(now + limit.interval() * limit.burst());
         if !excess.is_zero() {
@@ -103,8 +111,7 @@ impl Budgets {
         let (now, limit) = (Instant::now(), budget.limit);
         let units = u32::try_from(units).unwrap_or(u32::MAX).min(limit.burst());
         let mut accounts = self.accounts();
-        let fresh = || Account { limit, recovers: now, owed: 0 };
-        let account = accounts.entry((budget.name, user_id)).or_insert_with(fresh);
+        let account = Account::of(&mut accounts, budget, user_id, now);
         account.recovers = account.recovers.max(now) + limit.interval() * units;
         account.bound(now);
         account.owed = account.owed.saturating_add(units);

@@ -122,19 +122,16 @@ impl Nodes {
             let Some(direction) = Direction::of(&error, &node.address).filter(|_| directions < MOST_DIRECTIONS) else {
                 return Err(error);
             };
-            directions += 1;
             match direction {
                 Direction::To { address, asking } => {
+                    directions += 1;
                     self.topology.urge();
                     sent_to = map.node(&address).map(|node| (Arc::clone(node), asking));
                     if sent_to.is_none() {
                         let _ = in_time(until, maps.changed()).await?;
                     }
                 }
-                Direction::Later => {
-                    directions -= 1;
-                    sleep_until((Instant::now() + ON_ITS_WAY).min(until)).await;
-                }
+                Direction::Later => sleep_until((Instant::now() + ON_ITS_WAY).min(until)).await,
             }
         }
     }
