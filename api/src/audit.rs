@@ -119,7 +119,7 @@ pub struct Event {
     at: OffsetDateTime,
     kind: Kind,
     user_id: Option<i64>,
-    /// Which owner of the number it is. When it is not said it is whoever has the number by now, if they had it then.
+    /// The user's identity. Without one the event is of the user who has the number when it is written, if they had it at `at`.
     uid: Option<Uuid>,
     family: Option<Uuid>,
     address: Option<IpAddr>,

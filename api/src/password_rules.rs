@@ -15,7 +15,7 @@ pub const MAX: usize = 256;
 /// Longer ones are on no list.
 const LONGEST_LISTED: usize = 32;
 /// Patterns are looked for in this many characters at once. The time for it doubles with each character that can stand for
-/// several letters (`1` for `i` and `l`): 20 ms at most for 16 of them, and over 100 ms for 32.
+/// several letters (`1` for `i` and `l`): up to 16 ms for 16 of them in a release build, and over 100 ms for 32.
 const WINDOW: usize = 16;
 /// Common passwords that do not fit into a window.
 const LONGER_COMMON: [&str; 8] = [
