@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { heard, openTab, sessionCookies, signedIn, userOf } from './harness/browser.js';
+import { heard, openTab, sessionCookies, signedIn, stored, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
 import { PASSWORD, addUser, startCluster } from './harness/cluster.js';
 import { browser, cluster, setUp } from './harness/setup.js';
@@ -35,21 +35,6 @@ async function plant(context, cluster, { name, value }) {
 const refresh = page => page.evaluate(() => session.refresh().then(() => 'refreshed', ({ code, status }) => `${status} ${code}`));
 const logIn = (page, username) =>
   page.evaluate(([name, password]) => session.login(name, password).then(() => {}), [username, PASSWORD]);
-
-/** Everything that the page's origin keeps on the disk. */
-const stored = page => page.evaluate(async () => {
-  const all = [JSON.stringify(localStorage), JSON.stringify(sessionStorage)];
-  for (const { name } of await indexedDB.databases()) {
-    const database = await new Promise(resolve => (indexedDB.open(name).onsuccess = event => resolve(event.target.result)));
-    for (const store of database.objectStoreNames) {
-      const read = database.transaction(store).objectStore(store).getAll();
-      await new Promise(resolve => (read.onsuccess = resolve));
-      all.push(JSON.stringify(read.result));
-    }
-    database.close();
-  }
-  return all.join('\n');
-});
 
 test('a cookie of another application hides no session and is left alone', async t => {
   const context = await browser.newContext();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { CHROMIUM, draws, eventually, heard, openTab, sessionCookies, signedIn, userOf } from './harness/browser.js';
+import { CHROMIUM, draws, eventually, heard, openTab, sessionCookies, signedIn, stored, userOf } from './harness/browser.js';
 import { layCable } from './harness/cable.js';
 import { PASSWORD, addUser, logIn } from './harness/cluster.js';
 import { browser, cluster, setUp } from './harness/setup.js';
@@ -45,21 +45,9 @@ test('the access token is nowhere but in memory', async t => {
   const page = await signedIn(context, cluster.url, user.username);
   await refresh(page);
   const token = await page.evaluate(() => session.token());
-  const stored = await page.evaluate(async () => {
-    const all = [JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie, location.href];
-    for (const { name } of await indexedDB.databases()) {
-      const database = await new Promise(resolve => (indexedDB.open(name).onsuccess = event => resolve(event.target.result)));
-      for (const store of database.objectStoreNames) {
-        const read = database.transaction(store).objectStore(store).getAll();
-        await new Promise(resolve => (read.onsuccess = resolve));
-        all.push(JSON.stringify(read.result));
-      }
-      database.close();
-    }
-    return all.join('\n');
-  });
-  assert.match(stored, /"turn":2/, 'the notes were read');
-  assert.ok(!stored.includes(token.split('.')[2]));
+  const kept = await stored(page);
+  assert.match(kept, /"turn":2/, 'the notes were read');
+  assert.ok(!kept.includes(token.split('.')[2]));
 });
 
 test('`fetch` sends the token to our own origin only', async t => {

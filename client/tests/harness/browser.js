@@ -28,6 +28,21 @@ export async function openTab(context, url, { options = {}, shift = 0, resume = 
   return page;
 }
 
+/** Everything that the page keeps where a script could find it: its origin's storage, cookies without HttpOnly, the URL. */
+export const stored = page => page.evaluate(async () => {
+  const all = [JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie, location.href];
+  for (const { name } of await indexedDB.databases()) {
+    const database = await new Promise(resolve => (indexedDB.open(name).onsuccess = event => resolve(event.target.result)));
+    for (const store of database.objectStoreNames) {
+      const read = database.transaction(store).objectStore(store).getAll();
+      await new Promise(resolve => (read.onsuccess = resolve));
+      all.push(JSON.stringify(read.result));
+    }
+    database.close();
+  }
+  return all.join('\n');
+});
+
 /** The cookies of a context, but for those by which devices are known: they stay after a logout. */
 export async function sessionCookies(context, url) {
   return (await context.cookies(url)).filter(({ name }) => !name.endsWith('-device'));
