@@ -18,12 +18,12 @@ use gatefold_shared::config::positive_duration;
 use uuid::Uuid;
 
 use self::{admin::Admin, output::Output};
-pub use self::{keys::keys, migrate::migrate};
+pub use self::{keys::keys, migrate::migrate, output::report};
 use crate::config::Config;
 
 /// Runs a command of an administrator.
 pub async fn administer(config: Config, command: AdminCommand, json: bool) -> anyhow::Result<()> {
-    let (admin, output) = (Admin::new(config), Output::new(json));
+    let (admin, output) = (Admin::new(config).await?, Output::new(json));
     match command {
         AdminCommand::User(command) => user::user(&admin, command, output).await,
         AdminCommand::Session(command) => session::session(&admin, command, output).await,

@@ -4,12 +4,12 @@
 //! counted for itself instead (OWASP device cookies): guesses from elsewhere do not lock it out.
 //!
 //! ```text
-//! base64url( version 1 | user id 8 | security version 4 | issued at 8 | nonce 16 | tag 32 )
+//! base64url( version 1 | user's uid 16 | security version 4 | issued at 8 | nonce 16 | tag 32 )
 //! tag = HMAC-SHA-256(refresh key, label | all bytes before it)
 //! ```
 //!
 //! It lets nobody in and names no session, so logging out leaves it where it is. A new one is issued at each login. It is
-//! worth nothing for another account, and for its own once the password has been changed or an administrator has disabled
+//! worth nothing for another account, also one that got the same number after a restore, and for its own once the password has been changed or an administrator has disabled
 //! the account: the security version is another one then.
 
 use std::{convert::Infallible, time::Duration};
@@ -18,6 +18,7 @@ use axum::{extract::FromRequestParts, response::Response};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use gatefold_shared::clock;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
+use uuid::Uuid;
 
 use crate::{
     config::CookieConfig,
@@ -31,7 +32,7 @@ use crate::{
 const LABEL: &[u8] = b"gatefold device cookie\0";
 const VERSION: u8 = 1;
 const NONCE: usize = 16;
-const BODY: usize = 1 + 8 + 4 + 8 + NONCE;
+const BODY: usize = 1 + 16 + 4 + 8 + NONCE;
 const TAG: usize = 32;
 /// How long a device is known after its last login. Browsers keep no cookie for more than 400 days.
 const LIFETIME: Duration = Duration::from_hours(365 * 24);
@@ -39,7 +40,7 @@ const LIFETIME: Duration = Duration::from_hours(365 * 24);
 /// A device on which somebody has logged in to an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    user_id: i64,
+    user: Uuid,
     security_version: i32,
     nonce: [u8; NONCE],
 }
@@ -51,7 +52,7 @@ impl Device {
     }
 
     fn is_of(&self, user: &User) -> bool {
-        (self.user_id, self.security_version) == (user.id, user.security_version)
+        (self.user, self.security_version) == (user.uid, user.security_version)
     }
 }
 
@@ -98,16 +99,16 @@ impl DeviceCookies {
     }
 
     /// Has the browser keep a new cookie of this account. Without randomness the device stays unknown.
-    pub fn add(&self, response: &mut Response, keys: &RefreshKeys, user_id: i64, security_version: i32) {
-        if let Some(cookie) = self.issue(keys, user_id, security_version) {
+    pub fn add(&self, response: &mut Response, keys: &RefreshKeys, user: Uuid, security_version: i32) {
+        if let Some(cookie) = self.issue(keys, user, security_version) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
     }
 
-    fn issue(&self, keys: &RefreshKeys, user_id: i64, security_version: i32) -> Option<HeaderValue> {
+    fn issue(&self, keys: &RefreshKeys, user: Uuid, security_version: i32) -> Option<HeaderValue> {
         let mut nonce = [0; NONCE];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
-        let value = seal(&Device { user_id, security_version, nonce }, keys, clock::since_epoch());
+        let value = seal(&Device { user, security_version, nonce }, keys, clock::since_epoch());
         let max_age = i64::try_from(LIFETIME.as_secs()).ok()?;
         set_cookie((&self.name, &value), self.secure, self.path, max_age)
     }
@@ -116,7 +117,7 @@ impl DeviceCookies {
 fn seal(device: &Device, keys: &RefreshKeys, now: Duration) -> String {
     let mut bytes = Vec::with_capacity(BODY + TAG);
     bytes.push(VERSION);
-    bytes.extend_from_slice(&device.user_id.to_be_bytes());
+    bytes.extend_from_slice(device.user.as_bytes());
     bytes.extend_from_slice(&device.security_version.to_be_bytes());
     bytes.extend_from_slice(&now.as_secs().to_be_bytes());
     bytes.extend_from_slice(&device.nonce);
@@ -135,12 +136,12 @@ fn open(text: &str, keys: &RefreshKeys, now: Duration) -> Option<Device> {
         return None;
     }
     let (&[version], rest) = body.split_first_chunk::<1>()?;
-    let (user_id, rest) = rest.split_first_chunk::<8>()?;
+    let (user, rest) = rest.split_first_chunk::<16>()?;
     let (security_version, rest) = rest.split_first_chunk::<4>()?;
     let (issued_at, nonce) = rest.split_first_chunk::<8>()?;
     let age = now.saturating_sub(Duration::from_secs(u64::from_be_bytes(*issued_at)));
     (version == VERSION && age < LIFETIME).then_some(Device {
-        user_id: i64::from_be_bytes(*user_id),
+        user: Uuid::from_bytes(*user),
         security_version: i32::from_be_bytes(*security_version),
         nonce: *nonce.first_chunk()?,
     })
@@ -150,7 +151,6 @@ fn open(text: &str, keys: &RefreshKeys, now: Duration) -> Option<Device> {
 mod tests {
     use base64::engine::general_purpose::STANDARD;
     use secrecy::ExposeSecret;
-    use uuid::Uuid;
 
     use super::*;
     use crate::{config::CookieNames, families::RefreshToken};
@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn device() -> Device {
-        Device { user_id: 42, security_version: 3, nonce: *b"0123456789abcdef" }
+        Device { user: Uuid::from_u128(42), security_version: 3, nonce: *b"0123456789abcdef" }
     }
 
     fn cookies(name: &str) -> DeviceCookies {
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn it_is_out_of_reach_of_scripts_and_foreign_pages_and_goes_where_its_prefix_allows() {
         for (name, path) in [("refreshToken", "/api/login"), ("__Secure-r", "/api/login"), ("__Host-r", "/")] {
-            let header = cookies(name).issue(&keys(&[1]), 42, 3).unwrap();
+            let header = cookies(name).issue(&keys(&[1]), Uuid::from_u128(42), 3).unwrap();
             let (pair, attributes) = header.to_str().unwrap().split_once(';').unwrap();
             assert!(pair.starts_with(&format!("{name}-device=")), "{pair}");
             assert_eq!(attributes, format!(" HttpOnly; SameSite=Strict; Secure; Path={path}; Max-Age=31536000"));

@@ -16,10 +16,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Box::pin(start(config::parse())).await {
+    let cli: Cli = config::parse();
+    let json = cli.json;
+    match Box::pin(start(cli)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            commands::report(&error, json);
             ExitCode::FAILURE
         }
     }

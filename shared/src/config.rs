@@ -137,6 +137,9 @@ pub fn parse<C: Parser>() -> C {
         Ok(config) => config,
         Err(problems) => {
             if let [Problem { error: Some(error), .. }] = problems.as_slice() {
+                if error.use_stderr() && wants_json() {
+                    exit_with([error.to_string().trim_end()]);
+                }
                 let _ = error.print();
                 process::exit(if error.use_stderr() { EXIT_USAGE } else { 0 });
             }
@@ -145,8 +148,18 @@ pub fn parse<C: Parser>() -> C {
     }
 }
 
-/// Ends the process with exit code 64 and a line for each problem of the configuration.
+/// Whether the process was called with `--json`, which also holds for what is wrong with its arguments.
+fn wants_json() -> bool {
+    std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// Ends the process with exit code 64 and a line for each problem of the configuration; with `--json`, with an object.
 pub fn exit_with<'a>(problems: impl IntoIterator<Item = &'a str>) -> ! {
+    if wants_json() {
+        let problems: Vec<&str> = problems.into_iter().collect();
+        eprintln!("{}", serde_json::json!({ "error": "the configuration cannot be used", "problems": problems }));
+        process::exit(EXIT_USAGE)
+    }
     eprintln!("The configuration cannot be used:");
     for problem in problems {
         eprintln!("  - {problem}");

@@ -23,6 +23,7 @@ use gatefold_shared::{
     budgets::{Budget, Budgets},
     lifecycle::Lifecycle,
     limit::Limit,
+    jwt::Subject,
     redis::{Redis, Slots, StreamId, Subscriber},
     rooms::{RoomName, User},
 };
@@ -86,7 +87,7 @@ pub(crate) enum What {
     Leave,
     Publish { data: Box<RawValue> },
     Typing { typing: bool },
-    Presence { needs_grant: bool },
+    Presence { grantee: Option<Subject> },
 }
 
 /// What has to be looked up before somebody may join.
@@ -94,7 +95,8 @@ pub(crate) enum What {
 pub(crate) struct Join {
     /// The last message that they have got.
     pub(crate) since: Option<StreamId>,
-    pub(crate) needs_grant: bool,
+    /// Whose grant it takes, if it takes one.
+    pub(crate) grantee: Option<Subject>,
 }
 
 /// There is too much to do already for this.

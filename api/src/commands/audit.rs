@@ -4,14 +4,14 @@ use anyhow::{Context, bail};
 use gatefold_shared::clock;
 use serde_json::{Value, json};
 use sqlx::Connection;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     AuditArguments, AuditCommand,
     admin::{Admin, record},
     output::Output,
 };
-use crate::audit::{self, Erase, Event, Kind};
+use crate::audit::{self, Erase, Event, Kind, Recorded};
 
 /// Prints the newest events, of one user or of all, or erases some.
 pub async fn audit(admin: &Admin, arguments: AuditArguments, output: Output) -> anyhow::Result<()> {
@@ -28,9 +28,16 @@ pub async fn audit(admin: &Admin, arguments: AuditArguments, output: Output) -> 
         None => None,
     };
     let events = audit::newest(&admin.postgres, user_id, arguments.limit, Admin::PATIENCE).await?;
-    let rows = events.iter().map(serde_json::to_value).collect::<Result<Vec<Value>, _>>()?;
-    output.table(&["at", "kind", "userId", "sessionId", "ip", "details"], rows);
+    let rows = events.iter().map(row).collect::<Result<Vec<Value>, _>>()?;
+    output.table(&["time", "kind", "userId", "sessionId", "ip", "details"], rows);
     Ok(())
+}
+
+/// An event as REST tells it, and its time as people read it.
+fn row(event: &Recorded) -> anyhow::Result<Value> {
+    let mut row = serde_json::to_value(event)?;
+    row["time"] = event.at.truncate_to_millisecond().format(&Rfc3339)?.into();
+    Ok(row)
 }
 
 async fn erase(admin: &Admin, which: Erase, output: Output) -> anyhow::Result<()> {

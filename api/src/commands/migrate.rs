@@ -2,9 +2,9 @@
 
 use anyhow::Context;
 use gatefold_shared::config::exit_with;
-use sqlx::{ConnectOptions, migrate::Migrate};
+use sqlx::migrate::Migrate;
 
-use super::{MigrateArguments, privileges};
+use super::{MigrateArguments, admin::reach, privileges};
 use crate::{
     config::DatabaseConfig,
     postgres::{migrator, options, owner_options},
@@ -19,8 +19,7 @@ pub async fn migrate(config: &DatabaseConfig, arguments: &MigrateArguments) -> a
         (Err(error), _) => exit_with([format!("{}: {error}", owner_variable(config)).as_str()]),
         (_, Err(error)) => exit_with([format!("DATABASE_URL: {error}").as_str()]),
     };
-    let why = || format!("cannot reach Postgres: is {} right?", owner_variable(config));
-    let mut connection = owner.connect().await.with_context(why)?;
+    let mut connection = reach(&owner, owner_variable(config)).await?;
     let mut migrator = migrator();
     if arguments.revert {
         connection.ensure_migrations_table(&migrator.table_name).await?;

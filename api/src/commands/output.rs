@@ -1,6 +1,29 @@
 //! What commands print: tables and sentences for people, or with `--json` one JSON value for programs.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// Says on standard error what went wrong: in words, or with `--json` as an object.
+pub fn report(error: &anyhow::Error, json: bool) {
+    let text = describe(error);
+    if json {
+        eprintln!("{}", json!({ "error": text }));
+    } else {
+        eprintln!("error: {text}");
+    }
+}
+
+/// An error and its causes. Many tell what caused them themselves: nothing is told twice.
+fn describe(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
 
 /// How to print.
 #[derive(Clone, Copy)]
@@ -46,5 +69,22 @@ fn cell(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.chars().filter(|character| !character.is_control()).collect(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::describe;
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let refused = || anyhow!("connection refused");
+        assert_eq!(describe(&refused()), "connection refused");
+        let repeats = refused().context("postgres: connection refused").context("asking Postgres");
+        assert_eq!(describe(&repeats), "asking Postgres: postgres: connection refused");
+        let told = Err::<(), _>(refused()).context("the audit").context("a user").unwrap_err();
+        assert_eq!(describe(&told), "a user: the audit: connection refused");
     }
 }

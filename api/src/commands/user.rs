@@ -48,7 +48,7 @@ async fn add(admin: &Admin, name: &str, allow_reserved: bool, output: Output) ->
         users::check_not_reserved(name).map_err(|error| anyhow!("{error}; --allow-reserved adds it all the same"))?;
     }
     let hash = hash_of_new_password(admin).await?;
-    let mut transaction = admin.postgres.begin().await.context("cannot reach Postgres: is DATABASE_URL right?")?;
+    let mut transaction = admin.postgres.begin().await?;
     let owner = users::add(&mut transaction, name, &hash, Admin::PATIENCE)
         .await
         .with_context(|| format!("could not add {name} (was `gatefold-api migrate` run?)"))?

@@ -134,9 +134,9 @@ async fn open_session(
     counter!("logins_total", "outcome" => "accepted").increment(1);
     app.audit.record(event(Kind::LoggedIn).of_user(user.id).of_session(session.family));
     info!(user.id = user.id, family.id = %session.family, client.address = %caller.address, "logged in");
-    let (id, version) = (user.id, user.security_version);
+    let (id, uid, version) = (user.id, user.uid, user.security_version);
     let mut response = session_response(app, &session, Some(UserBody { id, username: user.username }), sent)?;
-    app.device_cookies.add(&mut response, &app.keys.load().refresh, id, version);
+    app.device_cookies.add(&mut response, &app.keys.load().refresh, uid, version);
     Ok(response)
 }
 

@@ -88,6 +88,6 @@ pub async fn password(
     info!(user.id = user.id, family.id = %token.family, "changed the password");
     let mut response = StatusCode::NO_CONTENT.into_response();
     // The change made the cookies of all devices worthless, this one's too.
-    app.device_cookies.add(&mut response, &app.keys.load().refresh, user.id, user.security_version + 1);
+    app.device_cookies.add(&mut response, &app.keys.load().refresh, user.uid, user.security_version + 1);
     Ok(response)
 }

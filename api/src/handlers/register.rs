@@ -75,7 +75,7 @@ pub async fn register(
     app.audit.record(caller.did(Event::now(Kind::Registered).of_user(id).of_session(session.family)));
     info!(user.id = id, client.address = %caller.address, "registered");
     let mut response = session_response(&app, &session, Some(UserBody { id, username: name.to_owned() }), &sent)?;
-    app.device_cookies.add(&mut response, &app.keys.load().refresh, id, users::FIRST_SECURITY_VERSION);
+    app.device_cookies.add(&mut response, &app.keys.load().refresh, owner.uid, users::FIRST_SECURITY_VERSION);
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use gatefold_shared::{
-    jwt::AccessToken,
+    jwt::{AccessToken, Subject},
     portable_json,
     rooms::{self, Claim, RoomName, User},
 };
@@ -27,10 +27,10 @@ pub(super) fn pass_on(
     let is_in = || caller.peer.is_in(&room).then_some(()).ok_or(ErrorCode::NotJoined);
     let what = match request {
         RoomRequest::Join { since } => {
-            let needs_grant = needs_grant(token, &room)?;
+            let grantee = grantee(token, &room)?;
             budgets.take_look(token.user_id).map_err(ErrorCode::over_budget)?;
             is_new = caller.peer.joins(&room).map_err(|_| ErrorCode::TooManyRooms)?;
-            What::Join(Join { since, needs_grant })
+            What::Join(Join { since, grantee })
         }
         RoomRequest::Leave => {
             is_in()?;
@@ -47,9 +47,9 @@ pub(super) fn pass_on(
             What::Typing { typing }
         }
         RoomRequest::Presence => {
-            let needs_grant = needs_grant(token, &room)?;
+            let grantee = grantee(token, &room)?;
             budgets.take_look(token.user_id).map_err(ErrorCode::over_budget)?;
-            What::Presence { needs_grant }
+            What::Presence { grantee }
         }
     };
     let user = User { id: token.user_id, username: Arc::clone(&token.username) };
@@ -64,11 +64,11 @@ pub(super) fn pass_on(
     })
 }
 
-/// Whether Redis has to be asked if the bearer may still enter, as far as they may.
-fn needs_grant(token: &AccessToken, room: &RoomName) -> Result<bool, ErrorCode> {
+/// Of whom Redis has to be asked if they may still enter, where their token lets them and does not suffice.
+fn grantee(token: &AccessToken, room: &RoomName) -> Result<Option<Subject>, ErrorCode> {
     match rooms::claimed(token, room) {
-        Claim::Allowed => Ok(false),
-        Claim::AskRedis => Ok(true),
+        Claim::Allowed => Ok(None),
+        Claim::AskRedis => Ok(Some(token.subject())),
         Claim::Refused => Err(ErrorCode::ForbiddenRoom),
     }
 }

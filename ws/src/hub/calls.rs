@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use gatefold_shared::{
     grants,
+    jwt::Subject,
     redis::{RedisError, StreamId, keys},
     rooms::{self, Present, Publication, RoomName},
 };
@@ -136,7 +137,10 @@ pub(super) async fn look_up(context: Arc<Context>, room: RoomName, it: ToLookUp)
         } else {
             None
         };
-        let may_enter = !it.needs_grant || grants::holds(&context.redis, it.user_id, &room, until).await?;
+        let may_enter = match it.grantee {
+            Some(grantee) => grants::holds(&context.redis, grantee, &room, until).await?,
+            None => true,
+        };
         Ok((may_enter, turn))
     };
     let (result, turn) = match turn.await {
@@ -171,9 +175,8 @@ pub(super) async fn present(context: Arc<Context>, request: Request) -> Outcome 
     Outcome::Present { request, result }
 }
 
-pub(super) async fn may_enter(context: Arc<Context>, request: Request) -> Outcome {
-    let (user_id, until) = (request.user.id, context.redis.deadline());
-    let result = grants::holds(&context.redis, user_id, &request.room, until).await;
+pub(super) async fn may_enter(context: Arc<Context>, request: Request, grantee: Subject) -> Outcome {
+    let result = grants::holds(&context.redis, grantee, &request.room, context.redis.deadline()).await;
     Outcome::MayEnter { request, result }
 }
 

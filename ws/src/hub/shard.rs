@@ -134,9 +134,9 @@ impl Shard {
             }
         }
         match &request.what {
-            What::Presence { needs_grant: true } => {
-                let trace = request.pending.trace();
-                self.calls.push(Box::pin(Parent::around(trace, calls::may_enter(context, request))));
+            What::Presence { grantee: Some(grantee) } => {
+                let (trace, grantee) = (request.pending.trace(), *grantee);
+                self.calls.push(Box::pin(Parent::around(trace, calls::may_enter(context, request, grantee))));
             }
             _ => self.serve_allowed(request),
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt, future::join_all};
 use gatefold_cluster::{Builder, Cluster, Kind};
-use gatefold_shared::jwt::Signer;
+use gatefold_shared::jwt::{Signer, Subject};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::{
@@ -86,6 +86,12 @@ impl Gatefold {
 
     pub fn token_of(&self, user_id: i64, family: Uuid) -> String {
         self.signer.sign(user_id, "grace".into(), family, [].into(), self.signer.lifetime()).expect("a token")
+    }
+
+    /// A good token that claims to be allowed into a private room.
+    pub fn token_for_room(&self, user: Subject, room: &str) -> String {
+        let rooms = [room.into()].into();
+        self.signer.sign(user, "grace".into(), Uuid::new_v4(), rooms, self.signer.lifetime()).expect("a token")
     }
 
     /// A good token that lives so many seconds.

@@ -4,3 +4,4 @@ mod failovers;
 mod load;
 mod release;
 mod rolling_update;
+mod storm;

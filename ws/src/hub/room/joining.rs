@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gatefold_shared::{redis::StreamId, rooms::User};
+use gatefold_shared::{jwt::Subject, redis::StreamId, rooms::User};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ pub(super) struct Joining {
     pub(super) user: User,
     pub(super) pending: Pending,
     pub(super) since: Option<StreamId>,
-    pub(super) needs_grant: bool,
+    pub(super) grantee: Option<Subject>,
     /// When nobody waits for the answer any more.
     pub(super) give_up_at: Instant,
     pub(super) lookup: Lookup,
@@ -88,19 +88,19 @@ impl Waiting {
         connection: Uuid,
         user: User,
         pending: Pending,
-        Join { since, needs_grant }: Join,
+        Join { since, grantee }: Join,
         give_up_at: Instant,
     ) -> u64 {
         let ticket = next_number();
-        let lookup = if since.is_some() || needs_grant { Lookup::Needed } else { Lookup::Done(None) };
+        let lookup = if since.is_some() || grantee.is_some() { Lookup::Needed } else { Lookup::Done(None) };
         let asked = 0;
-        self.list.push(Joining { ticket, connection, user, pending, since, needs_grant, give_up_at, lookup, asked });
+        self.list.push(Joining { ticket, connection, user, pending, since, grantee, give_up_at, lookup, asked });
         ticket
     }
 
     /// Events may have been missed, and one may have been that a grant was taken away.
     pub(super) fn ask_again(&mut self) {
-        for joining in self.list.iter_mut().filter(|joining| joining.needs_grant) {
+        for joining in self.list.iter_mut().filter(|joining| joining.grantee.is_some()) {
             (joining.lookup, joining.asked) = (Lookup::Needed, 0);
         }
     }
@@ -138,7 +138,7 @@ impl Waiting {
         for joining in &mut self.list {
             let is_theirs = matches!(&joining.lookup, Lookup::Reading(reading) if reading.number == number);
             // It also does for those who still wait for their turn.
-            let needs_no_more = matches!(joining.lookup, Lookup::Needed | Lookup::Asked) && !joining.needs_grant;
+            let needs_no_more = matches!(joining.lookup, Lookup::Needed | Lookup::Asked) && joining.grantee.is_none();
             match (page, joining.since) {
                 (Some(page), Some(since)) if is_theirs || (needs_no_more && page.from <= since) => {
                     (joining.lookup, joining.asked) = (Lookup::Done(Some(page.after(since))), 0);

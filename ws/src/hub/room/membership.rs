@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gatefold_shared::{
+    jwt::Subject,
     redis::StreamId,
     rooms::{RoomName, User},
     trace::Parent,
@@ -28,7 +29,7 @@ pub(in crate::hub) struct ToLookUp {
     pub(in crate::hub) asked: u64,
     pub(in crate::hub) connection: Uuid,
     pub(in crate::hub) user_id: i64,
-    pub(in crate::hub) needs_grant: bool,
+    pub(in crate::hub) grantee: Option<Subject>,
     pub(in crate::hub) needs_history: bool,
     pub(in crate::hub) until: Instant,
     pub(in crate::hub) trace: Option<Parent>,
@@ -66,7 +67,7 @@ impl Room {
         }
         let new = || Member { peer: Arc::clone(peer), user_id: user.id, is_counted: false, is_admitted: false };
         self.members.entry(peer.id).or_insert_with(new);
-        if !join.needs_grant {
+        if join.grantee.is_none() {
             self.count(peer.id, &user);
         }
         let is_known = self.told.contains_key(&user.id);
@@ -213,7 +214,7 @@ impl Room {
                 asked: joining.asked,
                 connection: joining.connection,
                 user_id: joining.user.id,
-                needs_grant: joining.needs_grant,
+                grantee: joining.grantee,
                 needs_history: joining.since.is_some(),
                 until: joining.give_up_at,
                 trace: joining.pending.trace(),

@@ -38,7 +38,7 @@ impl Client {
     }
 
     fn joins(&self, room: &mut Room, now: Instant) {
-        self.asks(room, Join { since: None, needs_grant: false }, now + Duration::from_secs(2));
+        self.asks(room, Join { since: None, grantee: None }, now + Duration::from_secs(2));
     }
 
     fn asks(&self, room: &mut Room, join: Join, give_up_at: Instant) {
@@ -48,7 +48,7 @@ impl Client {
 
     /// Asks to come back to the room with this message, and has its turn at once; which reading that is.
     fn comes_back(&self, room: &mut Room, since: &str, give_up_at: Instant) -> u64 {
-        self.asks(room, Join { since: since.parse().ok(), needs_grant: false }, give_up_at);
+        self.asks(room, Join { since: since.parse().ok(), grantee: None }, give_up_at);
         has_its_turn(room).expect("a reading of the history").number
     }
 
@@ -400,7 +400,7 @@ async fn whoever_may_not_enter_was_never_here() {
     let now = Instant::now();
     let (mut room, _one) = room_of(1, now).await;
     let mut two = Client::new(2);
-    two.asks(&mut room, Join { since: None, needs_grant: true }, now + Duration::from_secs(2));
+    two.asks(&mut room, Join { since: None, grantee: Some(42.into()) }, now + Duration::from_secs(2));
     assert!(room.next_update(now).is_none(), "nobody hears of them yet");
     let asked = room.next_lookups().pop().expect("a question").asked;
     assert!(room.looked_up(asked, Some(false)).is_none());

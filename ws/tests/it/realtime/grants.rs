@@ -1,9 +1,11 @@
 //! Private rooms: open from a grant to its end, and then closed at once. And what REST says and hears of rooms.
 
 use gatefold_cluster::Builder;
+use gatefold_shared::jwt::Subject;
 use http::Method;
 use serde_json::json;
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 use crate::harness::{Gatefold, Login, User, eventually, many_sessions, new_room, unhurried, visitor::Visitor};
 
@@ -53,6 +55,24 @@ async fn a_private_room_opens_with_the_grant_in_the_next_token() {
     let mut other = gatefold.visitor("ws-1").await;
     assert_eq!(other.error(join).await, "forbidden_room");
     assert_eq!(other.error(json!({"type": "presence", "room": room})).await, "forbidden_room");
+}
+
+/// As after a restore of Postgres: the number, and with it the grant, is somebody else's.
+#[tokio::test]
+async fn the_grant_of_a_numbers_next_owner_opens_no_room_to_the_former_one() {
+    let gatefold = shared().await;
+    let (_, login, room, _sockets) = members(gatefold).await;
+    let owner = login.claims()["uid"].as_str().and_then(|uid| uid.parse().ok());
+    for (uid, may_enter) in [(owner, true), (Some(Uuid::new_v4()), false)] {
+        let token = gatefold.token_for_room(Subject { id: login.user_id, uid }, &room);
+        let user = User { id: login.user_id, ..User::new() };
+        let mut socket = gatefold.visit_with(&user, &token, "ws-1").await;
+        for kind in ["join", "presence"] {
+            let answer = socket.ask(json!({"type": kind, "room": room})).await;
+            let code = if may_enter { None } else { Some("forbidden_room") };
+            assert_eq!(answer["payload"]["code"].as_str(), code, "{uid:?}: {answer}");
+        }
+    }
 }
 
 /// Nobody is counted in a private room before their grant was found: so it is read before anything has happened there.

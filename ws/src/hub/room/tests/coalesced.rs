@@ -6,7 +6,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 fn asks(room: &mut Room, since: &str, now: Instant) -> Client {
     let client = Client::new(1);
-    client.asks(room, Join { since: since.parse().ok(), needs_grant: false }, now + HOUR);
+    client.asks(room, Join { since: since.parse().ok(), grantee: None }, now + HOUR);
     client
 }
 
