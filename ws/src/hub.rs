@@ -21,9 +21,9 @@ use std::{sync::Arc, time::Duration};
 
 use gatefold_shared::{
     budgets::{Budget, Budgets},
+    jwt::Subject,
     lifecycle::Lifecycle,
     limit::Limit,
-    jwt::Subject,
     redis::{Redis, Slots, StreamId, Subscriber},
     rooms::{RoomName, User},
 };

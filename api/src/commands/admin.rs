@@ -12,8 +12,8 @@ use gatefold_shared::{
     revocation::{Ended, SessionEnder, Why},
     rooms::{self, RoomName},
 };
-use serde_json::json;
 use secrecy::ExposeSecret;
+use serde_json::json;
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn an_error_names_the_server_and_no_password() {
-        for url in ["redis://host:6379", "rediss://user:p@ss@host:6379/0", "redis://:secret@host:6379?a=b@c", "host:6379"] {
+        for url in
+            ["redis://host:6379", "rediss://user:p@ss@host:6379/0", "redis://:secret@host:6379?a=b@c", "host:6379"]
+        {
             assert_eq!(servers(url), "host:6379", "{url}");
         }
     }

@@ -307,11 +307,19 @@ async fn the_device_cookie_of_a_numbers_former_owner_counts_as_none() {
     app.add_user("limits.renumbered").await;
     let client = at("198.51.100.98").await;
     let device = client.login("limits.renumbered", PASSWORD).await.device_cookie().unwrap();
-    assert_counted(&client.login_on(&device, "limits.renumbered", WRONG).await, "401 invalid_credentials", "login-device");
+    assert_counted(
+        &client.login_on(&device, "limits.renumbered", WRONG).await,
+        "401 invalid_credentials",
+        "login-device",
+    );
     // As after a restore: the number belongs to somebody else, whose security version is the same.
     let other = "UPDATE users SET uid = gen_random_uuid() WHERE username = 'limits.renumbered'";
     sqlx::query(other).execute(&mut app.postgres().await).await.expect("another user");
-    assert_counted(&client.login_on(&device, "limits.renumbered", WRONG).await, "401 invalid_credentials", "login-account");
+    assert_counted(
+        &client.login_on(&device, "limits.renumbered", WRONG).await,
+        "401 invalid_credentials",
+        "login-account",
+    );
 }
 
 #[tokio::test]

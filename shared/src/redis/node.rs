@@ -16,8 +16,10 @@ use crate::lifecycle::Lifecycle;
 /// Connections of each kind. One carries tens of thousands of commands a second; a second one keeps a large reply from
 /// delaying the rest.
 const LINES: usize = 2;
-/// Calls about rooms that one replica has under way at once. Ten replicas whose scripts take 0.3 ms each fill 100 ms of Redis.
-const ROOM_CALLS: usize = 32;
+/// Calls about rooms that one replica has under way at once: what a call about a session may have to wait for. Ten replicas
+/// whose scripts take 0.2 ms each fill 16 ms of Redis, and an administrator's command, which first has to connect, makes six
+/// calls one after the other. With a round trip of 1 ms a replica still makes thousands of calls a second.
+const ROOM_CALLS: usize = 8;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

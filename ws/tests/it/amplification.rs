@@ -19,7 +19,7 @@ async fn info(gatefold: &Gatefold, section: &str, field: &str) -> u64 {
 }
 
 /// A room with as much history as there may be.
-pub async fn full_room(gatefold: &Gatefold) -> String {
+async fn full_room(gatefold: &Gatefold) -> String {
     let room = new_room();
     gatefold.visitor("ws-1").await.join(&room).await;
     let fill = "local id for i = 1, 100 do id = redis.call('XADD', KEYS[1], '*', 'user', '7', 'data', '\"' .. string.rep('x', 16000) .. '\"') end
