@@ -5,7 +5,7 @@ pub(crate) mod standby;
 mod template;
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -61,12 +61,35 @@ fn program(name: &str, layout: &Layout) -> Result<Command> {
     Ok(command)
 }
 
+/// That the user may enter each folder above one of its own; or an error that names the one where it stops.
+fn may_enter(user: &User, home: &Path) -> Result<()> {
+    let home = home.canonicalize()?;
+    for folder in home.ancestors().skip(1) {
+        let folder_is = fs::metadata(folder)?;
+        let needed = if folder_is.uid() == user.uid.as_raw() {
+            0o100
+        } else if folder_is.gid() == user.gid.as_raw() {
+            0o010
+        } else {
+            0o001
+        };
+        ensure!(
+            folder_is.mode() & needed != 0,
+            "Postgres does not run as root but as {}, who may not enter {}: choose another --dir, such as one in /var/tmp",
+            user.name,
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
 /// Makes the data directory, the first time, and waits until nothing is left of a server that was killed.
 pub(crate) async fn prepare(layout: &Layout, state: &State, node: &Node) -> Result<()> {
     let (home, data, settings) = (layout.postgres(), data(layout, node), &state.settings);
     create_private(&home)?;
     if let Some(user) = account()? {
         chown(&home, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        may_enter(&user, &home)?;
     }
     if !is_new(layout, node) {
         eventually(Duration::from_secs(10), || async { lock_file::take_from_the_dead(&data) }).await?;

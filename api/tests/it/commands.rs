@@ -2,7 +2,9 @@
 
 use std::process::{Output, Stdio};
 
+use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{io::AsyncWriteExt, process::Command, task::JoinSet};
 
 use crate::harness::shared;
@@ -115,8 +117,41 @@ async fn several_machines_may_migrate_at_once() {
 #[tokio::test]
 async fn without_a_database_a_command_says_so() {
     let nowhere = Database { url: "postgres://nobody@127.0.0.1:9/nowhere".to_owned() };
-    let said = failed(&nowhere.run(&["migrate"], "").await);
-    assert!(said.contains("cannot reach Postgres") && said.contains("DATABASE_URL"), "{said}");
+    for command in [["migrate"].as_slice(), &["user", "list"], &["audit"]] {
+        let said = failed(&nowhere.run(command, "").await);
+        let what = "cannot reach Postgres at 127.0.0.1:9 (is DATABASE_URL right?)";
+        assert!(said.contains(what) && said.matches("Connection refused").count() == 1, "{said}");
+        assert!(!said.contains("pool"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_json_for_those_who_ask_for_it() {
+    let nowhere = Database { url: "postgres://nobody@127.0.0.1:9/nowhere".to_owned() };
+    let calls: [(&[&str], _); 4] = [
+        (&["--json", "user", "list"], 1),
+        (&["user", "list", "--json"], 1),
+        (&["--json", "user", "lst"], 64),
+        (&["--json", "--db-pool-size", "many", "user", "list"], 64),
+    ];
+    for (arguments, code) in calls {
+        let output = nowhere.run(arguments, "").await;
+        assert_eq!((output.status.code(), &*output.stdout), (Some(code), [].as_slice()), "{output:?}");
+        let said: Value = serde_json::from_slice(&output.stderr).expect("JSON");
+        assert!(said["error"].as_str().is_some_and(|error| !error.is_empty()), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn events_are_listed_with_times_that_people_read() {
+    let database = Database::migrated("audit_times").await;
+    succeeded(&database.run(&["user", "add", "alice"], "a good password\n").await);
+    let listed = succeeded(&database.run(&["audit"], "").await);
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((lines[0][0], lines[1][1]), ("TIME", "user_added"), "{listed}");
+    let time = OffsetDateTime::parse(lines[1][0], &Rfc3339).expect("a time");
+    let events: Value = serde_json::from_str(&succeeded(&database.run(&["audit", "--json"], "").await)).expect("JSON");
+    assert_eq!(events[0]["at"], json!(time.unix_timestamp_nanos() / 1_000_000));
 }
 
 #[tokio::test]

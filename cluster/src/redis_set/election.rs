@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{RedisSet, SERVICE, Topology, ask_all};
 use crate::poll::eventually;
-use crate::redis_client::{await_reply, order};
+use crate::redis_client::order;
 use crate::state::{Kind, Node};
 
 /// How long an election may take on a busy machine; two seconds are usual.
@@ -66,8 +66,7 @@ impl RedisSet {
     /// As [`Self::fail_over`], from a primary or, in a Redis Cluster, also to a replica.
     pub(crate) async fn fail_over_at(&self, server: &Node) -> Result<String> {
         if self.topology == Topology::Cluster && self.is_replica(server).await? {
-            eventually(TIMEOUT, || async { order(server.port, "CLUSTER FAILOVER").await }).await?;
-            await_reply(server.port, "ROLE", "master").await?;
+            eventually(TIMEOUT, || take_over(server)).await?;
             return Ok(server.name.clone());
         }
         let before = self.followers_of(server).await?;
@@ -106,7 +105,7 @@ impl RedisSet {
             Topology::Cluster => {
                 let replicas = self.followers_of(primary).await?;
                 let replica = replicas.first().with_context(|| format!("{} has no replica", primary.name))?;
-                order(replica.port, "CLUSTER FAILOVER").await?;
+                take_over(replica).await?;
             }
         }
         Ok(())
@@ -166,4 +165,19 @@ impl RedisSet {
         let primary = self.primary(key).await?;
         Ok(self.followers_of(&primary).await?.into_iter().map(|server| server.name).collect())
     }
+}
+
+/// Has a replica of a Redis Cluster take over from its primary. It gives up after 5 s, for instance where a primary that would
+/// have to vote has just come back; then it may be told again.
+async fn take_over(replica: &Node) -> Result<()> {
+    if order(replica.port, "ROLE").await?.contains("master") {
+        return Ok(());
+    }
+    order(replica.port, "CLUSTER FAILOVER").await?;
+    eventually(Duration::from_secs(6), || async {
+        let role = order(replica.port, "ROLE").await?;
+        ensure!(role.contains("master"), "{} does not take over", replica.name);
+        Ok(())
+    })
+    .await
 }

@@ -1,13 +1,15 @@
 //! `gatefold-cluster` as people run it.
 
+use std::fs::Permissions;
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use gatefold_cluster::{ProcessState, eventually};
 use serde_json::Value;
 
-use crate::harness::{CommandLine, PATIENCE, get, nobody, processes_of};
+use crate::harness::{CommandLine, PATIENCE, PROGRAM, get, nobody, processes_of};
 
 fn pids(line: &CommandLine) -> Result<Vec<(String, Option<i32>)>> {
     let status = line.cluster()?.status()?;
@@ -180,5 +182,34 @@ async fn each_directory_has_a_refresh_cookie_of_its_own_unless_it_is_named() -> 
     ensure!(first.starts_with("refreshToken-") && second.starts_with("refreshToken-") && first != second);
     ensure!(start(&one, &[])? == first, "and keeps it");
     ensure!(start(&one, &["--env", "COOKIE_NAME=chosen"])? == "chosen");
+    Ok(())
+}
+
+/// Postgres does not run as root. It would say that it cannot find its own data.
+#[test]
+fn a_folder_that_the_user_of_postgres_cannot_enter_is_named() -> Result<()> {
+    let line = CommandLine::new()?;
+    let closed = line.dir().join("closed");
+    std::fs::create_dir(&closed)?;
+    std::fs::set_permissions(&closed, Permissions::from_mode(0o700))?;
+    let cluster =
+        |arguments: &[&str]| Command::new(PROGRAM).arg("--dir").arg(closed.join("cluster")).args(arguments).output();
+    let up = cluster(&["up", "--api", "0", "--ws", "0", "--no-proxy", "--port", &nobody()?.port().to_string()])?;
+    // Whoever is not root runs Postgres themselves, and may enter what is theirs.
+    let as_root = std::fs::metadata("/proc/self")?.uid() == 0;
+    let said = String::from_utf8_lossy(&up.stderr).into_owned();
+    cluster(&["down"])?;
+    ensure!(up.status.success() != as_root, "{said}");
+    ensure!(!as_root || said.contains(&format!("may not enter {}", closed.canonicalize()?.display())), "{said}");
+    Ok(())
+}
+
+#[test]
+fn the_log_of_a_process_that_is_not_there_is_an_error() -> Result<()> {
+    let line = CommandLine::new()?;
+    line.up(nobody()?.port())?;
+    let logs = line.run(&["logs", "nobody"])?;
+    ensure!(!logs.status.success() && String::from_utf8_lossy(&logs.stderr).contains("no log of nobody"), "{logs:?}");
+    ensure!(line.run(&["logs", "redis"])?.status.success());
     Ok(())
 }

@@ -12,7 +12,13 @@ pub(crate) async fn election_after(cluster: &Cluster, set: &RedisSet, fault: Fau
     let former = set.primary_name_of(KEY).await?;
     cluster.fault(&former, fault).await?;
     let election = set.await_election(KEY, &former).await?;
-    ensure!(election.primary != former && set.primary_name_of(KEY).await? == election.primary);
+    ensure!(election.primary != former);
+    // One Sentinel tells the others.
+    eventually(PATIENCE, || async {
+        ensure!(set.primary_name_of(KEY).await? == election.primary, "not everybody names {}", election.primary);
+        Ok(())
+    })
+    .await?;
     cluster.clear(&former).await?;
     set.await_whole().await?;
     ensure!(set.replicas_of(KEY).await?.contains(&former), "{former} follows {}", election.primary);

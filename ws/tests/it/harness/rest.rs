@@ -134,14 +134,19 @@ impl Gatefold {
 
     /// Has Redis itself execute a command, given as words; the beginning of its reply.
     pub async fn redis_command(&self, command: &str) -> String {
-        let address = self.cluster.redis_url().replacen("redis://", "", 1);
-        let mut connection = TcpStream::connect(address.trim_end_matches('/')).await.expect("redis is there");
-        connection.write_all(format!("{command}\r\n").as_bytes()).await.expect("sent");
-        let mut reply = vec![0; 64 * 1024];
-        let length = connection.read(&mut reply).await.expect("a reply");
-        let reply = String::from_utf8_lossy(&reply[..length]).into_owned();
+        let reply = self.redis_reply(command).await.expect("redis is there");
         assert!(!reply.starts_with('-'), "{command}: {reply}");
         reply
+    }
+
+    /// As [`Self::redis_command`], where Redis may refuse, or be away.
+    pub async fn redis_reply(&self, command: &str) -> std::io::Result<String> {
+        let address = self.cluster.redis_url().replacen("redis://", "", 1);
+        let mut connection = TcpStream::connect(address.trim_end_matches('/')).await?;
+        connection.write_all(format!("{command}\r\n").as_bytes()).await?;
+        let mut reply = vec![0; 64 * 1024];
+        let length = connection.read(&mut reply).await?;
+        Ok(String::from_utf8_lossy(&reply[..length]).into_owned())
     }
 
     /// Whether a replica says that it is ready, and what it says of its revocations.
