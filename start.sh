@@ -23,6 +23,9 @@ Usage: ./start.sh [COMMAND]
   status [--json]  what is running, and where; exits with 3 when nothing is
   logs [NAME]      the logs of all processes, or of one (see status)
   stop             stop the cluster; accounts and sessions are kept
+  user, session, room, audit, keys …
+                   the commands of gatefold-api in this cluster, such as
+                   ./start.sh user add -- alice (--help lists them)
   --help           this text
 
 Where a Docker engine of version 25 or newer answers, with Compose 2.24 or newer,
@@ -78,7 +81,7 @@ add_test_user() {
         # Asks for the user's rooms, for which Postgres is enough.
         ! "$@" room list -- "$TEST_USER" >/dev/null 2>&1 ||
             warn "the test account $TEST_USER is there, whose password everybody knows, and HTTP_ADDRESS=$HTTP_ADDRESS lets others" \
-                "reach it. Disable it: $* user disable -- $TEST_USER"
+                "reach it. Disable it: ./start.sh user disable -- $TEST_USER"
     elif message=$(printf '%s\n' "$TEST_PASSWORD" | "$@" user add -- "$TEST_USER" 2>&1); then
         say "$message"
     elif [[ $message != *'is taken'* ]]; then
@@ -92,7 +95,7 @@ explain() {
         reached='from this machine only; HTTP_ADDRESS=0.0.0.0 opens it to others'
     else
         reached="from others, too (HTTP_ADDRESS=$HTTP_ADDRESS), without TLS"
-        account='none, since others can reach it (gatefold-api user add NAME)'
+        account='none, since others can reach it (./start.sh user add -- NAME)'
     fi
     cat <<TEXT
 
@@ -114,23 +117,23 @@ Try it, in this order (the cookie jar holds the refresh token):
     $url/api/login | sed 's/.*"accessToken":"\\([^"]*\\)".*/\\1/'); echo "\$TOKEN"
 
   # a call that needs the access token
-  curl -sS -H "Authorization: Bearer \$TOKEN" $url/api/protected
+  curl -sS -w '\\n' -H "Authorization: Bearer \$TOKEN" $url/api/protected
 
   # a socket, for three seconds: the upgrade and the first message (or: websocat "ws${url#http}/ws?token=\$TOKEN")
   curl -s -i -N --http1.1 --max-time 3 --output - -H 'Connection: Upgrade' -H 'Upgrade: websocket' \\
     -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: Z2F0ZWZvbGQtZXhhbXBsZQ==' "$url/ws?token=\$TOKEN"
 
   # the next access token, and the next refresh token in the jar
-  curl -sS -b cookies.txt -c cookies.txt -X POST $url/api/refresh
+  curl -sS -w '\\n' -b cookies.txt -c cookies.txt -X POST $url/api/refresh
 
   # log out
-  curl -sS -b cookies.txt -c cookies.txt -X POST $url/api/logout
+  curl -sS -w '\\n' -b cookies.txt -c cookies.txt -X POST $url/api/logout
 
   # is it alive, is it ready?
-  curl -sS $url/api/health
-  curl -sS $url/api/ready
+  curl -sS -w '\\n' $url/api/health
+  curl -sS -w '\\n' $url/api/ready
 
-Then: ./start.sh status, ./start.sh logs [NAME], ./start.sh stop
+Then: ./start.sh status, ./start.sh logs [NAME], ./start.sh user add -- alice, ./start.sh stop
 TEXT
 }
 
@@ -161,6 +164,7 @@ start() {
     elif with_docker; then
         start_containers
     else
+        say_why_without_docker
         start_processes
     fi
 }
@@ -173,8 +177,24 @@ start_containers() {
     explain "$url"
 }
 
+# administer_local STATE COMMAND…: runs a command of gatefold-api with the stores of this machine's processes.
+administer_local() {
+    DATABASE_URL=$(url_of "$1" postgres) REDIS_URL=$(url_of "$1" redis) "$API" "${@:2}"
+}
+
 add_local_test_user() {
-    add_test_user env DATABASE_URL="$(url_of "$1" postgres)" REDIS_URL="$(url_of "$1" redis)" "$API"
+    add_test_user administer_local "$1"
+}
+
+administer() {
+    local state
+    if composed; then
+        administer_composed "$@"
+    elif state=$(running); then
+        administer_local "$state" "$@"
+    else
+        fail 'Gatefold is not running here: ./start.sh starts it.'
+    fi
 }
 
 start_processes() {
@@ -239,6 +259,7 @@ case ${1-} in
         ;;
     stop) cluster down "${@:2}" ;;
     status | logs) cluster "$@" ;;
+    user | session | room | audit | keys) administer "$@" ;;
     -h | --help | help) usage ;;
     *)
         usage >&2

@@ -26,7 +26,7 @@ have_docker_engine() {
     [[ -z ${WITHOUT_DOCKER-} ]] && have docker && [[ -z $(docker_problem) ]]
 }
 
-# The same, but says why a `docker` is of no use, and goes on without it only where nothing was started in containers before:
+# The same, but notes why a `docker` is of no use (without_docker_because), and goes on without it only where nothing was started in containers before:
 # they might run on unseen, beside a second cluster that knows none of their accounts.
 with_docker() {
     local problem
@@ -36,7 +36,7 @@ with_docker() {
     ! in_env_file COMPOSE_PROJECT_NAME ||
         fail "$problem" 'The cluster of this folder is in containers (.env names their project): mend Docker, and run again.' \
             'To do without it, and without the accounts that are there: WITHOUT_DOCKER=1 ./start.sh'
-    say "Without Docker, because $problem" >&2
+    without_docker_because=$problem
     return 1
 }
 
@@ -65,6 +65,22 @@ note() {
     # The last line may have no end.
     [[ ! -s $ENV_FILE || -z $(tail -c 1 "$ENV_FILE") ]] || echo >>"$ENV_FILE"
     printf '%s%s\n%s=%s\n' "$NOTED_IN" "$PWD" "$1" "$2" >>"$ENV_FILE"
+}
+
+# For once: not with every command.
+say_why_without_docker() {
+    [[ -z ${without_docker_because-} ]] || say "Without Docker, because $without_docker_because" >&2
+}
+
+# administer_composed COMMAND…: runs a command of gatefold-api in a container. What is for the owner of the schema needs another
+# one than the replicas, which do not know its password.
+administer_composed() {
+    local tty=()
+    [[ -t 0 ]] || tty=(-T)
+    case "$1 ${2-}" in
+        'user delete' | 'audit erase') docker compose run --rm "${tty[@]}" migrate "$@" ;;
+        *) docker compose exec "${tty[@]}" api /bin/gatefold-api "$@" ;;
+    esac
 }
 
 # Whether containers of this clone are there.
@@ -122,7 +138,11 @@ compose_command() {
     shift
     case $command in
         stop) docker compose down "$@" ;;
-        logs) docker compose logs "$@" ;;
+        logs)
+            [[ -z ${1-} || $1 == -* ]] || docker compose config --services | grep -qxF -- "$1" ||
+                fail "there is no service $1: ./start.sh status names them"
+            docker compose logs "$@"
+            ;;
         status)
             if [[ ${1-} == --json ]]; then
                 docker compose ps --format json

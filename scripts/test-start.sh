@@ -13,7 +13,7 @@ export CALLS=$work/calls CARGO_TARGET_DIR=$work/target
 PATH=$work/bin:$PATH
 unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE HTTP_PORT HTTP_ADDRESS API_REPLICAS WITHOUT_DOCKER
 
-# ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
+# COMPOSED says that containers are there, ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
 cat >"$work/bin/docker" <<'SH'
 #!/bin/sh
 echo "${COMPOSE_PROJECT_NAME-} ${HTTP_PORT-} ${API_REPLICAS-} $*" >>"$CALLS"
@@ -23,6 +23,8 @@ case "$*" in
     info*) echo "[name=seccomp,profile=builtin${SECURITY-}]" ;;
     'compose exec'*'room list'*) [ -n "${TEST_USER_EXISTS-}" ] ;;
     'compose exec'*) cat >/dev/null ;;
+    'compose ps'*) [ -z "${COMPOSED-}" ] || echo container ;;
+    'compose config'*) printf 'api\nws\n' ;;
     'compose port'*) [ -n "${PUBLISHED-}" ] && echo "0.0.0.0:$PUBLISHED" ;;
 esac
 SH
@@ -184,3 +186,31 @@ for _ in {1..50}; do
 done
 refused "$work/no-docker" "port $port. HTTP_PORT" '' WITHOUT_DOCKER=1 HTTP_PORT="$port"
 echo 'start.sh: a port that is taken is known before anything is built'
+
+# in_cluster FOLDER NAME=VALUE COMMAND…: what was called for one of the commands of gatefold-api.
+in_cluster() {
+    local folder=$1 variable=$2
+    shift 2
+    : >"$CALLS"
+    env HOME="$work" "$variable" "$folder/start.sh" "$@" >"$work/output" 2>&1 </dev/null || fail "$*: $(<"$work/output")"
+}
+in_cluster "$work/one/gatefold" COMPOSED=1 user list
+grep -q 'compose exec -T api /bin/gatefold-api user list$' "$CALLS" || fail "not in a container: $(<"$CALLS")"
+in_cluster "$work/one/gatefold" COMPOSED=1 user delete --yes -- alice
+grep -q 'compose run --rm -T migrate user delete --yes -- alice$' "$CALLS" || fail "not as the owner: $(<"$CALLS")"
+start "$work/no-docker" WITHOUT_DOCKER=1 HTTP_PORT=1
+in_cluster "$work/no-docker" WITHOUT_DOCKER=1 session list -- alice
+grep -q '^api session list -- alice$' "$CALLS" || fail "not with the stores of this machine: $(<"$CALLS")"
+rm "$CALLS.running"
+refused "$work/no-docker" 'not running here' user WITHOUT_DOCKER=1
+echo 'start.sh: the commands of gatefold-api run in the cluster'
+
+for command in status stop; do
+    : >"$CALLS"
+    env HOME="$work" NO_ENGINE='permission denied' "$work/no-docker/start.sh" "$command" >"$work/output" 2>&1 || true
+    ! grep -q 'Without Docker' "$work/output" || fail "told again by $command: $(<"$work/output")"
+done
+! env HOME="$work" COMPOSED=1 "$work/one/gatefold/start.sh" logs nobody >"$work/output" 2>&1 || fail 'logs of nobody'
+grep -q 'no service nobody' "$work/output" || fail "not said: $(<"$work/output")"
+env HOME="$work" COMPOSED=1 "$work/one/gatefold/start.sh" logs api >/dev/null || fail 'no logs of api'
+echo 'start.sh: each thing is said once, and logs of nobody are an error'
