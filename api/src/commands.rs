@@ -79,9 +79,12 @@ pub enum AdminCommand {
 
 #[derive(clap::Args)]
 pub struct MigrateArguments {
-    /// Take the newest migration back instead
+    /// Take the newest migration back instead, with what is kept in the columns and tables that it has added
     #[arg(long)]
     pub revert: bool,
+    /// Do not ask
+    #[arg(long, requires = "revert")]
+    pub yes: bool,
 }
 
 #[derive(Subcommand)]

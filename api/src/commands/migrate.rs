@@ -1,10 +1,10 @@
 //! `gatefold-api migrate`.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use gatefold_shared::config::exit_with;
 use sqlx::migrate::Migrate;
 
-use super::{MigrateArguments, admin::reach, privileges};
+use super::{MigrateArguments, admin::reach, output::confirm, privileges};
 use crate::{
     config::DatabaseConfig,
     postgres::{migrator, options, owner_options},
@@ -24,7 +24,11 @@ pub async fn migrate(config: &DatabaseConfig, arguments: &MigrateArguments) -> a
     if arguments.revert {
         connection.ensure_migrations_table(&migrator.table_name).await?;
         let mut applied = connection.list_applied_migrations(&migrator.table_name).await?;
-        applied.pop().context("there is no migration to take back")?;
+        let newest = applied.pop().context("there is no migration to take back")?.version;
+        let question = format!("Take migration {newest} back, with all that is kept in what it has added?");
+        if !arguments.yes && !confirm(&question)? {
+            bail!("migration {newest} was not taken back (--yes does not ask)");
+        }
         let target = applied.last().map_or(0, |migration| migration.version);
         migrator.undo(&mut connection, target).await.context("could not take the migration back")?;
     } else {

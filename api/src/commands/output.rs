@@ -1,5 +1,7 @@
 //! What commands print: tables and sentences for people, or with `--json` one JSON value for programs.
 
+use std::io::{self, BufRead, IsTerminal};
+
 use serde_json::{Value, json};
 
 /// Says on standard error what went wrong: in words, or with `--json` as an object.
@@ -23,6 +25,17 @@ fn describe(error: &anyhow::Error) -> String {
         }
     }
     told
+}
+
+/// Asks on the terminal; without one the answer is no.
+pub fn confirm(question: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
 /// How to print.

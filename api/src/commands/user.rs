@@ -12,7 +12,7 @@ use super::{
     UserCommand,
     admin::{Admin, record},
     export,
-    output::Output,
+    output::{Output, confirm},
 };
 use crate::{
     audit::{self, Erase, Event, Kind},
@@ -154,16 +154,6 @@ async fn delete(admin: &Admin, user: &User, erase_events: bool, output: Output) 
     let words = format!("{} is deleted; sessions ended: {ended}; events erased: {erased}.", user.username);
     output.done(&words, &json!({ "id": user.id, "sessionsEnded": ended, "eventsErased": erased }));
     Ok(())
-}
-
-fn confirm(question: &str) -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() {
-        return Ok(false);
-    }
-    eprint!("{question} [y/N] ");
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
 /// Administrators may set any password of a fitting length: what they set is often meant to be changed at once.

@@ -75,13 +75,16 @@ async fn the_schema_goes_up_and_down_and_up_again() {
     assert!(up.contains("The schema is at 2"), "{up}");
     assert_eq!(succeeded(&database.run(&["migrate"], "").await), up, "again it changes nothing");
     assert!(database.users().await.is_empty(), "nobody has an account unasked");
+    let unasked = failed(&database.run(&["migrate", "--revert"], "y\n").await);
+    assert!(unasked.contains("--yes does not ask"), "nobody is at a terminal: {unasked}");
+    assert_eq!(succeeded(&database.run(&["migrate"], "").await), up, "nothing was taken back");
     loop {
-        let down = succeeded(&database.run(&["migrate", "--revert"], "").await);
+        let down = succeeded(&database.run(&["migrate", "--revert", "--yes"], "").await);
         if down.contains("empty") {
             break;
         }
     }
-    let nothing_left = failed(&database.run(&["migrate", "--revert"], "").await);
+    let nothing_left = failed(&database.run(&["migrate", "--revert", "--yes"], "").await);
     assert!(nothing_left.contains("no migration to take back"), "{nothing_left}");
     assert_eq!(succeeded(&database.run(&["migrate"], "").await), up);
     assert!(database.users().await.is_empty());
@@ -97,7 +100,7 @@ async fn an_older_program_leaves_a_newer_schema_as_it_is_and_says_so() {
     sqlx::query(newer).execute(&mut postgres).await.unwrap();
     let said = succeeded(&database.run(&["migrate"], "").await);
     assert!(said.contains("The schema is at 99990101000001") && said.contains("newer than this program"), "{said}");
-    let said = failed(&database.run(&["migrate", "--revert"], "").await);
+    let said = failed(&database.run(&["migrate", "--revert", "--yes"], "").await);
     assert!(said.contains("99990101000001"), "it does not know how: {said}");
 }
 
