@@ -212,7 +212,7 @@ check_kubernetes() {
     done
     echo 'manifests that are broken on purpose: found out'
     # The examples, in place of the Secrets that somebody makes.
-    (cd "$work" && for file in production.yaml k8s/examples/{external-secrets,gateway,retention}.yaml; do echo --- && cat "$file"; done) \
+    (cd "$work" && for file in production.yaml k8s/examples/{external-secrets,ingress,retention}.yaml; do echo --- && cat "$file"; done) \
         >"$work/examples.yaml"
     python scripts/check_manifests.py "$KUBERNETES_NEWEST" "$work/examples.yaml"
     # 15: tags are never moved, so that pulling always gains nothing. 35: the replicas take their stores' URLs from the
