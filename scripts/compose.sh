@@ -109,10 +109,25 @@ compose_port() {
     fi
 }
 
+# An engine refuses a container more processors than it has, after everything was built. What nobody has chosen is made to fit.
+fit_processors() {
+    local there setting
+    there=$(docker info --format '{{.NCPU}}') && [[ $there =~ ^[1-9][0-9]*$ ]] || return 0
+    for setting in POSTGRES_CPUS API_CPUS WS_CPUS NGINX_CPUS; do
+        if [[ -z ${!setting-} ]] && ((there < 2)); then
+            note "$setting" "$there"
+            export "$setting=$there"
+        elif awk -v wanted="${!setting:-0}" -v there="$there" 'BEGIN { exit !(wanted > there) }'; then
+            fail "$setting=${!setting}, but the Docker engine has $there: lower it, in the environment or in .env."
+        fi
+    done
+}
+
 # Builds the images, starts what is not running, and prints the public url on standard output.
 compose_up() {
     local port
     port=$(compose_port) || exit
+    fit_processors
     REVISION=$(git rev-parse HEAD 2>/dev/null || printf unknown)
     export REVISION
     say 'Building the images (the first time takes several minutes)' >&2

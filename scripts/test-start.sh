@@ -13,13 +13,14 @@ export CALLS=$work/calls CARGO_TARGET_DIR=$work/target
 PATH=$work/bin:$PATH
 unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE HTTP_PORT HTTP_ADDRESS API_REPLICAS WITHOUT_DOCKER
 
-# COMPOSED says that containers are there, ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
+# NCPU is how many processors the engine has, COMPOSED says that containers are there, ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
 cat >"$work/bin/docker" <<'SH'
 #!/bin/sh
 echo "${COMPOSE_PROJECT_NAME-} ${HTTP_PORT-} ${API_REPLICAS-} $*" >>"$CALLS"
 case "$*" in
     version*) [ -z "${NO_ENGINE-}" ] && echo "${ENGINE-1.44}" || { echo; echo "$NO_ENGINE" >&2; exit 1; } ;;
     'compose version'*) echo "${COMPOSE-2.24.0}" ;;
+    info*NCPU*) echo "${NCPU-8}" ;;
     info*) echo "[name=seccomp,profile=builtin${SECURITY-}]" ;;
     'compose exec'*'room list'*) [ -n "${TEST_USER_EXISTS-}" ] ;;
     'compose exec'*) cat >/dev/null ;;
@@ -155,6 +156,15 @@ if (($(</proc/sys/net/ipv4/ip_unprivileged_port_start) > 80)) && ! taken 8080; t
     [[ $(start "$work/rootless" SECURITY=,name=rootless) == *' 8080 ' ]] || fail "port 80 without root: $(<"$CALLS")"
 fi
 echo 'start.sh: the port that was chosen is remembered'
+
+clone "$work/single"
+[[ $(start "$work/single" HTTP_PORT=1 NCPU=1) ]] || fail "one processor: $(<"$work/output")"
+is 'processors' "$(grep -c '_CPUS=1$' "$work/single/.env")" 4
+[[ $(start "$work/single" HTTP_PORT=1 NCPU=1) ]] || fail "one processor, again: $(<"$work/output")"
+is 'processors, noted once' "$(grep -c '_CPUS=1$' "$work/single/.env")" 4
+refused "$work/one/gatefold" 'API_CPUS=4, but the Docker engine has 2' '' HTTP_PORT=1 NCPU=2 API_CPUS=4
+! grep -q 'compose build' "$CALLS" || fail 'built before it is known that nothing can run'
+echo 'start.sh: no container asks for more processors than there are'
 
 # Where nothing was started before, what cannot be used is said and done without; where something was, it is an error.
 clone "$work/no-docker"
