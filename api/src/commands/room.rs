@@ -19,8 +19,7 @@ use crate::{
 };
 
 /// Postgres is first, so that what was changed there and not yet in Redis is mended by the same command again.
-const NOT_YET: &str =
-    "noted in Postgres, but Redis did not answer (is REDIS_URL right?), so it is not in effect yet: repeat the command";
+const NOT_YET: &str = "noted in Postgres, but Redis did not answer, so it is not in effect yet: repeat the command";
 
 /// Runs one of the commands.
 pub async fn room(admin: &Admin, command: RoomCommand, output: Output) -> anyhow::Result<()> {

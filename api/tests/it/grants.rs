@@ -26,9 +26,9 @@ async fn rooms_after_refresh(client: &mut Requester) -> Value {
 async fn fails(app: &TestApp, redis_url: &str, arguments: &[&str]) -> String {
     let output = command(app, redis_url, arguments, "").await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.starts_with("error: ") && output.stdout.is_empty(), "{output:?}");
-    said
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    said["error"].as_str().expect("what went wrong").to_owned()
 }
 
 async fn granted(app: &TestApp, name: &str) -> Vec<Value> {
