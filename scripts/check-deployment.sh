@@ -149,6 +149,7 @@ nginx_accepts() {
 check_nginx() {
     local case cases=(EDGE=tls EDGE=proxied 'API_ADDRESS=api' 'WS_ADDRESS=ws:3001; return 200'
         'API_ADDRESS=api.a.svc:3000 RESOLV_CONF=/dev/null' 'RESOLVER=a;b' 'EDGE=other' 'LIMITS=no' 'WORKER_CONNECTIONS=64k'
+        'NGINX_LIMIT_LOGIN=30/1m' 'NGINX_LIMIT_API=20r/s' 'NGINX_LIMIT_SOCKETS=0'
         'EDGE=tls HTTPS_PORT=x' 'EDGE=proxied TRUSTED_PROXIES=' 'EDGE=proxied TRUSTED_PROXIES=10.1.0.0/16;')
     for case in 0.0.0.0/0 ::/0 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7 fd00::/8 10.1.0.0/15 10.1.0.0/33 \
         10.1.0.0/ 10.1 10/16 ::1/129 abcd 192.0.2.0/28 2001:db8::/48 10.1.0.0/16,10.0.0.0/8; do
@@ -173,6 +174,16 @@ check_nginx() {
     ! grep -q remote_addr "$work/nginx/conf/site/limits.conf" || fail 'LIMITS=off limits addresses'
     nginx_accepts WORKER_CONNECTIONS=4321 || fail 'Nginx refuses another number of connections:' "$(<"$work/nginx.log")"
     grep -q 'worker_connections 4321;' "$work/nginx/conf/nginx.conf" || fail 'WORKER_CONNECTIONS changes nothing'
+    nginx_accepts NGINX_LIMIT_REFRESH=7r/s:77 NGINX_LIMIT_API= || fail 'Nginx refuses other limits:' "$(<"$work/nginx.log")"
+    grep -q 'zone=refresh burst=77 ' "$work/nginx/conf/nginx.conf" || fail 'NGINX_LIMIT_REFRESH changes nothing'
+    local setting settings
+    mapfile -t settings < <(grep -o 'NGINX_LIMIT_[A-Z_]*' nginx/limits.sh | sort --unique)
+    for setting in "${settings[@]}"; do
+        if ! grep -q "^ *$setting:\$" docker-compose.yml || ! grep -q -- "- $setting=" k8s/base/kustomization.yaml ||
+            ! grep -q "$setting" docs/operations.md; then
+            fail "$setting is not a setting everywhere"
+        fi
+    done
     ! grep -rn '@[A-Z_]*@' "$work/nginx/conf/site" || fail 'a setting was not filled in'
     for case in "${cases[@]}"; do
         # shellcheck disable=SC2086 # EDGE=tls HTTPS_PORT=x are two

@@ -19,6 +19,9 @@ use crate::state::{Kind, Settings, State};
 /// a request that crosses with the replica's closing is lost, and not every request may be sent twice.
 const KEPT_OPEN: &str = "    keepalive 64;\n    keepalive_timeout 1s;\n";
 
+/// How the names of the variables begin that set the limits of Nginx.
+pub(crate) const LIMITS: &str = "NGINX_LIMIT_";
+
 /// The access log, beside the log of the processes.
 pub(crate) fn access_log(layout: &Layout) -> PathBuf {
     layout.log("nginx-access")
@@ -35,7 +38,9 @@ pub(crate) fn prepare(layout: &Layout, state: &State, port: u16) -> Result<()> {
     let site = home.join("conf/site");
     create_readable(&site)?;
     fs::write(site.join("listen.conf"), listen(layout, settings, port))?;
-    if !settings.rate_limits {
+    if settings.rate_limits {
+        set_limits(&home.join("conf"), settings)?;
+    } else {
         fs::copy(home.join("conf/container/limits.off.conf"), site.join("limits.conf"))?;
     }
     write_upstreams(layout, state)?;
@@ -45,6 +50,16 @@ pub(crate) fn prepare(layout: &Layout, state: &State, port: u16) -> Result<()> {
         "Nginx refuses its configuration: {}",
         String::from_utf8_lossy(&check.stderr).trim()
     );
+    Ok(())
+}
+
+/// As in a container: by the script that knows which variables there are.
+fn set_limits(conf: &Path, settings: &Settings) -> Result<()> {
+    let mut command = Command::new("sh");
+    command.arg(conf.join("limits.sh")).arg(conf);
+    command.envs(settings.env.iter().filter(|(name, _)| name.starts_with(LIMITS)));
+    let output = command.output().context("cannot run nginx/limits.sh")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 

@@ -8,15 +8,15 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::AsyncWriteExt;
 
 use crate::layout::Layout;
-use crate::programs;
 use crate::state::{Kind, Node, Settings, State};
+use crate::{nginx, programs};
 
 /// What is inherited: nothing that configures a replica.
 const INHERITED: [&str; 7] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE"];
 
-/// Beginnings of the names of variables that configure replicas. `up` takes those from its own environment and
+/// Beginnings of the names of variables that configure replicas, or Nginx. `up` takes those from its own environment and
 /// remembers them, so that a replica added later from another shell is no different.
-const CONFIGURING: [&str; 21] = [
+const CONFIGURING: [&str; 22] = [
     "ACCESS_TOKEN_",
     "ALLOWED_",
     "ARGON2_",
@@ -27,6 +27,7 @@ const CONFIGURING: [&str; 21] = [
     "LIMIT_",
     "LOG_",
     "MAX_",
+    nginx::LIMITS,
     "OTEL_",
     "PRESENCE_",
     "REAUTH_",

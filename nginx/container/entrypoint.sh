@@ -14,6 +14,7 @@
 #   HTTPS_PORT       tls: the port of https as clients see it (443)
 #   WORKER_CONNECTIONS  connections that each worker may hold (32768): two for a socket, two for a request
 #   LIMITS           on, or off: for load tests, no address is limited (on)
+#   NGINX_LIMIT_…    the limits of each address: see ../limits.sh
 #   HSTS_MAX_AGE     tls, proxied: seconds for which browsers come by https only; 0 forgets it (63072000)
 #
 # Arguments go to Nginx: `-t` checks and ends.
@@ -151,6 +152,7 @@ fi
 sed -e "s/^worker_processes auto;/worker_processes $workers;/" \
     -e "s/worker_connections [0-9]*;/worker_connections $connections;/" "$source/nginx.conf" >"$prefix/conf/nginx.conf"
 cp "$source/$limits" "$site/limits.conf"
+[ "${LIMITS:-on}" = off ] || "$source/limits.sh" "$prefix/conf"
 cp "$source/container/servers/status.conf" "$site/servers/"
 fill upstreams.conf upstreams.conf
 case $edge in

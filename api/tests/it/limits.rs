@@ -322,6 +322,28 @@ async fn the_device_cookie_of_a_numbers_former_owner_counts_as_none() {
     );
 }
 
+/// An office behind one address: Nginx has limits, too, and they are beyond those of the replicas.
+#[tokio::test]
+async fn through_nginx_an_address_gets_what_the_settings_of_the_replicas_say() {
+    let limits = [("LIMIT_REFRESH_ADDRESS", "50/50h"), ("LIMIT_API_ADDRESS", "80/80h")];
+    let cluster = limits.iter().fold(Cluster::builder().api(2), |cluster, (name, limit)| cluster.env(*name, *limit));
+    let app = TestApp::start(unhurried(cluster.rate_limits(true))).await;
+    let mut client = app.signed_in("limits.office").await;
+    // Each of the replicas may grant one call more, before it knows of those at the other one.
+    let mut answers = vec![client.refresh().await];
+    while answers.last().is_some_and(|answer| answer.status == 200) {
+        answers.push(client.refresh().await);
+    }
+    assert!((51..=53).contains(&answers.len()), "{} refreshes", answers.len());
+    assert_refused(answers.last().expect("one"), "refresh-ip");
+    let mut answers = vec![client.get("/api/protected").await];
+    while answers.last().is_some_and(|answer| answer.status == 200) {
+        answers.push(client.get("/api/protected").await);
+    }
+    assert!((81..=83).contains(&answers.len()), "{} calls", answers.len());
+    assert_refused(answers.last().expect("one"), "api-ip");
+}
+
 #[tokio::test]
 async fn successes_lock_nobody_out() {
     app().await.add_user("limits.busy").await;

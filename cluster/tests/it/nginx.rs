@@ -83,7 +83,7 @@ async fn too_many_sign_ins_are_429() -> Result<()> {
     let cluster = Cluster::builder().without_stores().rate_limits(true).start().await?;
     for path in ["/api/login", "/api/refresh", "/api/register", "/api/password"] {
         let mut answers = Vec::new();
-        while answers.len() < 40 && answers.last() != Some(&429) {
+        while answers.len() < 400 && answers.last() != Some(&429) {
             answers.push(request(&cluster.url(), "POST", path, "")?.status);
         }
         ensure!(answers.last() == Some(&429), "{path}: {answers:?}");
@@ -102,7 +102,42 @@ async fn ten_sign_ins_at_once_are_let_through_and_then_no_more() -> Result<()> {
     ensure!((11..40).contains(&passed), "{passed} were let through");
     let others: Result<Vec<u16>> = (0..20).map(|_| Ok(get(&cluster.url(), "/api/health")?.status)).collect();
     ensure!(others?.iter().all(|status| *status == 502), "other calls have a limit of their own");
+    ensure!(request(&cluster.url(), "POST", "/api/refresh", "")?.status == 502, "refreshes have a limit of their own");
     Ok(())
+}
+
+#[tokio::test]
+async fn the_limits_are_what_the_settings_say() -> Result<()> {
+    let limits =
+        [("LOGIN", "1r/m:3"), ("REFRESH", "1r/m:5"), ("API", "1r/m:7"), ("REQUESTS_AT_ONCE", ""), ("SOCKETS", "9")];
+    let mut builder = Cluster::builder().without_stores().rate_limits(true);
+    for (name, value) in limits {
+        builder = builder.env(&format!("NGINX_LIMIT_{name}"), value);
+    }
+    let cluster = builder.start().await?;
+    // One more than the burst: the first comes out of the rate.
+    for (path, burst) in [("/api/login", 3), ("/api/refresh", 5), ("/api/protected", 7)] {
+        let statuses: Result<Vec<u16>> =
+            (0..2 * burst).map(|_| Ok(request(&cluster.url(), "POST", path, "")?.status)).collect();
+        let passed = statuses?.iter().filter(|status| **status != 429).count();
+        ensure!(passed == burst + 1, "{path}: {passed} were let through");
+    }
+    let configuration = std::fs::read_to_string(cluster.dir().join("nginx/conf/nginx.conf"))?;
+    ensure!(configuration.contains("limit_conn sockets_at_once 9;"), "{configuration}");
+    ensure!(configuration.contains("limit_conn requests_at_once 64;"), "an empty setting is the default");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_limit_that_is_none_is_refused_before_nginx_starts() {
+    let all =
+        [("API", "10/1m"), ("API", "1r/s"), ("LOGIN", "1r/s:0"), ("REFRESH", "1r/s:9; return 200"), ("SOCKETS", "x")];
+    for (name, value) in all {
+        let name = format!("NGINX_LIMIT_{name}");
+        let started = Cluster::builder().without_stores().rate_limits(true).env(&name, value).start().await;
+        let said = started.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        assert!(said.contains(&format!("nginx: {name}: expected")), "{name}={value}: {said:?}");
+    }
 }
 
 #[tokio::test]
