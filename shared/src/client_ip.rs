@@ -1,6 +1,6 @@
 //! Who is calling, behind proxies: believed only as far as we know who forwarded it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -37,20 +37,30 @@ impl TrustedProxies {
         let hops = forwarded.iter().rev().flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
         let mut address = peer;
         for hop in hops {
-            let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
+            let Some(hop) = address_of(hop.trim()) else { break };
             address = hop.to_canonical();
             if !self.trusts(address) {
                 break;
             }
         }
-        let https =
-            headers.get("x-forwarded-proto").is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
+        // Each proxy in a row may have added what it saw: the first is what the client used.
+        let scheme = headers.get("x-forwarded-proto").and_then(|schemes| schemes.to_str().ok()?.split(',').next());
+        let https = scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
         Client { address, scheme: if https { "https" } else { "http" }, through_proxy: true }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
+}
+
+/// An address as proxies write it: some add the port (`203.0.113.9:4711`, `[2001:db8::9]:4711`).
+fn address_of(hop: &str) -> Option<IpAddr> {
+    let in_brackets = || hop.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    hop.parse()
+        .ok()
+        .or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+        .or_else(|| in_brackets().map(IpAddr::from))
 }
 
 #[cfg(test)]
@@ -85,5 +95,34 @@ mod tests {
     fn garbage_ends_the_walk_at_the_last_address_that_was_understood() {
         assert_eq!(address("10.0.0.1", &["203.0.113.9, nonsense"]), "10.0.0.1");
         assert_eq!(address("10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_port_behind_an_address_is_left_off() {
+        assert_eq!(address("10.0.0.1", &["203.0.113.9:4711"]), "203.0.113.9");
+        assert_eq!(address("10.0.0.1", &["198.51.100.1:1, 203.0.113.9:4711, 10.0.0.7:80"]), "203.0.113.9");
+        assert_eq!(address("10.0.0.1", &["[2001:db8::9]:4711"]), "2001:db8::9");
+        assert_eq!(address("10.0.0.1", &["[2001:db8::9]"]), "2001:db8::9");
+        assert_eq!(address("10.0.0.1", &["2001:db8::9"]), "2001:db8::9");
+        for garbage in ["203.0.113.9:", "203.0.113.9:65536", "[203.0.113.9]", "[2001:db8::9", "unknown"] {
+            assert_eq!(address("10.0.0.1", &[garbage]), "10.0.0.1", "{garbage}");
+        }
+    }
+
+    #[test]
+    fn of_several_schemes_the_first_is_the_clients() {
+        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().expect("a network")]);
+        let scheme = |peer: &str, forwarded: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-proto", HeaderValue::from_str(forwarded).expect("a header"));
+            proxies.client(peer.parse().expect("an address"), &headers).scheme
+        };
+        for https in ["https", "https,http", "https, http", "HTTPS , http,http"] {
+            assert_eq!(scheme("10.0.0.1", https), "https", "{https}");
+            assert_eq!(scheme("203.0.113.9", https), "http", "no trusted proxy says so: {https}");
+        }
+        for http in ["http", "http,https", "", ",https", "httpsx"] {
+            assert_eq!(scheme("10.0.0.1", http), "http", "{http}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     client_ip::TrustedProxies,
     config::ProxyConfig,
-    origin::{self, Origin},
+    origin::{self, ForeignOrigin, Origin},
     problem::Problem,
     trace::Span,
 };
@@ -81,13 +81,15 @@ pub async fn context(State(front): State<Arc<Front>>, mut request: Request, next
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let address = client.address;
-    let may_act = may_act(&request, client.scheme, &front.allowed_origins);
+    let may_act = check_origin(&request, client.scheme, &front.allowed_origins);
     let told = (request.headers(), client.through_proxy);
     let mut span = Span::request(method, route.as_ref().map(MatchedPath::as_str), id.as_str(), told);
     request.extensions_mut().insert(client);
 
-    let mut response =
-        if may_act { span.around(answer(request, next)).await } else { foreign_origin().into_response() };
+    let mut response = match may_act {
+        Ok(()) => span.around(answer(request, next)).await,
+        Err(foreign) => forbidden_origin(&foreign).into_response(),
+    };
 
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = Body::from(problem.body(id.as_str()));
@@ -117,12 +119,13 @@ pub async fn context(State(front): State<Arc<Front>>, mut request: Request, next
 
 /// Whatever may change state must come from our own origin, a listed one, or no page at all: a foreign page can make a
 /// browser send its cookies (cross-site request forgery, ASVS 5.0 3.5.1; the cookie is `SameSite` besides).
-fn may_act(request: &Request, scheme: &str, allowed_origins: &[Origin]) -> bool {
-    request.method().is_safe() || origin::is_allowed(request.headers(), scheme, allowed_origins)
+fn check_origin(request: &Request, scheme: &str, allowed_origins: &[Origin]) -> Result<(), ForeignOrigin> {
+    if request.method().is_safe() { Ok(()) } else { origin::check(request.headers(), scheme, allowed_origins) }
 }
 
-fn foreign_origin() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", "Requests from this origin are not allowed")
+/// 403 `forbidden_origin`: what was compared, and the setting that allows it.
+pub fn forbidden_origin(foreign: &ForeignOrigin) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", foreign.to_string())
 }
 
 /// A panic in a handler is a 500 of the usual shape.

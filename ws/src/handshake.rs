@@ -101,9 +101,7 @@ fn read<'a>(app: &AppState, client: &Client, request: &'a Parts) -> Result<Hands
         return Err(Refusal::UpgradeRequired);
     }
     let accept_key = accept_key(headers)?;
-    if !origin::is_allowed(headers, client.scheme, &app.allowed_origins) {
-        return Err(Refusal::ForeignOrigin);
-    }
+    origin::check(headers, client.scheme, &app.allowed_origins).map_err(Refusal::ForeignOrigin)?;
     let (credential, subprotocol) = authenticate::credential(request.uri.query(), headers)?;
     Ok(Handshake { accept_key, subprotocol, credential })
 }

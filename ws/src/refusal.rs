@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use gatefold_shared::{jwt::VerifyError, problem::Problem, revocation::Denied};
+use gatefold_shared::{
+    jwt::VerifyError, origin::ForeignOrigin, problem::Problem, request::forbidden_origin, revocation::Denied,
+};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::authenticate::Denial;
@@ -12,14 +14,14 @@ use crate::authenticate::Denial;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why there is no socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Not a WebSocket handshake, or one of another version.
     UpgradeRequired,
     /// A WebSocket handshake, but a broken one; says what is wrong.
     BadHandshake(&'static str),
     /// A page of a foreign origin wants it.
-    ForeignOrigin,
+    ForeignOrigin(ForeignOrigin),
     /// The token that was brought does not open sockets.
     Token(VerifyError),
     /// The session of the token was revoked.
@@ -41,19 +43,15 @@ impl From<Denial> for Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn problem(self) -> Problem {
+    pub(crate) fn problem(&self) -> Problem {
         match self {
             Self::UpgradeRequired => Problem::new(
                 StatusCode::UPGRADE_REQUIRED,
                 "upgrade_required",
                 "This is a WebSocket (version 13): open it with a WebSocket client",
             ),
-            Self::BadHandshake(what) => Problem::new(StatusCode::BAD_REQUEST, "invalid_request", what),
-            Self::ForeignOrigin => Problem::new(
-                StatusCode::FORBIDDEN,
-                "forbidden_origin",
-                "Pages of this origin may not open sockets here",
-            ),
+            Self::BadHandshake(what) => Problem::new(StatusCode::BAD_REQUEST, "invalid_request", *what),
+            Self::ForeignOrigin(foreign) => forbidden_origin(foreign),
             Self::Token(VerifyError::Invalid) => {
                 Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", "The access token is not valid")
             }
@@ -91,7 +89,7 @@ impl IntoResponse for Refusal {
                 let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
                 headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
-            Self::BadHandshake(_) | Self::ForeignOrigin | Self::TooManySockets | Self::Unavailable => {}
+            Self::BadHandshake(_) | Self::ForeignOrigin(_) | Self::TooManySockets | Self::Unavailable => {}
         }
         response
     }

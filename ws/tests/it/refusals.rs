@@ -61,7 +61,10 @@ async fn pages_of_foreign_origins_are_refused_even_with_a_good_token() {
     for url in gatefold.everywhere() {
         let url = format!("{url}?token={}", gatefold.token());
         for origin in ["https://evil.example", "null", "http://127.0.0.1.evil.example"] {
-            assert_eq!(refused(&url, &[("origin", origin)]).await, (403, "forbidden_origin".to_owned()), "{origin}");
+            let (status, _, problem) = refusal(&url, &[("origin", origin)]).await;
+            assert_eq!((status, &problem["code"]), (403, &Value::from("forbidden_origin")), "{origin}");
+            let detail = problem["detail"].as_str().expect("words");
+            assert!(detail.contains(&format!("({origin})")) && detail.contains("ALLOWED_ORIGINS"), "{detail}");
         }
     }
 }
