@@ -29,8 +29,9 @@ impl Keys {
 
     /// Reads them, or says everything that is wrong with them.
     pub fn read(tokens: &TokenConfig, public_keys: &PublicKeyConfig) -> Result<Self, Vec<String>> {
-        let verifier = Verifier::read(&public_keys.public_key_path);
+        let verifier = Verifier::read(&public_keys.public_key_path).map(|keys| keys.accepting(&public_keys.issuer));
         let signer = Signer::read(&tokens.private_key_path, tokens.access_token_expiry);
+        let signer = signer.map(|signer| signer.issuing(&public_keys.issuer));
         let refresh = RefreshKeys::read(&tokens.refresh_key_path);
         match (verifier, signer, refresh) {
             (Ok(verifier), Ok(signer), Ok(refresh)) if verifier.knows(signer.kid()) => {

@@ -27,11 +27,10 @@ mod state;
 mod users;
 mod verified_tokens;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context;
 use gatefold_shared::{http_server, lifecycle::Lifecycle, live_keys::LiveKeys, trace};
-use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::{config::Config, state::AppState};
@@ -40,8 +39,8 @@ pub use crate::{keys::Keys, state::Stores};
 /// Serves until the process is told to end.
 pub async fn run(config: Config, keys: Arc<LiveKeys<Keys>>, stores: Stores, life: Lifecycle) -> anyhow::Result<()> {
     keys.follow(&life).context("listening for signals")?;
-    let address = SocketAddr::new(config.listen.host, config.port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
+    let listener = config.listen.listen(config.port).await;
+    let listener = listener.with_context(|| format!("PORT: cannot listen on port {}", config.port))?;
     trace::start(&config.trace, "gatefold-api", &life).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let (max_connections, drain) = (config.listen.max_connections, config.listen.drain_seconds);
     let proxy = config.proxy.clone();

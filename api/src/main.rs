@@ -1,6 +1,6 @@
 //! The program `gatefold-api`: the REST replica, and the commands that look after its data.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use gatefold_api::{
@@ -49,8 +49,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             config::exit_with(problems.iter().map(String::as_str))
         }
     };
-    let scraped = SocketAddr::new(config.listen.host, config.metrics_port);
-    let scraping = telemetry::serve_metrics(scraped, metrics, &life).await;
-    scraping.with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
+    let listener = config.listen.listen(config.metrics_port).await;
+    let listener = listener.with_context(|| format!("METRICS_PORT: cannot listen on port {}", config.metrics_port))?;
+    telemetry::serve_metrics(listener, metrics, &life).context("METRICS_PORT")?;
     run(config, keys, stores, life).await
 }

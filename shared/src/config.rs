@@ -3,6 +3,10 @@
 //! Each setting is a field with a flag and an environment variable; clap makes `--help` from the same lines. Nothing
 //! outside `main` reads the environment.
 
+mod empty;
+mod issuer;
+mod listen;
+
 use std::{ffi::OsString, net::IpAddr, path::PathBuf, process, time::Duration};
 
 use clap::{
@@ -13,6 +17,10 @@ use clap::{
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+pub use self::{
+    issuer::{IssuerConfig, MAX_LENGTH as MAX_ISSUER},
+    listen::ListenConfig,
+};
 use crate::{budgets::Budget, limit::Limit, origin::Origin};
 
 /// Exit code for a configuration that cannot be used (`EX_USAGE` of sysexits.h).
@@ -20,20 +28,6 @@ pub const EXIT_USAGE: i32 = 64;
 
 /// The longest time that can be set, 10 years: a moment so far ahead can be told on every clock, and nobody means more.
 const LONGEST: Duration = Duration::from_hours(3653 * 24);
-
-/// Where to listen, and for how long once the replica is to end. The port is in each replica's own configuration, because its default differs.
-#[derive(Args, Clone, Debug)]
-pub struct ListenConfig {
-    /// Address to listen on, for clients and for metrics
-    #[arg(long, env = "HOST", default_value = "0.0.0.0")]
-    pub host: IpAddr,
-    /// Connections open at once; further ones wait to be accepted
-    #[arg(long, env = "MAX_CONNECTIONS", default_value = "50000", value_parser = max_connections)]
-    pub max_connections: usize,
-    /// Longest time between SIGTERM and the end of the process
-    #[arg(long, env = "DRAIN_SECONDS", default_value = "20s", value_parser = positive_duration)]
-    pub drain_seconds: Duration,
-}
 
 /// Redis, and how long a replica waits for any store.
 #[derive(Args, Clone, Debug)]
@@ -73,8 +67,8 @@ impl StoreConfig {
 /// Who may speak for a client, and from where browsers may call.
 #[derive(Args, Clone, Debug)]
 pub struct ProxyConfig {
-    /// Networks (CIDR, separated by commas) of proxies whose X-Forwarded-For, X-Forwarded-Proto, X-Request-Id and traceparent are believed
-    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
+    /// Networks (CIDR) and addresses, separated by commas, of proxies whose X-Forwarded-For, X-Forwarded-Proto, X-Request-Id and traceparent are believed
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
     /// Origins besides our own from which browsers may change state, open sockets and read answers (CORS), e.g. https://app.example.com
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
@@ -107,12 +101,15 @@ impl PublishConfig {
     }
 }
 
-/// The keys that verify access tokens.
+/// What verifies access tokens.
 #[derive(Args, Clone, Debug)]
 pub struct PublicKeyConfig {
     /// RSA public keys (PEM) that verify access tokens; several in a file, or files separated by commas, while keys are rotated
     #[arg(long, env = "PUBLIC_KEY_PATH", value_delimiter = ',', default_value = "keys/public.pem")]
     pub public_key_path: Vec<PathBuf>,
+    /// Who must have issued them.
+    #[command(flatten)]
+    pub issuer: IssuerConfig,
 }
 
 /// Logging.
@@ -123,6 +120,13 @@ pub struct LogConfig {
     pub log_level: String,
 }
 
+/// Value parser of a network, or of a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+    address.or_else(|_| text.parse()).map_err(|_| "expected a network such as 10.1.0.0/16, or an address".to_owned())
+}
+
 /// Value parser of a file whose first line is a secret.
 fn secret_in_file(path: &str) -> Result<SecretString, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
@@ -131,7 +135,7 @@ fn secret_in_file(path: &str) -> Result<SecretString, String> {
 }
 
 /// Reads the configuration of a program from its arguments and environment, or ends the process: with the help that was
-/// asked for, or with every problem at once and exit code 64.
+/// asked for, or with every problem at once and exit code 64. A variable that is empty counts as one that is not set.
 pub fn parse<C: Parser>() -> C {
     match try_parse(std::env::args_os()) {
         Ok(config) => config,
@@ -179,6 +183,10 @@ struct Problem {
 fn try_parse<C: Parser>(arguments: impl Iterator<Item = OsString>) -> Result<C, Vec<Problem>> {
     let arguments: Vec<_> = arguments.collect();
     let mut command = C::command();
+    if let Some(help) = command.clone().try_get_matches_from(&arguments).err().filter(|error| !error.use_stderr()) {
+        return Err(vec![Problem { text: String::new(), error: Some(help) }]);
+    }
+    command = empty::without(command, &|variable| std::env::var_os(variable).is_some_and(|value| value.is_empty()));
     let mut problems = Vec::new();
     loop {
         let error = match command.clone().try_get_matches_from(&arguments) {
@@ -229,13 +237,6 @@ fn without_secret(text: &str, error: &clap::Error, command: &clap::Command, id: 
 
 fn without_check(command: clap::Command, id: &clap::Id) -> clap::Command {
     command.mut_arg(id, |argument| argument.value_parser(ValueParser::os_string()))
-}
-
-fn max_connections(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count @ 1..=10_000_000) => Ok(count),
-        _ => Err("must be 1 to 10000000".to_owned()),
-    }
 }
 
 /// A duration such as `900` (seconds), `90s`, `15m`, `12h` or `7d`, of 10 years at most.
@@ -307,6 +308,22 @@ mod tests {
     fn a_value_that_is_missing_ends_the_list() {
         for arguments in [&["--secure", "perhaps", "--backend-timeout"][..], &["--backend-timeout="], &["--secure="]] {
             assert!(!problems(arguments).is_empty(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_a_network_or_an_address() {
+        let networks = |text: &str| {
+            let arguments = ["example", "--trusted-proxies", text].map(Into::into);
+            let example = try_parse::<Example>(arguments.into_iter()).map_err(|problems| problems[0].text.clone());
+            let networks = example?.proxy.trusted_proxies;
+            Ok(networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(networks("10.1.2.3, fd00::1,10.2.0.0/16"), Ok("10.1.2.3/32 fd00::1/128 10.2.0.0/16".to_owned()));
+        assert_eq!(networks("::ffff:10.1.2.3"), Ok("10.1.2.3/32".to_owned()));
+        for bad in ["10.1.2", "proxy", "10.1.2.3:80", "10.0.0.0/33"] {
+            let problem: Result<String, String> = networks(bad);
+            assert!(problem.as_ref().is_err_and(|text| text.contains("or an address")), "{problem:?}");
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{
 pub const PRELUDE: &str = include_str!("grants/prelude.lua");
 static WRITE: Script = Script::new("write_grants", &[PRELUDE, include_str!("grants/write.lua")]);
 
-/// A user has at most so many grants: they stand in the access token, which has to fit into 4 KiB.
+/// A user has at most so many grants: they stand in the access token, which has to fit into 5 KiB.
 pub const MOST: usize = 16;
 
 /// Names of rooms that are granted; none cost nothing.

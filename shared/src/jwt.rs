@@ -19,9 +19,8 @@ pub use self::{
     verify::{Verifier, VerifyError},
 };
 
-/// Who issues the tokens, and for whom they are: ourselves. What separates two installations is their keys.
-const ISSUER: &str = "gatefold";
-const AUDIENCE: &str = "gatefold";
+/// RFC 9068 2.2: the client that asked for the token. There is one, which is Gatefold's own log-in.
+const CLIENT_ID: &str = "gatefold";
 /// RFC 9068 2.1: explicit typing, so that no other JWT signed with the same key passes for an access token.
 const TYPE: &str = "at+jwt";
 
@@ -30,6 +29,9 @@ const TYPE: &str = "at+jwt";
 pub struct Claims {
     iss: String,
     aud: String,
+    /// Absent in tokens of version 0.1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
     /// The user's id, as text (RFC 7519 4.1.2).
     sub: String,
     /// Which owner of that id it is.

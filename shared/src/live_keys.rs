@@ -21,7 +21,7 @@ use tokio::{
 };
 use tracing::{error, info};
 
-use crate::{jwt::Verifier, lifecycle::Lifecycle};
+use crate::{config::PublicKeyConfig, jwt::Verifier, lifecycle::Lifecycle};
 
 /// How often the files are looked at. What has changed is read when it looks the same twice, for somebody may still be
 /// writing.
@@ -57,9 +57,12 @@ pub struct LiveKeys<K> {
 
 impl LiveKeys<Verifier> {
     /// Reads the public keys in the files at `paths`.
-    pub fn verifying(paths: &[PathBuf]) -> Result<Arc<Self>, Vec<String>> {
-        let files = paths.to_vec();
-        Self::read(files.clone(), move || Verifier::read(&files).map_err(|error| vec![error.to_string()]))
+    pub fn verifying(config: &PublicKeyConfig) -> Result<Arc<Self>, Vec<String>> {
+        let PublicKeyConfig { public_key_path: files, issuer } = config.clone();
+        Self::read(files.clone(), move || match Verifier::read(&files) {
+            Ok(verifier) => Ok(verifier.accepting(&issuer)),
+            Err(error) => Err(vec![error.to_string()]),
+        })
     }
 }
 

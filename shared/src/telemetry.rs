@@ -4,7 +4,7 @@
 
 mod process;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -56,8 +56,7 @@ fn is_ours(target: &str) -> bool {
 }
 
 /// Listens for scrapers on `address`. A port of its own, because what it tells is not for clients.
-pub async fn serve_metrics(address: SocketAddr, metrics: PrometheusHandle, life: &Lifecycle) -> io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+pub fn serve_metrics(listener: TcpListener, metrics: PrometheusHandle, life: &Lifecycle) -> io::Result<()> {
     info!(address = %listener.local_addr()?, "serving metrics");
     let render = metrics.clone();
     let render = async move || {

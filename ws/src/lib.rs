@@ -27,13 +27,12 @@ mod state;
 mod token_clock;
 mod user_seats;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context;
 use gatefold_shared::{
     http_server, jwt::Verifier, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis, request::Front, trace,
 };
-use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::{config::Config, presence::eviction::announce_end, state::AppState};
@@ -42,8 +41,8 @@ use crate::{config::Config, presence::eviction::announce_end, state::AppState};
 pub async fn run(config: Config, keys: Arc<LiveKeys<Verifier>>, redis: Redis, life: Lifecycle) -> anyhow::Result<()> {
     keys.follow(&life).context("listening for signals")?;
     trace::start(&config.trace, "gatefold-ws", &life).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
-    let address = SocketAddr::new(config.listen.host, config.port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("PORT: cannot listen on {address}"))?;
+    let listener = config.listen.listen(config.port).await;
+    let listener = listener.with_context(|| format!("PORT: cannot listen on port {}", config.port))?;
     let app = AppState::new(&config, keys, redis, life.clone());
     app.revocations.caught_up(app.redis.call_timeout()).await;
     info!(address = %listener.local_addr()?, "serving sockets");

@@ -1,6 +1,6 @@
 //! The program `gatefold-ws`: the WebSocket replica.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use gatefold_shared::{config, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis, telemetry};
@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
 
 async fn start(config: Config) -> anyhow::Result<()> {
     let life = Lifecycle::begin().context("listening for signals")?;
-    let keys = LiveKeys::verifying(&config.public_keys.public_key_path).map_err(|problems| problems.join("; "));
+    let keys = LiveKeys::verifying(&config.public_keys).map_err(|problems| problems.join("; "));
     let redis = Redis::connect(&config.store, &life).map_err(|error| format!("REDIS_URL: {error}"));
     let metrics = telemetry::init(&config.log.log_level).map_err(|error| error.to_string());
     let (keys, redis, metrics) = match (keys, redis, metrics) {
@@ -32,8 +32,8 @@ async fn start(config: Config) -> anyhow::Result<()> {
             config::exit_with(problems.iter().map(String::as_str))
         }
     };
-    let scraped = SocketAddr::new(config.listen.host, config.metrics_port);
-    let scraping = telemetry::serve_metrics(scraped, metrics, &life).await;
-    scraping.with_context(|| format!("METRICS_PORT: cannot listen on {scraped}"))?;
+    let listener = config.listen.listen(config.metrics_port).await;
+    let listener = listener.with_context(|| format!("METRICS_PORT: cannot listen on port {}", config.metrics_port))?;
+    telemetry::serve_metrics(listener, metrics, &life).context("METRICS_PORT")?;
     run(config, keys, redis, life).await
 }

@@ -15,10 +15,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use uuid::Uuid;
 
 use super::{
-    AUDIENCE, Claims, ISSUER, KeyError, Subject, TYPE,
+    CLIENT_ID, Claims, KeyError, Subject, TYPE,
     keys::{PublicKey, read, unusable},
 };
-use crate::{clock, grants::Rooms};
+use crate::{clock, config::IssuerConfig, grants::Rooms};
 
 /// The private key that signs, and how long its tokens live.
 pub struct Signer {
@@ -27,6 +27,8 @@ pub struct Signer {
     /// The encoded header, the same in every token.
     header: String,
     lifetime: Duration,
+    issuer: String,
+    audience: String,
     random: SystemRandom,
 }
 
@@ -53,7 +55,15 @@ impl Signer {
         header.typ = Some(TYPE.to_owned());
         header.kid = Some(kid.clone());
         let header = serde_json::to_vec(&header).map_err(|error| unusable(path, error.to_string()))?;
-        Ok(Self { key, kid, header: URL_SAFE_NO_PAD.encode(header), lifetime, random: SystemRandom::new() })
+        let IssuerConfig { issuer, audience, .. } = IssuerConfig::default();
+        let header = URL_SAFE_NO_PAD.encode(header);
+        Ok(Self { key, kid, header, lifetime, issuer, audience, random: SystemRandom::new() })
+    }
+
+    /// The same in the name of the configured issuer, for the configured audience.
+    #[must_use]
+    pub fn issuing(self, config: &IssuerConfig) -> Self {
+        Self { issuer: config.issuer.clone(), audience: config.audience.clone(), ..self }
     }
 
     /// The key's name in the header of its tokens: the thumbprint (RFC 7638) of its public half.
@@ -77,8 +87,9 @@ impl Signer {
     ) -> Result<String, SignError> {
         let (Subject { id, uid }, iat) = (user.into(), clock::unix_seconds());
         let claims = Claims {
-            iss: ISSUER.to_owned(),
-            aud: AUDIENCE.to_owned(),
+            iss: self.issuer.clone(),
+            aud: self.audience.clone(),
+            client_id: Some(CLIENT_ID.to_owned()),
             sub: id.to_string(),
             uid,
             username,

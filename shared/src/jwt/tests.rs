@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -20,7 +20,11 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{KeyError, PublicKey, Signer, Subject, Verifier, VerifyError};
-use crate::{clock, grants};
+use crate::{
+    clock,
+    config::{self, IssuerConfig},
+    grants::{self, Rooms},
+};
 
 const LIFETIME: Duration = Duration::from_mins(15);
 const FAMILY: Uuid = Uuid::from_u128(0x0b3c_0a8e_9e5d_4c58_9d0d_4d7a_0c3f_11aa);
@@ -138,6 +142,11 @@ fn claims() -> Map<String, Value> {
     }))
 }
 
+/// What a token says, unverified.
+fn claims_of(token: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+}
+
 fn message(header: &str, claims: &str) -> String {
     format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
 }
@@ -184,29 +193,71 @@ fn a_token_carries_the_identity_of_its_user_and_is_as_before_without() {
 
 #[test]
 fn a_token_carries_the_rooms_that_were_granted_and_is_as_before_without() {
-    let claims = |token: &str| -> Value {
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
-    };
     let without = ours().signer.sign(42, "alice".into(), FAMILY, [].into(), LIFETIME).unwrap();
-    assert_eq!(claims(&without).get("rooms"), None);
+    assert_eq!(claims_of(&without).get("rooms"), None);
     assert!(ours().verifier().verify(&without).unwrap().rooms.is_empty());
     let token = ours().signer.sign(42, "alice".into(), FAMILY, ["private:a".into()].into(), LIFETIME).unwrap();
-    assert_eq!(claims(&token)["rooms"], json!(["private:a"]));
+    assert_eq!(claims_of(&token)["rooms"], json!(["private:a"]));
     assert_eq!(*ours().verifier().verify(&token).unwrap().rooms, [Box::from("private:a")]);
+}
+
+#[test]
+fn tokens_name_the_configured_issuer_and_audience_and_those_of_before_are_accepted_for_as_long_as_configured() {
+    let config = |issuer: &str, accepted: &[&str]| IssuerConfig {
+        issuer: issuer.to_owned(),
+        audience: format!("{issuer}/api"),
+        accepted_issuers: accepted.iter().map(ToString::to_string).collect(),
+        accepted_audiences: accepted.iter().map(|issuer| format!("{issuer}/api")).collect(),
+    };
+    let (old, new) = ("https://old.example", "https://new.example");
+    let keys = Keys::make();
+    let path = keys.folder.path().join("private.pem");
+    let token = |config: &IssuerConfig| {
+        let signer = Signer::read(&path, LIFETIME).unwrap().issuing(config);
+        signer.sign(42, "alice".into(), FAMILY, [].into(), LIFETIME).unwrap()
+    };
+    let accepts = |config: &IssuerConfig, token: &str| keys.verifier().accepting(config).verify(token).is_ok();
+    let (of_old, of_new) = (token(&config(old, &[])), token(&config(new, &[])));
+    assert_eq!(claims_of(&of_new)["iss"], json!(new));
+    assert_eq!(claims_of(&of_new)["aud"], json!("https://new.example/api"));
+    assert_eq!(claims_of(&of_new)["client_id"], json!("gatefold"));
+    // The steps in which a cluster changes them: everybody accepts the new ones, then they are issued, then the old ones end.
+    let steps = [config(old, &[old]), config(old, &[old, new]), config(new, &[old, new]), config(new, &[new])];
+    let accepted = steps.each_ref().map(|config| (accepts(config, &of_old), accepts(config, &of_new)));
+    assert_eq!(accepted, [(true, false), (true, true), (true, true), (false, true)]);
+    let mixed = IssuerConfig { audience: "https://other.example/api".to_owned(), ..config(new, &[]) };
+    assert!(!accepts(&mixed, &of_new), "the issuer alone is not enough");
+    let by_default = token(&IssuerConfig::default());
+    assert_eq!(
+        (&claims_of(&by_default)["iss"], &claims_of(&by_default)["aud"]),
+        (&json!("gatefold"), &json!("gatefold"))
+    );
+}
+
+#[test]
+fn a_token_of_version_0_1_0_which_names_no_client_is_accepted() {
+    assert!(!claims().contains_key("client_id"));
+    assert!(ours().verifier().verify(&ours().sign(&ours().header(), &claims())).is_ok());
 }
 
 #[test]
 fn the_longest_token_that_can_be_is_still_looked_at() {
     let longest = |number| format!("private:{number:0>120}").into_boxed_str();
-    let rooms = (0..grants::MOST).map(longest).collect();
-    let username = "x".repeat(64).into();
+    let rooms: Rooms = (0..grants::MOST).map(longest).collect();
+    let username = Arc::from("x".repeat(64));
     let strong = Keys::of(KeySize::Rsa4096);
-    let token =
-        strong.signer.sign(Subject { id: i64::MAX, uid: Some(FAMILY) }, username, FAMILY, rooms, LIFETIME).unwrap();
-    let accepted = strong.verifier().verify(&token).unwrap();
-    assert_eq!(accepted.rooms.len(), 16);
-    assert!(accepted.rooms.iter().all(|room| room.len() == 128));
-    assert!(token.len() <= 4096, "{} bytes", token.len());
+    let longest = || format!("https://{}", "a".repeat(config::MAX_ISSUER - 8));
+    let configured = IssuerConfig { issuer: longest(), audience: longest(), ..IssuerConfig::default() };
+    // Replicas of version 0.1.0, which know the default only, look at 4 KiB.
+    for (config, most) in [(IssuerConfig::default(), 4096), (configured, 5 * 1024)] {
+        let signer = Signer::read(&strong.folder.path().join("private.pem"), LIFETIME).unwrap().issuing(&config);
+        let subject = Subject { id: i64::MAX, uid: Some(FAMILY) };
+        let token = signer.sign(subject, Arc::clone(&username), FAMILY, Arc::clone(&rooms), LIFETIME).unwrap();
+        assert!(token.len() <= most, "{} bytes", token.len());
+        let accepted = strong.verifier().accepting(&config).verify(&token).unwrap();
+        assert_eq!(accepted.rooms.len(), 16);
+        assert!(accepted.rooms.iter().all(|room| room.len() == 128));
+    }
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::{path::Path, time::Duration};
 
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind, jwk::JwkSet};
 
-use super::{AUDIENCE, AccessToken, Claims, ISSUER, KeyError, TYPE, keys::PublicKey};
-use crate::{clock, grants};
+use super::{AccessToken, Claims, KeyError, TYPE, keys::PublicKey};
+use crate::{clock, config::IssuerConfig, grants};
 
 /// Longer than any token of ours by far; what is longer is not looked at.
-const MAX_LENGTH: usize = 4096;
+const MAX_LENGTH: usize = 5 * 1024;
 
 /// Why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,10 +46,18 @@ impl Verifier {
         let mut validation = Validation::new(Algorithm::RS256);
         validation.leeway = Self::LEEWAY.as_secs();
         validation.validate_nbf = true;
-        validation.set_issuer(&[ISSUER]);
-        validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        Ok(Self { keys, validation })
+        Ok(Self { keys, validation }.accepting(&IssuerConfig::default()))
+    }
+
+    /// The same for tokens of the configured issuers, for any of the configured audiences.
+    #[must_use]
+    pub fn accepting(mut self, config: &IssuerConfig) -> Self {
+        let issuers: Vec<_> = config.accepted_issuers.iter().chain([&config.issuer]).collect();
+        let audiences: Vec<_> = config.accepted_audiences.iter().chain([&config.audience]).collect();
+        self.validation.set_issuer(&issuers);
+        self.validation.set_audience(&audiences);
+        self
     }
 
     /// Accepts a token of ours that has not expired, give or take the clocks.

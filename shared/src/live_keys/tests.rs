@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::jwt::Signer;
+use crate::{config::IssuerConfig, jwt::Signer};
 
 /// The public half of an RSA key of 1024 bits.
 const SHORT: &str = "-----BEGIN PUBLIC KEY-----
@@ -24,6 +24,11 @@ lIQA2T5V/Mdsj9fWBWcxu9OSIkg60J4Anu76UjEXJ3PPdEMJBdgVfy+2ns/0ctU9
 40EylkVJ+jlnPwh2hwIDAQAB
 -----END PUBLIC KEY-----
 ";
+
+fn verifying(paths: &[&Path]) -> Arc<LiveKeys<Verifier>> {
+    let public_key_path = paths.iter().map(PathBuf::from).collect();
+    LiveKeys::verifying(&PublicKeyConfig { public_key_path, issuer: IssuerConfig::default() }).unwrap()
+}
 
 /// A pair of keys: its public half in PEM, and a token that it has signed.
 struct Pair {
@@ -69,7 +74,7 @@ impl File {
     }
 
     fn read(&self) -> Arc<LiveKeys<Verifier>> {
-        LiveKeys::verifying(std::slice::from_ref(&self.path)).unwrap()
+        verifying(&[&self.path])
     }
 }
 
@@ -113,7 +118,7 @@ fn a_change_counts_when_it_looks_the_same_twice_or_at_once_when_asked() {
 fn what_cannot_be_used_changes_nothing() {
     let (old, new) = (Pair::make(), Pair::make());
     let (first, second) = (File::with(&old.public), File::with(&old.public));
-    let keys = LiveKeys::verifying(&[first.path.clone(), second.path.clone()]).unwrap();
+    let keys = verifying(&[&first.path, &second.path]);
     first.write(&new.public);
     let both = format!("{}{}", new.public, old.public);
     for bad in ["", "not a key", SHORT, &both[..both.len() - 40], &format!("{}{SHORT}", old.public)] {

@@ -4,7 +4,13 @@ use std::{future::pending, net::Ipv4Addr};
 
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
-use gatefold_shared::{clock, lifecycle::Lifecycle, live_keys::LiveKeys, redis::Redis};
+use gatefold_shared::{
+    clock,
+    config::{IssuerConfig, PublicKeyConfig},
+    lifecycle::Lifecycle,
+    live_keys::LiveKeys,
+    redis::Redis,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, duplex, split};
 use tokio_tungstenite::{
@@ -23,7 +29,8 @@ fn app() -> App {
     let config =
         Config::parse_from(["gatefold-ws", "--redis-url", "redis://127.0.0.1:1", "--revocation-staleness-limit=0"]);
     let life = Lifecycle::begin().expect("signals");
-    let keys = LiveKeys::verifying(&[]).expect("no keys");
+    let keys = LiveKeys::verifying(&PublicKeyConfig { public_key_path: Vec::new(), issuer: IssuerConfig::default() });
+    let keys = keys.expect("no keys");
     let redis = Redis::connect(&config.store, &life).expect("a good URL");
     AppState::new(&config, keys, redis, life)
 }
