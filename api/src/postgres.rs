@@ -1,8 +1,9 @@
 //! The connection to Postgres, how long anybody waits for it, and why there is no answer.
 
 mod pool;
+mod url;
 
-use std::{future::Future, str::FromStr, time::Duration};
+use std::{future::Future, time::Duration};
 
 use gatefold_shared::{
     clock::{self, Lead},
@@ -10,8 +11,11 @@ use gatefold_shared::{
 };
 use metrics::{counter, gauge, histogram};
 use secrecy::ExposeSecret;
-use sqlx::{ConnectOptions, PgPool, PgTransaction, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, PgPool, PgTransaction, migrate::Migrator, postgres::PgConnectOptions,
+};
 use tokio::time::{Instant, interval, timeout};
+use tracing::warn;
 
 use crate::config::DatabaseConfig;
 
@@ -89,6 +93,22 @@ pub async fn ready(postgres: &PgPool, limit: Duration) -> Result<(), PostgresErr
     within(limit, "ready", query.fetch_one(postgres)).await.map(drop)
 }
 
+/// Logs a failure of the pool with its cause. The pool goes on trying while connections are refused, and then only says that
+/// there was none in time: so one is made beside it, which tells why not.
+pub async fn log_failure(postgres: &PgPool, error: &PostgresError, limit: Duration, message: &'static str) {
+    let no_answer = matches!(error, PostgresError::Timeout(_) | PostgresError::Query(sqlx::Error::PoolTimedOut));
+    let cause = if no_answer { connection_error(postgres, limit / 10).await } else { None };
+    let options = postgres.connect_options();
+    let server = format!("{}:{}", options.get_host(), options.get_port());
+    warn!(server, %error, cause = cause.map(tracing::field::display), "{message}");
+}
+
+/// Why no connection can be made, if that shows within `limit`.
+async fn connection_error(postgres: &PgPool, limit: Duration) -> Option<sqlx::Error> {
+    let attempt = async { PgConnection::connect_with(&postgres.connect_options()).await?.close().await };
+    timeout(limit, attempt).await.ok()?.err()
+}
+
 /// How far the clock of this machine is ahead of Postgres's.
 pub async fn lead_over_clock(postgres: &PgPool, limit: Duration) -> Result<Lead, PostgresError> {
     let query = sqlx::query_scalar!(r#"SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "now!""#);
@@ -132,7 +152,7 @@ pub async fn watch(pool: PgPool) {
 /// How to connect with the role of the replicas, from the configuration alone.
 pub fn options(config: &DatabaseConfig) -> Result<PgConnectOptions, sqlx::Error> {
     let options = match &config.database_url {
-        Some(url) => PgConnectOptions::from_str(url.expose_secret())?,
+        Some(url) => url::parse(url)?,
         None => PgConnectOptions::new_without_pgpass()
             .host(&config.db_host)
             .port(config.db_port)
@@ -146,7 +166,7 @@ pub fn options(config: &DatabaseConfig) -> Result<PgConnectOptions, sqlx::Error>
 /// How to connect as the owner of the schema: with the role of the replicas, unless another is configured.
 pub fn owner_options(config: &DatabaseConfig) -> Result<PgConnectOptions, sqlx::Error> {
     match &config.database_owner_url {
-        Some(url) => Ok(quiet(PgConnectOptions::from_str(url.expose_secret())?)),
+        Some(url) => Ok(quiet(url::parse(url)?)),
         None => options(config),
     }
 }

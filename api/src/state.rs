@@ -79,6 +79,8 @@ pub struct AppState {
     pub limited_logins: Arc<LimitedLogins>,
     pub publish: PublishLimits,
     pub registration_is_open: bool,
+    /// The URL of the issuer of access tokens, if one is configured.
+    pub issuer: Option<String>,
     pub cookies: RefreshCookies,
     pub device_cookies: DeviceCookies,
     pub draining: CancellationToken,
@@ -128,6 +130,7 @@ impl AppState {
             audit,
             postgres,
             registration_is_open: config.registration == Registration::Open,
+            issuer: config.public_keys.issuer.url().map(str::to_owned),
             passwords: Passwords::new(&config.passwords)?,
             device_cookies: DeviceCookies::new(&config.cookie),
             cookies: RefreshCookies::new(config.cookie),
@@ -143,7 +146,13 @@ fn follow_clocks(redis: &Redis, postgres: &PgPool, limit: Duration, life: &Lifec
     let postgres = postgres.clone();
     ClockCheck::follow(redis.clone(), life, move || {
         let postgres = postgres.clone();
-        async move { postgres::lead_over_clock(&postgres, limit).await.ok() }
+        async move {
+            let lead = postgres::lead_over_clock(&postgres, limit).await;
+            if let Err(error) = &lead {
+                postgres::log_failure(&postgres, error, limit, "postgres does not tell its time").await;
+            }
+            lead.ok()
+        }
     })
 }
 

@@ -132,8 +132,12 @@ case $edge in
     *) fail "EDGE: expected plain, tls or proxied, and not '$edge'" ;;
 esac
 
+# Where the kernel has IPv6, each port is served over it too: a line `listen 8080 …;` is repeated with `[::]:8080`.
+ipv6=''
+[ ! -e "${IF_INET6:-/proc/net/if_inet6}" ] || ipv6='s|^\( *listen \)\([0-9][0-9]*\)\([ ;].*\)|&\1[::]:\2\3|'
+
 fill() {
-    sed -e "s|@API_ADDRESS@|$api|; s|@WS_ADDRESS@|$ws|; s|@RESOLVER@|$resolver|; s|@RESOLVER_VALID@|$valid|" \
+    sed -e "$ipv6" -e "s|@API_ADDRESS@|$api|; s|@WS_ADDRESS@|$ws|; s|@RESOLVER@|$resolver|; s|@RESOLVER_VALID@|$valid|" \
         -e "s|@STRICT_TRANSPORT_SECURITY@|$hsts|; s|@HTTPS_PORT@|$https_port|" \
         -e "s|@TLS_CERTIFICATE@|$certificate|; s|@TLS_KEY@|$key|" \
         -e "s|@SET_REAL_IP_FROM@|$real_ip|; s|@GEO@|$geo|" "$source/container/$1" >"$site/$2"
@@ -153,7 +157,7 @@ sed -e "s/^worker_processes auto;/worker_processes $workers;/" \
     -e "s/worker_connections [0-9]*;/worker_connections $connections;/" "$source/nginx.conf" >"$prefix/conf/nginx.conf"
 cp "$source/$limits" "$site/limits.conf"
 [ "${LIMITS:-on}" = off ] || "$source/limits.sh" "$prefix/conf"
-cp "$source/container/servers/status.conf" "$site/servers/"
+fill servers/status.conf servers/status.conf
 fill upstreams.conf upstreams.conf
 case $edge in
     plain) fill listen.conf listen.conf && fill edge.conf edge.conf ;;

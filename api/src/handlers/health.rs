@@ -21,8 +21,8 @@ pub struct Health {
 }
 
 /// `GET /api/health`: the process lives. Asks nobody else.
-#[utoipa::path(get, path = "/api/health", tag = "operation", responses(
-    (status = 200, body = Health),
+#[utoipa::path(get, path = "/api/health", tag = "Operation", operation_id = "getHealth", summary = "Liveness", description = "The process answers. It asks no store.", responses(
+    (status = 200, description = "The process is alive", body = Health),
 ))]
 pub async fn health() -> Json<Health> {
     let now = OffsetDateTime::UNIX_EPOCH + clock::since_epoch();
@@ -45,15 +45,15 @@ struct Checks {
 
 /// `GET /api/ready`: whether requests should be sent here. Not while draining, nor while a store is away, nor while
 /// this machine's clock is off from those of both stores.
-#[utoipa::path(get, path = "/api/ready", tag = "operation", responses(
-    (status = 200, body = Ready),
-    (status = 503, body = Ready),
+#[utoipa::path(get, path = "/api/ready", tag = "Operation", operation_id = "getReadiness", summary = "Readiness", description = "Whether requests should be sent to this replica: not while it shuts down, while a store is unavailable, or while its clock is wrong.", responses(
+    (status = 200, description = "The replica is ready", body = Ready),
+    (status = 503, description = "The replica is not ready: `checks` says why", body = Ready),
 ))]
 pub async fn ready(State(app): State<App>) -> Response {
     let limit = app.redis.call_timeout();
     let (postgres, redis) = tokio::join!(postgres::ready(&app.postgres, limit), app.redis.check_writable());
     if let Err(error) = &postgres {
-        warn!(%error, "not ready");
+        postgres::log_failure(&app.postgres, error, limit, "not ready").await;
     }
     if let Err(error) = &redis {
         warn!(%error, "not ready");

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -28,6 +28,11 @@ struct Container {
 
 impl Container {
     async fn start(replica: SocketAddr, edge: &str) -> Result<Self> {
+        Self::start_with(replica, edge, "/proc/net/if_inet6").await
+    }
+
+    /// `if_inet6` is where the kernel lists its IPv6 addresses, if it has IPv6.
+    async fn start_with(replica: SocketAddr, edge: &str, if_inet6: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("gatefold-test-").tempdir()?;
         let source = folder.path().join("nginx");
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a crate is in a workspace")?;
@@ -42,12 +47,16 @@ impl Container {
         ];
         for (file, of_image, ours) in listeners {
             let file = source.join("container").join(file);
-            let text = fs::read_to_string(&file)?.replace(of_image, &format!("127.0.0.1:{ours}"));
+            let text = fs::read_to_string(&file)?.replace(of_image, &ours.to_string());
             fs::write(&file, text.replace("/dev/stdout", "/dev/null"))?;
         }
         let mut nginx = Command::new(source.join("container/entrypoint.sh"));
         nginx.env("GATEFOLD_NGINX", &source).env("GATEFOLD_PREFIX", folder.path().join("run"));
-        nginx.env("EDGE", edge).env("TRUSTED_PROXIES", format!("{PROXY}/32")).env("LIMITS", "off");
+        nginx
+            .env("IF_INET6", if_inet6)
+            .env("EDGE", edge)
+            .env("TRUSTED_PROXIES", format!("{PROXY}/32"))
+            .env("LIMITS", "off");
         nginx.env("API_ADDRESS", replica.to_string()).env("RESOLVER", "127.0.0.1").env("WORKER_CONNECTIONS", "64");
         let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
         if edge == "tls" {
@@ -64,10 +73,14 @@ impl Container {
     }
 
     /// A request from an address of this machine; the response.
-    async fn call(&self, from: Ipv4Addr, path: &str, headers: &str) -> Result<String> {
-        let socket = TcpSocket::new_v4()?;
+    async fn call(&self, from: impl Into<IpAddr>, path: &str, headers: &str) -> Result<String> {
+        let from = from.into();
+        let (socket, to) = match from {
+            IpAddr::V4(_) => (TcpSocket::new_v4()?, IpAddr::from(Ipv4Addr::LOCALHOST)),
+            IpAddr::V6(_) => (TcpSocket::new_v6()?, IpAddr::from(Ipv6Addr::LOCALHOST)),
+        };
         socket.bind((from, 0).into())?;
-        let connection = socket.connect(([127, 0, 0, 1], self.port).into()).await?.into_std()?;
+        let connection = socket.connect((to, self.port).into()).await?.into_std()?;
         connection.set_nonblocking(false)?;
         connection.set_read_timeout(Some(PATIENCE))?;
         let mut connection = connection;
@@ -134,5 +147,25 @@ async fn over_plain_http_pages_are_sent_to_https_and_calls_are_refused() -> Resu
         );
     }
     ensure!(replica.heads().is_empty(), "{:?}", replica.heads());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_container_is_reached_over_ipv4_and_where_there_is_ipv6_over_that_too() -> Result<()> {
+    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    for (if_inet6, expected) in [("/proc/net/if_inet6", has_ipv6), ("/nowhere", false)] {
+        let replica = Stub::start(OK)?;
+        let container = Container::start_with(replica.address, "plain", if_inet6).await?;
+        let answer = container.call(Ipv4Addr::LOCALHOST, "/api/health", "").await?;
+        ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        ensure!(TcpStream::connect((Ipv6Addr::LOCALHOST, container.port)).is_ok() == expected, "{if_inet6}");
+        if expected {
+            let replica = Stub::start(OK)?;
+            let container = Container::start(replica.address, "plain").await?;
+            container.call(Ipv6Addr::LOCALHOST, "/api/health", "").await?;
+            let headers = replica.only()?;
+            ensure!(headers["x-forwarded-for"] == ["::1"], "{headers:?}");
+        }
+    }
     Ok(())
 }
