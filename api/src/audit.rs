@@ -35,8 +35,9 @@ const BATCH: usize = 500;
 /// Pause before Postgres is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kind of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(as = EventKind, rename_all = "snake_case")]
 pub enum Kind {
     Registered,
     LoggedIn,
@@ -279,21 +280,28 @@ pub async fn append(postgres: impl PgExecutor<'_>, events: &[Event], limit: Dura
     within(limit, "events_append", query.execute(postgres)).await.map(drop)
 }
 
-/// An event as it is read.
+/// Something that happened to an account.
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[schema(as = Event)]
 #[serde(rename_all = "camelCase")]
 pub struct Recorded {
     pub id: i64,
+    #[schema(value_type = Kind)]
     pub kind: String,
-    /// Milliseconds since 1970.
+    /// In milliseconds since 1970.
     #[serde(serialize_with = "as_millis")]
     #[schema(value_type = i64)]
     pub at: OffsetDateTime,
+    #[schema(required = true)]
     pub user_id: Option<i64>,
+    #[schema(required = true)]
     pub session_id: Option<Uuid>,
+    #[schema(required = true)]
     pub ip: Option<String>,
+    #[schema(required = true)]
     pub user_agent: Option<String>,
+    /// More about it, depending on its kind.
+    #[schema(value_type = Object)]
     pub details: Value,
 }
 

@@ -32,6 +32,8 @@ pub enum ApiError {
     InvalidData(#[from] NotPortable),
     #[error("There is nothing here")]
     NotFound,
+    #[error("No ISSUER is configured, so there is no metadata of one")]
+    NoIssuer,
     #[error("This path does not answer to that method; see the Allow header")]
     MethodNotAllowed,
 
@@ -158,7 +160,7 @@ impl ApiError {
             Self::InvalidData(_) => (StatusCode::BAD_REQUEST, "invalid_data"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::NotFound | Self::NoIssuer => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
             Self::AccountDisabled => (StatusCode::FORBIDDEN, "account_disabled"),

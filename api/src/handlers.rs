@@ -11,6 +11,7 @@ pub mod protected;
 pub mod refresh;
 pub mod register;
 pub mod rooms;
+pub mod server_metadata;
 mod session_response;
 pub mod sessions;
 pub mod ws_ticket;
@@ -26,6 +27,7 @@ pub use self::{
     refresh::refresh,
     register::register,
     rooms::{presence, publish},
+    server_metadata::server_metadata,
     sessions::{end_session, logout_all, sessions},
     ws_ticket::ws_ticket,
 };

@@ -1,5 +1,7 @@
 //! The description of the API (OpenAPI 3.1), made from the handlers themselves, and the page that shows it.
 
+mod modify;
+
 use axum::{
     Router,
     middleware::map_response,
@@ -7,22 +9,23 @@ use axum::{
 };
 use gatefold_shared::problem;
 use http::{HeaderValue, header};
-use utoipa::{
-    Modify, OpenApi,
-    openapi::{
-        ContentBuilder, Ref, RefOr, Response,
-        path::Operation,
-        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
-    },
-};
+use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use self::modify::{Codes, Credentials, Optional, Responses};
 use crate::{error::ApiError, handlers};
 
 /// The description. Every route of the router is listed here; a test below holds the two together.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Gatefold", description = "Log-in, sessions and realtime sockets. Every error is `application/problem+json` (RFC 9457) with a stable `code`."),
+    info(title = "Gatefold", description = "Login, sessions and realtime rooms. Every error is `application/problem+json` (RFC 9457) with a stable `code`."),
+    servers((url = "/", description = "The server that this document comes from")),
+    tags(
+        (name = "Sessions", description = "Logging in and out, and the sessions of a user"),
+        (name = "Account", description = "The account of a user"),
+        (name = "Rooms", description = "Realtime rooms without a socket, and tickets for sockets"),
+        (name = "Operation", description = "Health, public keys and metadata"),
+    ),
     paths(
         handlers::login::login,
         handlers::logout::logout,
@@ -40,59 +43,12 @@ use crate::{error::ApiError, handlers};
         handlers::health::health,
         handlers::health::ready,
         handlers::jwks::jwks,
+        handlers::server_metadata::server_metadata,
     ),
     components(schemas(problem::Body)),
-    modifiers(&Problems, &Credentials),
+    modifiers(&Responses, &Optional, &Codes, &Credentials),
 )]
 pub struct Description;
-
-/// Every error has the same shape, and what the layers around all handlers refuse is the same for all: so no handler repeats
-/// it.
-struct Problems;
-
-impl Modify for Problems {
-    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
-        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        for path in description.paths.paths.values_mut() {
-            let operations = [(&mut path.get, true), (&mut path.post, false), (&mut path.delete, false)];
-            for (operation, is_safe) in operations {
-                let Some(operation) = operation else { continue };
-                if !is_safe {
-                    describe(operation, "403", "`forbidden_origin`");
-                }
-                if operation.request_body.is_some() {
-                    describe(operation, "413", "`payload_too_large`");
-                    describe(operation, "415", "`unsupported_media_type`");
-                }
-                for (status, response) in &mut operation.responses.responses {
-                    let RefOr::T(response) = response else { continue };
-                    if status.starts_with(['4', '5']) && response.content.is_empty() {
-                        response.content.insert("application/problem+json".to_owned(), RefOr::T(problem.clone()));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Describes a response of an operation that does not say more about it itself.
-fn describe(operation: &mut Operation, status: &str, description: &str) {
-    let response = || RefOr::T(Response::new(description));
-    operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
-}
-
-/// How callers say who they are.
-struct Credentials;
-
-impl Modify for Credentials {
-    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
-        let components = description.components.get_or_insert_default();
-        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-        components.add_security_scheme("accessToken", SecurityScheme::Http(bearer));
-        let cookie = ApiKey::Cookie(ApiKeyValue::new("refreshToken"));
-        components.add_security_scheme("refreshToken", SecurityScheme::ApiKey(cookie));
-    }
-}
 
 /// Swagger UI styles its elements in place and draws its icons from `data:`; scripts come from our own files only.
 const PAGE_POLICY: &str = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'; \
@@ -130,5 +86,45 @@ mod tests {
         });
         let described: BTreeSet<_> = operations.collect();
         assert_eq!(listed, described);
+    }
+
+    /// The document in the repository is for whoever generates clients, and is what is linted.
+    #[test]
+    fn the_document_in_the_repository_is_this_one() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+        let now = Description::openapi().to_pretty_json().unwrap() + "\n";
+        if std::fs::read_to_string(&path).unwrap_or_default() != now {
+            let new = std::env::temp_dir().join("gatefold-openapi.json");
+            std::fs::write(&new, now).unwrap();
+            panic!("docs/openapi.json is not what the handlers say: cp {} docs/openapi.json", new.display());
+        }
+    }
+
+    #[test]
+    fn every_code_and_kind_that_clients_can_meet_is_listed_and_no_other() {
+        let sources = [
+            include_str!("error.rs"),
+            include_str!("../../shared/src/problem.rs"),
+            include_str!("../../shared/src/request.rs"),
+        ];
+        // `(StatusCode::X, "code")` and `Problem::new(StatusCode::X, "code", …)`.
+        let ours = sources.iter().flat_map(|source| source.split("StatusCode::").skip(1)).filter_map(|rest| {
+            let (status, rest) = rest.split_once(", \"")?;
+            let is_status = status.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+            is_status.then(|| rest.split('"').next().unwrap())
+        });
+        let nginx =
+            [include_str!("../../nginx/snippets/problems.conf"), include_str!("../../nginx/container/redirect.conf")];
+        let of_nginx = nginx.iter().flat_map(|source| source.split("\"code\":\"").skip(1));
+        let of_nginx = of_nginx.map(|rest| rest.split('"').next().unwrap());
+        let used: BTreeSet<_> = ours.chain(of_nginx).collect();
+        let description = serde_json::to_value(Description::openapi()).unwrap();
+        let listed = |schema: &str| {
+            let values = description["components"]["schemas"][schema]["enum"].as_array().unwrap().clone();
+            values.into_iter().map(|value| value.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(listed("ProblemCode"), used.iter().map(ToString::to_string).collect());
+        let kinds = crate::audit::Kind::ALL.map(|kind| kind.as_str().to_owned());
+        assert_eq!(listed("EventKind"), kinds.into());
     }
 }

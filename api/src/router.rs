@@ -30,6 +30,7 @@ pub fn router(app: App, proxy: ProxyConfig) -> Router {
         .route("/api/rooms/{room}/presence", get(handlers::presence))
         .route("/api/rooms/{room}/messages", post(handlers::publish))
         .route("/.well-known/jwks.json", get(handlers::jwks))
+        .route("/.well-known/oauth-authorization-server", get(handlers::server_metadata))
         .merge(openapi::routes());
     let routes = Router::new()
         .route("/api/health", get(handlers::health))

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::{
     length::{check_length, check_password},
-    session_response::{SessionBody, UserBody, session_response},
+    session_response::{LoggedIn, UserBody, session_response},
 };
 use crate::{
     audit::{Event, Kind},
@@ -33,7 +33,7 @@ use crate::{
 
 #[derive(Deserialize, ToSchema)]
 pub struct LoginRequest {
-    /// In any case, with or without whitespace around it.
+    /// In any case; whitespace around it is ignored.
     #[schema(min_length = 1, max_length = 64, example = "testuser")]
     username: String,
     #[schema(value_type = String, format = Password, min_length = 1, max_length = 256, example = "password123")]
@@ -41,8 +41,8 @@ pub struct LoginRequest {
 }
 
 /// `POST /api/login`: opens a session. An unknown user and a wrong password get the same answer after the same work.
-#[utoipa::path(post, path = "/api/login", tag = "sessions", request_body = LoginRequest, params(("refreshToken-device" = Option<String>, Cookie, description = "From an earlier login on this device: its failed logins are then counted apart from those of others")), responses(
-    (status = 200, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token; and the device cookie, in a line of its own"))),
+#[utoipa::path(post, path = "/api/login", tag = "Sessions", operation_id = "login", summary = "Log in", description = "Opens a session. The refresh token comes in a cookie; the access token, which opens everything else, in the body. An unknown user and a wrong password get the same answer.", request_body = LoginRequest, params(("refreshToken-device" = Option<String>, Cookie, description = "From an earlier login on this device: its failed logins are then counted apart from those of others")), responses(
+    (status = 200, description = "The session is open", body = LoggedIn, headers(("Set-Cookie" = String, description = "The refresh token; and the device cookie, in a line of its own"))),
     (status = 400, description = "`invalid_request`"),
     (status = 401, description = "`invalid_credentials`"),
     (status = 403, description = "`account_disabled`, `password_reset_required`, `forbidden_origin`"),

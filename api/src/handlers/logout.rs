@@ -22,15 +22,15 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub struct LoggedOut {
     message: &'static str,
-    /// The sessions of the cookies, which are over now.
+    /// The sessions that have ended.
     sessions: Vec<Uuid>,
 }
 
 /// `POST /api/logout`: ends the sessions of all refresh cookies of the request and clears the cookies. Whoever is logged out
 /// already is told the same. What cannot be done is not claimed: 401 if no cookie is one of ours, 503 during an outage, and
 /// then the cookies stay.
-#[utoipa::path(post, path = "/api/logout", tag = "sessions", security(("refreshToken" = [])), responses(
-    (status = 200, body = LoggedOut, headers(("Set-Cookie" = String, description = "The end of the refresh token"))),
+#[utoipa::path(post, path = "/api/logout", tag = "Sessions", operation_id = "logout", summary = "Log out", description = "Ends the sessions of all refresh cookies of the request, and clears the cookies. A browser that is logged out already gets the same answer. After 401 and 503 nothing has ended, and the cookies stay.", security(("refreshToken" = [])), responses(
+    (status = 200, description = "The sessions of all cookies have ended", body = LoggedOut, headers(("Set-Cookie" = String, description = "The end of the refresh token"))),
     (status = 401, description = "`invalid_refresh_token`: nothing was ended"),
     (status = 403, description = "`forbidden_origin`"),
     (status = 429, description = "`rate_limited`"),

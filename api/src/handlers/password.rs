@@ -38,8 +38,8 @@ pub struct PasswordRequest {
 ///
 /// The sessions end while Postgres holds the change back, so that an outage of Redis leaves the old password, and the same
 /// request can be sent again. Only when Postgres goes just as it is told to keep the change does nobody know whether it did.
-#[utoipa::path(post, path = "/api/password", tag = "account", request_body = PasswordRequest, security(("accessToken" = [])), responses(
-    (status = 204, description = "It is changed, and all other sessions have ended", headers(("Set-Cookie" = String, description = "The device cookie"))),
+#[utoipa::path(post, path = "/api/password", tag = "Account", operation_id = "changePassword", summary = "Change the password", description = "Ends all other sessions of the user, and forgets all devices but this one. After a 503 the request can be sent again.", request_body = PasswordRequest, security(("accessToken" = [])), responses(
+    (status = 204, description = "The password was changed, and all other sessions have ended", headers(("Set-Cookie" = String, description = "The device cookie"))),
     (status = 400, description = "`invalid_request`, `weak_password`"),
     (status = 401, description = "`invalid_credentials`, `missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 403, description = "`password_reset_required`, `forbidden_origin`"),

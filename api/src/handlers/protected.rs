@@ -14,8 +14,8 @@ pub struct Protected {
 }
 
 /// `GET /api/protected`: greets the caller. No I/O: the token says who they are.
-#[utoipa::path(get, path = "/api/protected", tag = "account", security(("accessToken" = [])), responses(
-    (status = 200, body = Protected),
+#[utoipa::path(get, path = "/api/protected", tag = "Account", operation_id = "getProtected", summary = "Greet the caller", description = "An example of a protected call: says who the access token belongs to.", security(("accessToken" = [])), responses(
+    (status = 200, description = "The caller", body = Protected),
     (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),

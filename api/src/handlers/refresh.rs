@@ -6,7 +6,7 @@ use axum::{
 };
 use tracing::{info, warn};
 
-use super::session_response::{SessionBody, clear_cookies, session_response};
+use super::session_response::{Refreshed, clear_cookies, session_response};
 use crate::{
     cookies::Presented,
     error::ApiError,
@@ -18,12 +18,12 @@ use crate::{
 /// `POST /api/refresh`: trades a refresh token for its successor; a replayed one ends its family. A 401 about a session
 /// that is over clears its cookie. One about no cookie of ours clears nothing, for a foreign cookie is not ours to clear; nor
 /// does an outage, or a request that comes too late to matter, whose client has a newer cookie.
-#[utoipa::path(post, path = "/api/refresh", tag = "sessions", params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. New for each refresh. Within 2 minutes the same key with the same cookie gives the same next cookie again, and later, as long as that has not been used, another one: a client that keeps it until an answer came is never taken for a thief", max_length = 255)), security(("refreshToken" = [])), responses(
-    (status = 200, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
+#[utoipa::path(post, path = "/api/refresh", tag = "Sessions", operation_id = "refresh", summary = "Refresh the session", description = "Exchanges the refresh token for the next one, and gives a new access token. A refresh token that was used before ends the session. After a 401 about a session that is over, the cookie is cleared.", params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. New for each refresh. A request that is repeated with the same key and the same cookie is recognised as a retry, and not as a replay: within 2 minutes it gets the same next cookie again, and later another one, unless that was used", max_length = 255)), security(("refreshToken" = [])), responses(
+    (status = 200, description = "The session goes on", body = Refreshed, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
     (status = 400, description = "`invalid_request`"),
     (status = 401, description = "`missing_refresh_token`, `invalid_refresh_token`, `session_not_found`, `session_revoked`, `refresh_token_reused`"),
     (status = 403, description = "`forbidden_origin`"),
-    (status = 409, description = "`several_refresh_tokens`: the browser sent cookies of several sessions: log out, which ends all of them, and log in. `refresh_superseded`: this very request was answered before, and the client has refreshed again since; or the key belongs to an earlier refresh. Nothing was changed, the cookie neither: refresh once more, with a new key"),
+    (status = 409, description = "`several_refresh_tokens`: the browser sent cookies of several sessions: log out, which ends all of them, and log in. `refresh_superseded`: this request was answered before, and the client has refreshed again since; or the key belongs to an earlier refresh. Nothing was changed: refresh again with a new key"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),
 ))]

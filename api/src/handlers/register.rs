@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     login::record_ended,
-    session_response::{SessionBody, UserBody, session_response},
+    session_response::{LoggedIn, UserBody, session_response},
 };
 use crate::{
     audit::{Event, Kind},
@@ -24,7 +24,7 @@ use crate::{
 
 #[derive(Deserialize, ToSchema)]
 pub struct RegisterRequest {
-    /// Without the whitespace around it, which is left off. An e-mail address will do.
+    /// Whitespace around it is ignored. An e-mail address is a valid username.
     #[schema(
         min_length = 3,
         max_length = 64,
@@ -32,7 +32,7 @@ pub struct RegisterRequest {
         example = "alice"
     )]
     username: String,
-    /// Not among those that attackers try first, and not the username.
+    /// Not a common password, and not the username.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 256, example = "correct horse battery staple")]
     password: SecretString,
 }
@@ -41,8 +41,8 @@ pub struct RegisterRequest {
 ///
 /// There is no user without the session that the answer brings: after a 503 the name is still free, and the same request
 /// can be sent again. Only when Postgres goes just as it is told to keep the user does nobody know whether it did.
-#[utoipa::path(post, path = "/api/register", tag = "account", request_body = RegisterRequest, responses(
-    (status = 201, body = SessionBody, headers(("Set-Cookie" = String, description = "The refresh token; and the device cookie, in a line of its own"))),
+#[utoipa::path(post, path = "/api/register", tag = "Account", operation_id = "register", summary = "Register", description = "Adds a user and opens their first session. After a 503 the request can be sent again: the name is still free, unless the failure came in the last moment.", request_body = RegisterRequest, responses(
+    (status = 201, description = "The user was added, and the session is open", body = LoggedIn, headers(("Set-Cookie" = String, description = "The refresh token; and the device cookie, in a line of its own"))),
     (status = 400, description = "`invalid_request`, `weak_password`"),
     (status = 403, description = "`registration_closed`, `forbidden_origin`"),
     (status = 409, description = "`username_taken`, `username_reserved`"),

@@ -23,14 +23,14 @@ pub struct Presence {
     room: String,
     /// How many users are in the room.
     count: u64,
-    /// They, or 1,000 of them.
+    /// The users, at most 1,000 of them.
     #[schema(max_items = 1000)]
     users: Vec<UserBody>,
 }
 
 /// `GET /api/rooms/{room}/presence`: who is in a room, wherever they are connected.
-#[utoipa::path(get, path = "/api/rooms/{room}/presence", tag = "rooms", params(("room" = String, Path, description = "1 to 128 letters, digits, `_`, `.`, `:` or `-`")), security(("accessToken" = [])), responses(
-    (status = 200, body = Presence),
+#[utoipa::path(get, path = "/api/rooms/{room}/presence", tag = "Rooms", operation_id = "getPresence", summary = "Show who is in a room", description = "All users with a socket in the room.", params(("room" = String, Path, description = "The name of the room", min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_.:-]+$", example = "lobby")), security(("accessToken" = [])), responses(
+    (status = 200, description = "The users in the room", body = Presence),
     (status = 400, description = "`invalid_request`"),
     (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 403, description = "`forbidden_room`"),
@@ -45,26 +45,26 @@ pub async fn presence(State(app): State<App>, caller: InRoom) -> Result<axum::Js
 
 #[derive(Deserialize, ToSchema)]
 pub struct PublishRequest {
-    /// Anything that all parsers can read, 32 levels deep at most; passed on as it is.
+    /// Any JSON that all parsers can read, at most 32 levels deep; it is passed on unchanged.
     #[schema(value_type = serde_json::Value, example = json!({ "text": "Hello" }))]
     data: Box<RawValue>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct Published {
-    /// The message's id, which its receivers see too.
+    /// The id of the message, which its receivers see too.
     #[schema(example = "1767268800000-0")]
     id: String,
 }
 
 /// `POST /api/rooms/{room}/messages`: publishes a message, as if over a socket.
-#[utoipa::path(post, path = "/api/rooms/{room}/messages", tag = "rooms", params(("room" = String, Path, description = "1 to 128 letters, digits, `_`, `.`, `:` or `-`")), request_body = PublishRequest, security(("accessToken" = [])), responses(
-    (status = 202, body = Published),
+#[utoipa::path(post, path = "/api/rooms/{room}/messages", tag = "Rooms", operation_id = "publishMessage", summary = "Publish a message", description = "Publishes a message in a room, as a socket does, without joining it.", params(("room" = String, Path, description = "The name of the room", min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_.:-]+$", example = "lobby")), request_body = PublishRequest, security(("accessToken" = [])), responses(
+    (status = 202, description = "The message was published", body = Published),
     (status = 400, description = "`invalid_request`, `invalid_data`"),
     (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 403, description = "`forbidden_room`, `forbidden_origin`"),
     (status = 429, description = "`rate_limited`"),
-    (status = 503, description = "`unavailable`: it may have been published all the same"),
+    (status = 503, description = "`unavailable`: the message may have been published nevertheless"),
 ))]
 pub async fn publish(
     State(app): State<App>,

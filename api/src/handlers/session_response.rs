@@ -12,22 +12,34 @@ use utoipa::ToSchema;
 
 use crate::{cookies::Presented, error::ApiError, families::Session, state::AppState};
 
-/// A user, as every answer shows them.
+/// A user.
 #[derive(Serialize, ToSchema)]
+#[schema(as = User)]
 pub struct UserBody {
     pub id: i64,
+    /// As it was written at registration.
     pub username: String,
 }
 
+/// A session that was opened.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct SessionBody {
-    /// An RS256 JWT: send it as `Authorization: Bearer`.
+pub struct LoggedIn {
+    /// A signed JWT: send it as `Authorization: Bearer …`.
     access_token: String,
-    /// Seconds. Fewer towards the end of the session.
+    /// The life of the access token in seconds; it never outlives the session.
     expires_in: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<UserBody>,
+    user: UserBody,
+}
+
+/// A session that goes on.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refreshed {
+    /// A signed JWT: send it as `Authorization: Bearer …`.
+    access_token: String,
+    /// The life of the access token in seconds; it never outlives the session.
+    expires_in: u64,
 }
 
 /// The answer to a log-in (with the user) or a refresh (without). The access token ends with the session at the latest:
@@ -52,8 +64,12 @@ pub fn session_response(
         rooms,
         lifetime,
     )?;
-    let body = SessionBody { access_token, expires_in: lifetime.as_secs(), user };
-    let (mut parts, body) = Json(body).into_response().into_parts();
+    let expires_in = lifetime.as_secs();
+    let response = match user {
+        Some(user) => Json(LoggedIn { access_token, expires_in, user }).into_response(),
+        None => Json(Refreshed { access_token, expires_in }).into_response(),
+    };
+    let (mut parts, body) = response.into_parts();
     app.cookies.replace(&mut parts, sent, &session.refresh_token, session.expires_in);
     Ok(Response::from_parts(parts, body))
 }

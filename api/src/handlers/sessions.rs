@@ -30,20 +30,22 @@ pub struct Sessions {
 #[serde(rename_all = "camelCase")]
 struct Session {
     id: Uuid,
-    /// Whether it is the caller's own.
+    /// Whether it is the session of this request.
     current: bool,
-    /// Milliseconds since 1970, as are the other times.
+    /// In milliseconds since 1970.
     created_at: i64,
+    /// In milliseconds since 1970.
     last_used_at: i64,
+    /// In milliseconds since 1970.
     expires_at: i64,
-    /// From where it was used last.
+    /// The address from which it was last used.
     ip: String,
     user_agent: String,
 }
 
 /// `GET /api/sessions`: the caller's living sessions, newest first.
-#[utoipa::path(get, path = "/api/sessions", tag = "sessions", security(("accessToken" = [])), responses(
-    (status = 200, body = Sessions),
+#[utoipa::path(get, path = "/api/sessions", tag = "Sessions", operation_id = "listSessions", summary = "List the sessions of the caller", description = "Sessions that are active, newest first.", security(("accessToken" = [])), responses(
+    (status = 200, description = "The sessions", body = Sessions),
     (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),
@@ -63,8 +65,8 @@ pub async fn sessions(State(app): State<App>, Bearer(token): Bearer) -> Result<J
 }
 
 /// `DELETE /api/sessions/{id}`: ends one of the caller's sessions, perhaps this one.
-#[utoipa::path(delete, path = "/api/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path, description = "The session")), security(("accessToken" = [])), responses(
-    (status = 204, description = "It has ended"),
+#[utoipa::path(delete, path = "/api/sessions/{id}", tag = "Sessions", operation_id = "endSession", summary = "End a session", description = "Ends one session of the caller. To end one that is over already is no error.", params(("id" = Uuid, Path, description = "The session")), security(("accessToken" = [])), responses(
+    (status = 204, description = "The session has ended"),
     (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 404, description = "`session_not_found`"),
     (status = 429, description = "`rate_limited`"),
@@ -90,8 +92,8 @@ pub async fn end_session(
 }
 
 /// `POST /api/logout-all`: ends all of the caller's sessions, this one too, and clears their cookies.
-#[utoipa::path(post, path = "/api/logout-all", tag = "sessions", security(("accessToken" = [])), responses(
-    (status = 200, body = Revoked, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
+#[utoipa::path(post, path = "/api/logout-all", tag = "Sessions", operation_id = "logoutAll", summary = "Log out everywhere", description = "Ends all sessions of the caller, this one too, and clears their cookies.", security(("accessToken" = [])), responses(
+    (status = 200, description = "All sessions have ended", body = Revoked, headers(("Set-Cookie" = String, description = "The refresh token, or its end"))),
     (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 429, description = "`rate_limited`"),
     (status = 503, description = "`unavailable`"),

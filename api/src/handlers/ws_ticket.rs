@@ -11,15 +11,15 @@ use crate::{error::ApiError, extract::Bearer, state::App};
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WsTicket {
-    /// Opens one socket, once: `/ws?ticket=…`
+    /// For `/ws?ticket=…`
     ticket: String,
-    /// For so many seconds.
+    /// In seconds.
     expires_in: u64,
 }
 
 /// `POST /api/ws-ticket`: a ticket for one socket, so that no access token need ever stand in a URL.
-#[utoipa::path(post, path = "/api/ws-ticket", tag = "sessions", security(("accessToken" = [])), responses(
-    (status = 200, body = WsTicket),
+#[utoipa::path(post, path = "/api/ws-ticket", tag = "Rooms", operation_id = "createSocketTicket", summary = "Create a ticket for a socket", description = "Opens one WebSocket at `/ws?ticket=…`, once, so that no access token has to be in a URL.", security(("accessToken" = [])), responses(
+    (status = 200, description = "The ticket", body = WsTicket),
     (status = 401, description = "`missing_token`, `invalid_token`, `token_expired`, `session_revoked`"),
     (status = 403, description = "`forbidden_origin`"),
     (status = 429, description = "`rate_limited`"),
