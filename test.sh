@@ -128,6 +128,11 @@ scripts() {
     printf 'shellcheck: %d scripts\n' "${#files[@]}"
 }
 
+lints() {
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    scripts/lint-openapi.sh
+}
+
 # The tests of clocks shift that of a replica; those of what may be published ask other parsers.
 programs=(shellcheck jq faketime python3)
 have node || programs+=(nodejs)
@@ -138,13 +143,14 @@ step 'scripts' scripts
 step 'start.sh' scripts/test-start.sh
 step 'deployment' scripts/check-deployment.sh
 step 'formatting' cargo fmt --all --check
-step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
+step 'lints' lints
 # The integration tests start the real binaries.
 step 'build' cargo build --workspace --bins --locked
 step 'tests' cargo_tests "${test_arguments[@]}"
 # Who chose some tests of the replicas did not mean these.
 ((${#test_arguments[@]})) || step 'browser tests' scripts/test-client.sh
 if ((long)); then
+    need_programs pgbouncer
     step 'long tests' long_tests "${test_arguments[@]}"
 fi
 if ((containers)); then

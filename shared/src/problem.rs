@@ -59,27 +59,32 @@ impl Problem {
     }
 }
 
-/// A [`Problem`] as it is sent. Order and names as in the contract: `error` is what the original called `detail`.
+/// An error (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 #[serde(rename_all = "camelCase")]
 pub struct Body<'a> {
+    /// Always `about:blank`: `code` says what is wrong.
     #[schema(example = "about:blank")]
     r#type: &'static str,
+    /// The name of the status.
     #[schema(example = "Unauthorized")]
     title: &'static str,
-    #[schema(example = 401)]
+    /// The status of the response.
+    #[schema(example = 401, minimum = 400, maximum = 599)]
     status: u16,
+    /// What is wrong, for people. May change.
     #[schema(example = "Invalid credentials")]
     detail: &'a str,
     /// The same as `detail`.
     #[schema(example = "Invalid credentials")]
     error: &'a str,
-    /// Stable, for programs.
+    /// What is wrong, for programs. Stable.
     #[schema(example = "invalid_credentials")]
     code: &'static str,
-    /// Whether only a new log-in helps.
+    /// Whether the session is over, so that the user has to log in again.
     require_reauth: bool,
+    /// Names the request in the logs.
     request_id: &'a str,
 }
 

@@ -7,6 +7,7 @@ pub mod collector;
 mod command;
 mod listener;
 mod raw;
+mod replica;
 mod requester;
 
 use std::{
@@ -23,6 +24,7 @@ pub use self::{
     command::{administer, command},
     listener::Listener,
     raw::{raw, raw_until_closed},
+    replica::{Replica, free_port},
     requester::{Door, Requester, claims, send},
 };
 

@@ -46,6 +46,12 @@ impl Requester {
         Self { door, ..self.clone() }
     }
 
+    /// The same client at a replica that is not of its cluster.
+    #[must_use]
+    pub fn at_url(&self, url: &str) -> Self {
+        Self { urls: [url.to_owned()].into(), door: Door::Nginx, ..self.clone() }
+    }
+
     /// The same client with another refresh token.
     #[must_use]
     pub fn with_cookie(&self, cookie: impl Into<String>) -> Self {

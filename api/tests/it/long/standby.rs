@@ -11,7 +11,6 @@ use std::{
     },
 };
 
-use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::{
@@ -20,11 +19,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::harness::{PASSWORD, TestApp, eventually, unique};
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
+use crate::harness::{Replica, TestApp, eventually, free_port, unique};
 
 /// One of Postgres's programs, which refuse to run as root.
 fn program(name: &str) -> Command {
@@ -104,46 +99,6 @@ async fn virtual_address(target: Arc<AtomicU16>) -> (u16, JoinSet<()>) {
     (port, tasks)
 }
 
-/// One more replica, like the cluster's, that finds Postgres at another port.
-struct Replica {
-    url: String,
-    process: Child,
-}
-
-impl Replica {
-    fn start(app: &TestApp, postgres: u16) -> Self {
-        let like = app.cluster.process("api-1").unwrap().pid.unwrap();
-        let environment = fs::read_to_string(format!("/proc/{like}/environ")).unwrap();
-        let port = free_port();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold-api"));
-        command.env_clear().envs(environment.split_terminator('\0').filter_map(|variable| variable.split_once('=')));
-        command.env("PORT", port.to_string()).env("METRICS_PORT", free_port().to_string());
-        command.env("DATABASE_URL", format!("postgres://gatefold_api@127.0.0.1:{postgres}/authdb"));
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Self { url: format!("http://127.0.0.1:{port}"), process }
-    }
-
-    async fn post(&self, path: &str, name: &str) -> u16 {
-        let body = json!({ "username": name, "password": PASSWORD }).to_string();
-        let request = reqwest::Client::new().post(format!("{}{path}", self.url)).body(body);
-        let answer = request.header("content-type", "application/json").send().await;
-        answer.map_or(0, |answer| answer.status().as_u16())
-    }
-
-    async fn ready(&self) -> Option<(u16, Value)> {
-        let answer = reqwest::get(format!("{}/api/ready", self.url)).await.ok()?;
-        let status = answer.status().as_u16();
-        Some((status, answer.json::<Value>().await.ok()?["checks"]["postgres"].take()))
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: ./test.sh --long"]
 async fn a_standby_serves_log_ins_and_once_it_is_promoted_everything() {
@@ -156,7 +111,8 @@ async fn a_standby_serves_log_ins_and_once_it_is_promoted_everything() {
     eventually("the standby has the user", async || standby.has_user(&name).await).await;
     let target = Arc::new(AtomicU16::new(primary));
     let (address, _tasks) = virtual_address(Arc::clone(&target)).await;
-    let replica = Replica::start(&app, address);
+    let database = format!("postgres://gatefold_api@127.0.0.1:{address}/authdb");
+    let replica = Replica::start(&app, &[("DATABASE_URL", &database)]);
     eventually("the replica is ready", async || replica.ready().await == Some((200, "ok".into()))).await;
     assert_eq!(replica.post("/api/login", &name).await, 200);
 
