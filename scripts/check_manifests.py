@@ -337,7 +337,7 @@ class Cluster:
     def check_proxies(self, scalers):
         """All sockets that ws replicas are scaled up to must find room in the proxies that there may be, and in their memory."""
         metrics = [m["pods"] for m in scalers["gatefold-ws"]["metrics"] if m["type"] == "Pods"]
-        targets = [amount(m["target"]["averageValue"]) for m in metrics if m["metric"]["name"] == "ws_sockets"]
+        targets = [amount(m["target"]["averageValue"]) for m in metrics if m["metric"]["name"] == "gatefold_ws_sockets"]
         for proxy in (w for w in self.workloads if w["metadata"]["name"] == "gatefold-nginx"):
             container = pod_of(proxy)["spec"]["containers"][0]
             limits = container["resources"]["limits"]

@@ -17,7 +17,11 @@ NAME = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
 NO_METRIC = {"histogram_quantile", "label_replace", "__rate_interval"}
 # Told by Prometheus itself, or in its own words.
 SCRAPERS_OWN = {"up"}
-SCRAPERS_LABELS = {"job", "instance"}
+SCRAPERS_LABELS = {"job", "namespace", "instance"}
+# What every metric in an expression has to select: other teams and installations have metrics of the same names.
+SELECTED = ("job", "namespace")
+# Recorded as gauges and rendered as what they are (shared/src/telemetry/process.rs).
+TRUE_TYPES = {"process_cpu_seconds_total": "counter"}
 MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 
 problems = []
@@ -29,6 +33,21 @@ def metrics_in(expression):
     bare = re.sub(r"\$\w+", "", bare)
     names = set(NAME.findall(re.sub(r"\{[^}]*\}", "", bare))) - NO_METRIC
     return {re.sub(r"_seconds_(bucket|count|sum)$", "_seconds", name) for name in names}
+
+
+def unselected(expression):
+    """Metrics that are taken from whoever has them."""
+    bare = re.sub(r"\b(by|on|ignoring|without)\s*\([^)]*\)", "", expression)
+    for name, matchers in re.findall(r"(?<![\w\"])((?:[a-z][a-z0-9]*_[a-z0-9_]+)|up)\b(?!\s*\()(?:\{([^}]*)\})?", re.sub(r'"[^"]*"', '""', bare)):
+        for label in SELECTED:
+            if name not in NO_METRIC and not re.search(rf"\b{label}=", matchers):
+                yield f"{name} does not select the {label}"
+
+
+def help_texts():
+    """The metrics that have a HELP, with their types."""
+    text = (ROOT / "shared/src/telemetry/described.rs").read_text(encoding="utf-8")
+    return {name: kind.lower() for kind, name in re.findall(r'\(\s*(Counter|Gauge|Histogram),\s*"(\w+)"', text)}
 
 
 def code():
@@ -75,6 +94,7 @@ def in_code():
             text = file.read_text(encoding="utf-8")
             for found in call.finditer(text):
                 kind, name = found.groups()
+                kind = TRUE_TYPES.get(name, kind)
                 labels = tuple(sorted(re.findall(r"\"(\w+)\"\s*=>", arguments(text[found.end() :]))))
                 if metrics.setdefault(name, (kind, labels)) != (kind, labels):
                     problems.append(f"{name} is recorded in two ways: {metrics[name]} and {(kind, labels)}")
@@ -102,6 +122,16 @@ def main():
         if described[name] != recorded[name]:
             problems.append(f"docs/operations.md describes {name} as {described[name]}, and it is {recorded[name]}")
 
+    helped = help_texts()
+    for name in sorted(helped.keys() ^ recorded.keys()):
+        problems.append(f"{name}: shared/src/telemetry/described.rs and what is measured differ")
+    for name in sorted(helped.keys() & recorded.keys()):
+        if helped[name] != TRUE_TYPES.get(name, recorded[name][0]):
+            problems.append(f"{name} is described as {helped[name]}, and is {recorded[name][0]}")
+    for name in sorted(recorded):
+        if not name.startswith(("gatefold_", "process_")):
+            problems.append(f"{name} could be anybody's: it needs the prefix gatefold_")
+
     # Lines of the log: what is in backquotes and has spaces, and is no setting.
     logs = (ROOT / "docs/operations.md").read_text(encoding="utf-8").partition("\n## Logs\n")[2].partition("\n## ")[0]
     for line in re.findall(r"`([a-z][^`={]* [^`={]*)`", re.sub(r"\n(?!\n)", " ", logs)):
@@ -117,6 +147,7 @@ def main():
         for metric in sorted(metrics_in(rule["expr"]) - known):
             problems.append(f"{name}: docs/operations.md knows no metric {metric}")
         problems.extend(f"{name}: {wrong}" for wrong in wrong_matchers(rule["expr"], described, text))
+        problems.extend(f"{name}: {wrong}" for wrong in unselected(rule["expr"]))
         if name not in runbook:
             problems.append(f"{name}: not in docs/runbook.md")
         if rule["annotations"]["runbook"] != f"docs/runbook.md#{name.lower()}":
@@ -127,7 +158,11 @@ def main():
         problems.append(f"docs/runbook.md: there is no alert {name}")
 
     with open(MONITORING / "grafana-dashboard.json", encoding="utf-8") as file:
-        panels = json.load(file)["panels"]
+        dashboard = json.load(file)
+    panels = dashboard["panels"]
+    variables = {variable["name"] for variable in dashboard["templating"]["list"]}
+    if not {"namespace", "job"} <= variables:
+        problems.append("dashboard: it has to have the variables namespace and job")
     if len({panel["id"] for panel in panels}) != len(panels):
         problems.append("dashboard: two panels have one id")
     targets = [(panel["title"], target["expr"]) for panel in panels for target in panel.get("targets", [])]
@@ -135,6 +170,7 @@ def main():
         for metric in sorted(metrics_in(expression) - known):
             problems.append(f"dashboard, {title}: docs/operations.md knows no metric {metric}")
         problems.extend(f"dashboard, {title}: {wrong}" for wrong in wrong_matchers(expression, described, text))
+        problems.extend(f"dashboard, {title}: {wrong}" for wrong in unselected(expression))
     # The dashboard's expressions become rules, so that promtool can say whether they are PromQL.
     expressions = [
         {"record": f"dashboard:{number}", "expr": expression.replace("$__rate_interval", "5m")}

@@ -198,10 +198,10 @@ impl Audit {
     /// Takes note of an event. Never waits.
     pub fn record(&self, event: Event) {
         let kind = event.kind.as_str();
-        counter!("events_total", "kind" => kind).increment(1);
+        counter!("gatefold_events_total", "kind" => kind).increment(1);
         if self.0.try_send(Entry::Event(Box::new(event))).is_err() {
             error!(event.kind = kind, "the audit's queue is full: an event is lost");
-            counter!("events_lost_total").increment(1);
+            counter!("gatefold_events_lost_total").increment(1);
         }
         tell_free_places(self.0.capacity());
     }
@@ -216,7 +216,7 @@ impl Audit {
 }
 
 fn tell_free_places(places: usize) {
-    gauge!("events_free_places").set(u32::try_from(places).unwrap_or(u32::MAX));
+    gauge!("gatefold_events_free_places").set(u32::try_from(places).unwrap_or(u32::MAX));
 }
 
 async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<Entry>) {
@@ -232,7 +232,7 @@ async fn write_all(postgres: PgPool, limit: Duration, mut queue: mpsc::Receiver<
         while let Err(failure) = append(&postgres, &events, limit).await {
             if !failure.is_outage() {
                 error!(error = %failure, events = events.len(), "events cannot be written: they are lost");
-                counter!("events_lost_total").increment(events.len() as u64);
+                counter!("gatefold_events_lost_total").increment(events.len() as u64);
                 break;
             }
             warn!(error = %failure, "the audit waits for postgres");

@@ -297,5 +297,5 @@ fn count(result: &Result<Rotation, FamilyError>) {
         Ok(Rotation::Unknown) => "unknown",
         Err(_) => "unavailable",
     };
-    counter!("family_rotations_total", "outcome" => outcome).increment(1);
+    counter!("gatefold_family_rotations_total", "outcome" => outcome).increment(1);
 }

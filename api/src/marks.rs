@@ -231,7 +231,7 @@ impl Marks {
         let repair = repair::Repair { redis, postgres, ender, absolute: *absolute };
         match Box::pin(repair.run(lost)).await {
             Ok(ended) => {
-                counter!("sessions_ended_again_total").increment(ended);
+                counter!("gatefold_sessions_ended_again_total").increment(ended);
                 info!(ended, partitions = lost.len(), "what redis had forgotten was repaired");
             }
             Err(error) => warn!(%error, "what redis has forgotten could not be repaired yet"),

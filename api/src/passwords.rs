@@ -127,7 +127,7 @@ impl Passwords {
         work: impl FnOnce(&Hasher) -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, PasswordError> {
         let Ok(admitted) = Arc::clone(&self.admitted).try_acquire_owned() else {
-            counter!("password_hashes_refused_total").increment(1);
+            counter!("gatefold_password_hashes_refused_total").increment(1);
             return Err(PasswordError::Busy);
         };
         tell_free_places(&self.admitted);
@@ -145,7 +145,7 @@ impl Passwords {
 }
 
 fn tell_free_places(admitted: &Semaphore) {
-    gauge!("password_hashes_free_places").set(u32::try_from(admitted.available_permits()).unwrap_or(u32::MAX));
+    gauge!("gatefold_password_hashes_free_places").set(u32::try_from(admitted.available_permits()).unwrap_or(u32::MAX));
 }
 
 /// The life of one thread of the pool.
@@ -156,12 +156,12 @@ fn work_off(waiting: &Mutex<Receiver<Job>>, hasher: &Hasher) {
     loop {
         let Ok(job) = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return };
         let Job { work, admitted, since } = job;
-        histogram!("password_hash_wait_seconds").record(since.elapsed());
+        histogram!("gatefold_password_hash_wait_seconds").record(since.elapsed());
         let started = Instant::now();
         if catch_unwind(AssertUnwindSafe(|| work(hasher))).is_err() {
             error!("a password hash panicked");
         }
-        histogram!("password_hash_duration_seconds").record(started.elapsed());
+        histogram!("gatefold_password_hash_duration_seconds").record(started.elapsed());
         let places = Arc::clone(admitted.semaphore());
         drop(admitted);
         tell_free_places(&places);

@@ -66,9 +66,9 @@ pub async fn within<T>(
 ) -> Result<T, PostgresError> {
     let (started, span) = (Instant::now(), Span::postgres(name));
     let result = timeout(limit, query).await.map_err(|_| PostgresError::Timeout(limit)).and_then(|result| Ok(result?));
-    histogram!("postgres_query_duration_seconds", "query" => name).record(started.elapsed());
+    histogram!("gatefold_postgres_query_duration_seconds", "query" => name).record(started.elapsed());
     if result.is_err() {
-        counter!("postgres_query_errors_total", "query" => name).increment(1);
+        counter!("gatefold_postgres_query_errors_total", "query" => name).increment(1);
     }
     span.end(&result);
     result
@@ -139,13 +139,13 @@ pub fn connect(config: &DatabaseConfig, call_timeout: Duration) -> Result<PgPool
 
 /// Tells how much of the pool is in use, again and again.
 pub async fn watch(pool: PgPool) {
-    gauge!("postgres_pool_size").set(pool.options().get_max_connections());
+    gauge!("gatefold_postgres_pool_size").set(pool.options().get_max_connections());
     let mut tick = interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
         let (open, idle) = (pool.size(), u32::try_from(pool.num_idle()).unwrap_or(u32::MAX));
-        gauge!("postgres_pool_connections", "state" => "idle").set(idle);
-        gauge!("postgres_pool_connections", "state" => "used").set(open.saturating_sub(idle));
+        gauge!("gatefold_postgres_pool_connections", "state" => "idle").set(idle);
+        gauge!("gatefold_postgres_pool_connections", "state" => "used").set(open.saturating_sub(idle));
     }
 }
 

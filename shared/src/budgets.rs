@@ -98,7 +98,7 @@ impl Budgets {
         let excess = recovers.saturating_duration_since(now + limit.interval() * limit.burst());
         if !excess.is_zero() {
             drop(accounts);
-            counter!("room_budget_refusals_total", "budget" => budget.name).increment(1);
+            counter!("gatefold_room_budget_refusals_total", "budget" => budget.name).increment(1);
             return Err(excess);
         }
         account.recovers = recovers;

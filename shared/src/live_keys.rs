@@ -132,7 +132,7 @@ impl<K: KeySet> LiveKeys<K> {
                 "refused"
             }
         };
-        counter!("key_reloads_total", "outcome" => outcome).increment(1);
+        counter!("gatefold_key_reloads_total", "outcome" => outcome).increment(1);
         outcome == "reloaded"
     }
 

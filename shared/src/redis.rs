@@ -246,10 +246,10 @@ impl Redis {
             Some(size) => self.stored.around(size, call).await,
             None => call.await,
         };
-        histogram!("redis_script_duration_seconds", "script" => script.name()).record(started.elapsed());
+        histogram!("gatefold_redis_script_duration_seconds", "script" => script.name()).record(started.elapsed());
         span.end(&result);
         if let Err(error) = &result {
-            counter!("redis_script_errors_total", "script" => script.name()).increment(1);
+            counter!("gatefold_redis_script_errors_total", "script" => script.name()).increment(1);
             // Most often the first to know: a silent network breaks no connection for a while. Whoever has less patience
             // than a call may have, as limits do, knows nothing: a moment's slowness is no absence.
             let is_absence = match error {
@@ -331,9 +331,9 @@ fn probes(map: &Map) -> impl Iterator<Item = String> {
 
 /// Notes how long a command took that is no script.
 fn measure<R, E: std::fmt::Display>(name: &'static str, started: Instant, span: Span, result: &Result<R, E>) {
-    histogram!("redis_command_duration_seconds", "command" => name).record(started.elapsed());
+    histogram!("gatefold_redis_command_duration_seconds", "command" => name).record(started.elapsed());
     if result.is_err() {
-        counter!("redis_command_errors_total", "command" => name).increment(1);
+        counter!("gatefold_redis_command_errors_total", "command" => name).increment(1);
     }
     span.end(result);
 }

@@ -111,9 +111,9 @@ pub async fn context(State(front): State<Arc<Front>>, mut request: Request, next
             http.status = status, trace.id = span.trace_id().map(tracing::field::display),
             duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), "request served");
     }
-    counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => status.to_string())
+    counter!("gatefold_http_requests_total", "method" => method, "route" => route.clone(), "status" => status.to_string())
         .increment(1);
-    histogram!("http_request_duration_seconds", "method" => method, "route" => route).record(elapsed);
+    histogram!("gatefold_http_request_duration_seconds", "method" => method, "route" => route).record(elapsed);
     response
 }
 

@@ -152,7 +152,7 @@ impl Revocations {
         ];
         let reply: Vec<i64> = self.redis.commit(&REASSERT, &keys, arguments, self.redis.deadline()).await?;
         if reply == [1] {
-            counter!("revocations_reasserted_total").increment(1);
+            counter!("gatefold_revocations_reasserted_total").increment(1);
             tracing::warn!(user.id = user_id, family.id = %family, "redis had forgotten a revocation; it was re-asserted");
         }
         Ok(())
@@ -162,7 +162,7 @@ impl Revocations {
     /// what seems to have come before it was sent was fast.
     fn measure_lag(&self, entry: &Entry) {
         if let Ok(now) = u64::try_from(self.redis.time().at(Instant::now())) {
-            histogram!("revocation_lag_seconds").record(Duration::from_millis(now.saturating_sub(entry.id.0)));
+            histogram!("gatefold_revocation_lag_seconds").record(Duration::from_millis(now.saturating_sub(entry.id.0)));
         }
     }
 
@@ -181,10 +181,10 @@ impl Revocations {
 
     fn report(&self) {
         let held = self.state.held.read().unwrap_or_else(PoisonError::into_inner).len();
-        gauge!("revocations_held").set(u32::try_from(held).unwrap_or(u32::MAX));
-        gauge!("revocations_ready").set(f64::from(u8::from(self.is_ready())));
+        gauge!("gatefold_revocations_held").set(u32::try_from(held).unwrap_or(u32::MAX));
+        gauge!("gatefold_revocations_ready").set(f64::from(u8::from(self.is_ready())));
         if let Some(staleness) = (0..COUNT).filter_map(|partition| self.staleness(partition)).max() {
-            gauge!("revocations_staleness_seconds").set(staleness);
+            gauge!("gatefold_revocations_staleness_seconds").set(staleness);
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Neither ever holds a token, a cookie, a password or a hash of one, at any level; logs name routes, not URLs.
 
+mod described;
 mod process;
 
 use std::{io, time::Duration};
 
 use axum::{Router, routing::get};
+use metrics::gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{net::TcpListener, time::interval};
 use tracing::{Level, info};
@@ -24,6 +26,7 @@ use crate::{http_server, lifecycle::Lifecycle, trace::log::WithTraceId};
 /// of milliseconds, and a store that is away [`crate::config::StoreConfig::backend_timeout`].
 const SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Scrapers are few; a limit all the same.
 const MAX_SCRAPERS: usize = 64;
 
@@ -46,7 +49,11 @@ pub fn init(log_level: &str) -> Result<PrometheusHandle, TelemetryError> {
     let json = json.with_filter(filter_fn(|event| is_ours(event.target()) || *event.level() <= Level::DEBUG));
     tracing_subscriber::registry().with(filter).with(json).init();
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?;
-    Ok(recorder.install_recorder()?)
+    let metrics = recorder.install_recorder()?;
+    described::describe();
+    gauge!("gatefold_build_info", "version" => VERSION).set(1);
+    info!(version = VERSION, "starting");
+    Ok(metrics)
 }
 
 /// At the level of `trace` libraries print what passes through them: frames with tokens, buffers with passwords. Nobody who
@@ -61,7 +68,7 @@ pub fn serve_metrics(listener: TcpListener, metrics: PrometheusHandle, life: &Li
     let render = metrics.clone();
     let render = async move || {
         process::measure();
-        render.render()
+        process::with_true_types(&render.render())
     };
     let router = Router::new().route("/metrics", get(render));
     life.spawn_forever("metrics", http_server::serve(listener, router, MAX_SCRAPERS, life.clone()));

@@ -74,7 +74,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         // Whatever the reason, from here on nobody sends anything any more.
         self.peer.end(ending);
         let (code, reason) = ending.code_and_text();
-        counter!("ws_closed_total", "code" => ending.label()).increment(1);
+        counter!("gatefold_ws_closed_total", "code" => ending.label()).increment(1);
         let token = session.as_ref().map(Session::token);
         if let Some(token) = token {
             self.app.user_seats.give_back(token.user_id);
@@ -232,7 +232,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             Ok(None) => "passed_on",
             Err(_) => "closed",
         };
-        counter!("ws_messages_total", "type" => label, "result" => result).increment(1);
+        counter!("gatefold_ws_messages_total", "type" => label, "result" => result).increment(1);
         if let Some(answer) = answer? {
             self.say(&answer, id.as_ref());
         }

@@ -60,7 +60,7 @@ pub(crate) async fn open(
     let (request, _) = request.into_parts();
     let accepted = accept(&app, &client, &request, on_upgrade).await;
     let result = accepted.as_ref().map_or_else(|refusal| refusal.problem().code, |_| "accepted");
-    counter!("ws_handshakes_total", "result" => result).increment(1);
+    counter!("gatefold_ws_handshakes_total", "result" => result).increment(1);
     let Accepted { response, on_upgrade, seat, token } = match accepted {
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.into_response(),

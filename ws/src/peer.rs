@@ -326,13 +326,13 @@ impl Queue {
 
     fn waits(&mut self, bytes: usize) {
         self.bytes += bytes;
-        gauge!("ws_unsent_bytes").increment(as_number(bytes));
+        gauge!("gatefold_ws_unsent_bytes").increment(as_number(bytes));
     }
 
     fn waits_no_more(&mut self, bytes: usize) {
         self.bytes -= bytes;
         if bytes > 0 {
-            gauge!("ws_unsent_bytes").decrement(as_number(bytes));
+            gauge!("gatefold_ws_unsent_bytes").decrement(as_number(bytes));
         }
     }
 }

@@ -56,7 +56,7 @@ impl Roster {
         // Nearly every session has one socket.
         peers.reserve_exact(1);
         peers.push(peer);
-        gauge!("ws_sockets").increment(1);
+        gauge!("gatefold_ws_sockets").increment(1);
         entered
     }
 
@@ -102,7 +102,7 @@ impl Drop for Entered {
                 by_family.remove(&self.family);
             }
         }
-        gauge!("ws_sockets").decrement(1);
+        gauge!("gatefold_ws_sockets").decrement(1);
     }
 }
 

@@ -17,14 +17,15 @@ pub(crate) struct Seat(#[expect(dead_code, reason = "held for its drop")] OwnedS
 impl Seats {
     pub(crate) fn new(total: usize) -> Self {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
-        gauge!("ws_connections").set(0);
+        gauge!("gatefold_ws_connections").set(0);
+        gauge!("gatefold_ws_connections_limit").set(total);
         Self { free: Arc::new(Semaphore::new(total as usize)), total }
     }
 
     /// A seat, unless all are taken.
     pub(crate) fn take(&self) -> Option<Seat> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        gauge!("ws_connections").increment(1);
+        gauge!("gatefold_ws_connections").increment(1);
         Some(Seat(permit))
     }
 
@@ -36,7 +37,7 @@ impl Seats {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        gauge!("ws_connections").decrement(1);
+        gauge!("gatefold_ws_connections").decrement(1);
     }
 }
 

@@ -86,7 +86,7 @@ impl UserSeats {
     pub(crate) fn is_full(&self, user_id: i64) -> bool {
         let is_full = self.users().get(&user_id).is_some_and(|counts| counts.is_full(self.0.most));
         if is_full {
-            counter!("ws_user_seat_refusals_total").increment(1);
+            counter!("gatefold_ws_user_seat_refusals_total").increment(1);
         }
         is_full
     }
@@ -96,7 +96,7 @@ impl UserSeats {
         let mut users = self.users();
         let counts = users.entry(user_id).or_default();
         if counts.is_full(self.0.most) {
-            counter!("ws_user_seat_refusals_total").increment(1);
+            counter!("gatefold_ws_user_seat_refusals_total").increment(1);
             return false;
         }
         counts.here += 1;

@@ -84,14 +84,14 @@ impl Lost {
             Some(1) => "reopened",
             Some(2) => {
                 // Its request was counted as unanswered.
-                counter!("family_rotations_total", "outcome" => "replayed").increment(1);
+                counter!("gatefold_family_rotations_total", "outcome" => "replayed").increment(1);
                 self.attempt.was_replay(audit, &reply.get(1).and_then(Value::as_string).unwrap_or_default());
                 "replayed"
             }
             _ => "not_needed",
         };
         info!(outcome, "a rotation whose answer was lost was looked after");
-        counter!("family_reopenings_total", "outcome" => outcome).increment(1);
+        counter!("gatefold_family_reopenings_total", "outcome" => outcome).increment(1);
         self.is_settled = true;
         Ok(())
     }
@@ -102,7 +102,7 @@ impl Drop for Lost {
         if !self.is_settled {
             error!(user.id = self.attempt.user_id, family.id = %self.attempt.family,
                 "a rotation whose answer was lost cannot be looked after any more: the session may be lost");
-            counter!("family_reopenings_total", "outcome" => "dropped").increment(1);
+            counter!("gatefold_family_reopenings_total", "outcome" => "dropped").increment(1);
         }
     }
 }

@@ -102,7 +102,7 @@ async fn open_session(
     }
     let known = user.as_ref().map(|user| user.id);
     let Some(user) = user.filter(|_| verdict.is_right()) else {
-        counter!("logins_total", "outcome" => "refused").increment(1);
+        counter!("gatefold_logins_total", "outcome" => "refused").increment(1);
         app.audit.record(match known {
             Some(id) => event(Kind::LoginFailed).of_user(id),
             None => event(Kind::LoginFailed),
@@ -131,7 +131,7 @@ async fn open_session(
         app.audit.record(event(Kind::SessionEnded).of_user(user.id).of_session(session.family).with(why));
         return Err(ApiError::InvalidCredentials);
     }
-    counter!("logins_total", "outcome" => "accepted").increment(1);
+    counter!("gatefold_logins_total", "outcome" => "accepted").increment(1);
     app.audit.record(event(Kind::LoggedIn).of_user(user.id).of_session(session.family));
     info!(user.id = user.id, family.id = %session.family, client.address = %caller.address, "logged in");
     let (id, uid, version) = (user.id, user.uid, user.security_version);
@@ -158,7 +158,7 @@ pub(super) fn reset_required(app: &AppState, event: Event, user: &User, why: Unv
         Unverifiable::Unreadable => "unreadable_hash",
         Unverifiable::BeyondBcrypt => "longer_than_bcrypt_saw",
     };
-    counter!("logins_total", "outcome" => "reset_required").increment(1);
+    counter!("gatefold_logins_total", "outcome" => "reset_required").increment(1);
     warn!(user.id = user.id, why, "a password could not be verified: set a new one with `gatefold-api user passwd`");
     app.audit.record(event.of_user(user.id).with(json!({ "why": why })));
     ApiError::PasswordResetRequired

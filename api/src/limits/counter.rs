@@ -154,5 +154,5 @@ impl Counter {
 
 /// Counts what became of a request, under names that no client can make up.
 pub fn count(rule: Rule, outcome: &'static str) {
-    counter!("rate_limits_total", "policy" => rule.policy.name(), "outcome" => outcome).increment(1);
+    counter!("gatefold_rate_limits_total", "policy" => rule.policy.name(), "outcome" => outcome).increment(1);
 }

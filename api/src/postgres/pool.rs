@@ -113,7 +113,7 @@ impl Trial {
         metadata: PoolConnectionMetadata,
     ) -> Result<bool, sqlx::Error> {
         let Err((fault, error)) = self.judge(connection, &metadata).await else { return Ok(true) };
-        counter!("postgres_connections_closed_total", "why" => fault.as_str()).increment(1);
+        counter!("gatefold_postgres_connections_closed_total", "why" => fault.as_str()).increment(1);
         if fault.is_shared() {
             warn!(
                 why = fault.as_str(),

@@ -29,7 +29,7 @@ async fn a_replica_whose_clock_is_off_is_not_ready_unless_redis_is_the_one_that_
     let app = TestApp::start(two_replicas()).await;
     let replica = ShiftedReplica::start(&app.cluster, "api-1", 60).unwrap();
     becomes(&replica, 503, "off").await;
-    let skew = gauge(&replica, "clock_skew_seconds").await;
+    let skew = gauge(&replica, "gatefold_clock_skew_seconds").await;
     assert!((50.0..=60.5).contains(&skew), "{skew}");
     app.is_ready().await;
 
@@ -47,7 +47,7 @@ async fn a_replica_whose_clock_is_off_is_not_ready_unless_redis_is_the_one_that_
                    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gatefold-api'";
     sqlx::raw_sql(shifted).execute(&mut postgres).await.unwrap();
     becomes(&replica, 200, "ok").await;
-    let stores = gauge(&replica, "clock_stores_skew_seconds").await;
+    let stores = gauge(&replica, "gatefold_clock_stores_skew_seconds").await;
     assert!((-60.5..=-50.0).contains(&stores), "{stores}");
     // Nor are those that agree with Redis taken out.
     app.is_ready().await;

@@ -49,5 +49,5 @@ async fn metrics_have_a_port_of_their_own() {
     let app = shared().await;
     assert_eq!(app.anonymous().at(Door::Replica(0)).get("/metrics").await.summary(), "404 not_found");
     let metrics = app.metrics_of(0).await;
-    assert!(metrics.contains("http_requests_total{method=\"GET\",route=\"/api/ready\""), "{metrics}");
+    assert!(metrics.contains("gatefold_http_requests_total{method=\"GET\",route=\"/api/ready\""), "{metrics}");
 }

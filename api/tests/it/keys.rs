@@ -85,7 +85,7 @@ impl<'a> Keys<'a> {
 
 async fn reloads(metrics_url: &str, outcome: &str) -> u32 {
     let metrics = reqwest::get(metrics_url).await.unwrap().text().await.unwrap();
-    let name = format!("key_reloads_total{{outcome=\"{outcome}\"}} ");
+    let name = format!("gatefold_key_reloads_total{{outcome=\"{outcome}\"}} ");
     metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
 }
 

@@ -498,7 +498,7 @@ async fn without_redis_nobody_guesses_and_the_fence_stands() {
 
     let metrics = app.metrics_of(0).await;
     for (policy, outcome) in [("login-ip", "skipped"), ("login-ip", "fenced"), ("api-ip", "passed")] {
-        let line = format!("rate_limits_total{{policy=\"{policy}\",outcome=\"{outcome}\"}}");
+        let line = format!("gatefold_rate_limits_total{{policy=\"{policy}\",outcome=\"{outcome}\"}}");
         assert!(metrics.contains(&line), "{line}");
     }
 

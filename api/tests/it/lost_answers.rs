@@ -91,7 +91,7 @@ async fn the_same_token_works_on_the_other_replica_after_the_time_that_was_given
     let metrics = app.cluster.process("api-1").unwrap().metrics_url.unwrap();
     eventually("the rotation is reopened", async || {
         let metrics = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
-        metrics.contains(r#"family_reopenings_total{outcome="reopened"}"#)
+        metrics.contains(r#"gatefold_family_reopenings_total{outcome="reopened"}"#)
     })
     .await;
     assert_eq!(alice.at(Door::Replica(1)).refresh().await.status, 200);

@@ -13,22 +13,22 @@ use crate::harness::{Door, PASSWORD, Requester, TestApp, collector::Collector, e
 
 /// What a cluster without trouble never tells.
 const TROUBLE: [&str; 16] = [
-    "events_lost_total",
-    "family_reopenings_total",
-    "key_reloads_total",
-    "password_hashes_refused_total",
-    "postgres_connections_closed_total",
-    "postgres_query_errors_total",
-    "redis_command_errors_total",
-    "redis_script_errors_total",
-    "revocations_reasserted_total",
-    "room_budget_refusals_total",
-    "sessions_ended_again_total",
-    "sessions_revoked_total",
-    "ws_presence_evictions_total",
-    "ws_room_overflows_total",
-    "ws_unsent_bytes",
-    "ws_user_seat_refusals_total",
+    "gatefold_events_lost_total",
+    "gatefold_family_reopenings_total",
+    "gatefold_key_reloads_total",
+    "gatefold_password_hashes_refused_total",
+    "gatefold_postgres_connections_closed_total",
+    "gatefold_postgres_query_errors_total",
+    "gatefold_redis_command_errors_total",
+    "gatefold_redis_script_errors_total",
+    "gatefold_revocations_reasserted_total",
+    "gatefold_room_budget_refusals_total",
+    "gatefold_sessions_ended_again_total",
+    "gatefold_sessions_revoked_total",
+    "gatefold_ws_presence_evictions_total",
+    "gatefold_ws_room_overflows_total",
+    "gatefold_ws_unsent_bytes",
+    "gatefold_ws_user_seat_refusals_total",
 ];
 
 /// The names of metrics, with their types and labels.
@@ -132,7 +132,7 @@ async fn places_that_are_free_again_are_told() {
     eventually("all places are free", async || {
         let metrics = app.metrics_of(0).await;
         let is_told = |line: String| metrics.lines().any(|told| told == line);
-        is_told("events_free_places 20000".to_owned()) && is_told(format!("password_hashes_free_places {hashes}"))
+        is_told("gatefold_events_free_places 20000".to_owned()) && is_told(format!("gatefold_password_hashes_free_places {hashes}"))
     })
     .await;
 }

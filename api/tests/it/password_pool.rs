@@ -23,7 +23,7 @@ async fn change_password(client: &Requester, current: &str, new: &str) -> String
 /// How many jobs the pool of the first replica has done.
 async fn jobs(app: &TestApp) -> u64 {
     let metrics = app.metrics_of(0).await;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("password_hash_duration_seconds_count "));
+    let line = metrics.lines().find_map(|line| line.strip_prefix("gatefold_password_hash_duration_seconds_count "));
     line.map_or(0, |count| count.parse().unwrap())
 }
 

@@ -111,7 +111,7 @@ async fn connections_to_a_former_primary_are_replaced() {
         assert_eq!(register(&client, &unique("failover.yes")).await.status, 201);
     }
     let metrics = app.metrics_of(0).await;
-    assert!(metrics.contains(r#"postgres_connections_closed_total{why="read_only"}"#), "{metrics}");
+    assert!(metrics.contains(r#"gatefold_postgres_connections_closed_total{why="read_only"}"#), "{metrics}");
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn sessions_that_fall_silent_cost_nobody_a_log_in() {
     }
     assert_eq!(answers, vec!["200"; answers.len()]);
     let metrics = app.metrics_of(0).await;
-    assert!(metrics.contains(r#"postgres_connections_closed_total{why="silent"}"#), "{metrics}");
+    assert!(metrics.contains(r#"gatefold_postgres_connections_closed_total{why="silent"}"#), "{metrics}");
 }
 
 /// The session of a log-in that is under way while the password changes is not known to whoever ends the others.

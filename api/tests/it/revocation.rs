@@ -270,7 +270,7 @@ async fn a_log_that_is_trimmed_is_not_taken_for_one_that_was_lost() {
     println!("{} sessions ended", ended.get());
     assert_eq!(replicas.reasserted(), 0);
     eventually("what is of no interest is forgotten", async || {
-        replicas.0.metrics_of(0).await.lines().any(|line| line == "revocations_held 0")
+        replicas.0.metrics_of(0).await.lines().any(|line| line == "gatefold_revocations_held 0")
     })
     .await;
 }
@@ -296,6 +296,6 @@ async fn a_log_that_is_too_long_for_the_time_of_one_call_is_read_with_several() 
     cluster.start_process("api-2").await.unwrap();
     cluster.wait_ready("api-2").await.unwrap();
     assert_eq!(protected(&session, 1).await, "401 session_revoked");
-    let all = format!("revocations_held {}", OTHERS + 1);
+    let all = format!("gatefold_revocations_held {}", OTHERS + 1);
     eventually("all is known", async || replicas.0.metrics_of(1).await.lines().any(|line| line == all)).await;
 }

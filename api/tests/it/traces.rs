@@ -200,7 +200,7 @@ async fn a_collector_that_is_away_or_says_nothing_is_nobody_s_trouble() {
         let metrics = app.cluster.replicas(Kind::Api)[0].metrics_url.clone().unwrap();
         eventually("lost spans are counted", async || {
             let metrics = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
-            let dropped = r#"trace_spans_dropped_total{why="not_sent"} "#;
+            let dropped = r#"gatefold_trace_spans_dropped_total{why="not_sent"} "#;
             metrics.lines().any(|line| line.strip_prefix(dropped).is_some_and(|count| count != "0"))
         })
         .await;

@@ -54,6 +54,6 @@ mod tests {
                     process_resident_memory_bytes 1.5e7\nprocess_open_fds 17\n";
         let usage = Usage { cpu_seconds: Some(12.5), memory_bytes: Some(15_000_000), open_files: Some(17) };
         assert_eq!(parse(text), usage);
-        assert_eq!(parse("ws_connections 3\n"), Usage::default());
+        assert_eq!(parse("gatefold_ws_connections 3\n"), Usage::default());
     }
 }

@@ -160,8 +160,8 @@ impl ClockCheck {
             // Redis is away: what was known still counts.
             let Ok((own, stores)) = compared.await else { continue };
             let verdict = judge(own, stores);
-            gauge!("clock_skew_seconds").set(seconds(own));
-            gauge!("clock_stores_skew_seconds").set(stores.map_or(f64::NAN, seconds));
+            gauge!("gatefold_clock_skew_seconds").set(seconds(own));
+            gauge!("gatefold_clock_stores_skew_seconds").set(stores.map_or(f64::NAN, seconds));
             if last.replace(verdict) != Some(verdict) {
                 tell(verdict, own, stores);
             }

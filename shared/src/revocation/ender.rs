@@ -57,7 +57,7 @@ impl SessionEnder {
         match reply[..] {
             [0] => Ok(Ended::Unknown),
             [1] => {
-                counter!("sessions_revoked_total", "why" => why.as_str()).increment(1);
+                counter!("gatefold_sessions_revoked_total", "why" => why.as_str()).increment(1);
                 Ok(Ended::Now)
             }
             [2] => Ok(Ended::Before),
@@ -77,7 +77,7 @@ impl SessionEnder {
         ];
         let reply: Vec<u64> = self.redis.commit(&REVOKE_ALL, &keys, arguments, self.redis.deadline()).await?;
         let [revoked] = reply[..] else { return Err(REVOKE_ALL.unexpected_reply()) };
-        counter!("sessions_revoked_total", "why" => why.as_str()).increment(revoked);
+        counter!("gatefold_sessions_revoked_total", "why" => why.as_str()).increment(revoked);
         Ok(revoked)
     }
 

@@ -22,6 +22,11 @@ pub(super) fn measure() {
     }
 }
 
+/// Processor time only rises, but a counter of this library holds whole numbers, and seconds are too long for that.
+pub(super) fn with_true_types(rendered: &str) -> String {
+    rendered.replacen("# TYPE process_cpu_seconds_total gauge", "# TYPE process_cpu_seconds_total counter", 1)
+}
+
 /// The fields behind the name of the program, which may hold spaces: the first is the third of `proc_pid_stat(5)`.
 fn fields(stat: &str) -> Vec<f64> {
     let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);

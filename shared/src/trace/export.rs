@@ -71,7 +71,7 @@ impl SpanProcessor for Queue {
 }
 
 fn dropped(why: &'static str, spans: usize) {
-    counter!("trace_spans_dropped_total", "why" => why).increment(spans as u64);
+    counter!("gatefold_trace_spans_dropped_total", "why" => why).increment(spans as u64);
 }
 
 /// Sends them.
@@ -109,7 +109,7 @@ impl Exporter {
         for why in ["queue_full", "not_sent", "rejected"] {
             dropped(why, 0);
         }
-        counter!("trace_spans_exported_total").increment(0);
+        counter!("gatefold_trace_spans_exported_total").increment(0);
         Ok((exporter, queue, flush))
     }
 
@@ -141,7 +141,7 @@ impl Exporter {
         match sent {
             Ok(rejected) => {
                 let rejected = rejected.min(count);
-                counter!("trace_spans_exported_total").increment((count - rejected) as u64);
+                counter!("gatefold_trace_spans_exported_total").increment((count - rejected) as u64);
                 dropped("rejected", rejected);
                 if std::mem::take(&mut self.is_away) {
                     info!("the collector takes traces again");

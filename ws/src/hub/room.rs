@@ -385,7 +385,7 @@ impl Room {
                 yield_now().await;
             }
         }
-        counter!("ws_deliveries_total").increment(told as u64);
+        counter!("gatefold_ws_deliveries_total").increment(told as u64);
         told
     }
 }

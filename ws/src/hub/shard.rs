@@ -80,7 +80,7 @@ impl Shard {
         match heard {
             Heard::Event { event, .. } => room.hear(event, Instant::now()).await,
             Heard::Missed { .. } => {
-                counter!("ws_room_overflows_total").increment(1);
+                counter!("gatefold_ws_room_overflows_total").increment(1);
                 room.on_missed();
             }
         }
@@ -217,7 +217,7 @@ impl Shard {
         let give_up_at = pending.since() + redis.call_timeout();
         room.join(&peer, user, pending, join, give_up_at);
         if self.rooms.len() > rooms {
-            gauge!("ws_rooms").increment(1);
+            gauge!("gatefold_ws_rooms").increment(1);
         }
         self.look_after(&name);
     }
@@ -250,7 +250,7 @@ impl Shard {
         }
         if room.is_over() {
             self.rooms.remove(name);
-            gauge!("ws_rooms").decrement(1);
+            gauge!("gatefold_ws_rooms").decrement(1);
         }
     }
 
@@ -320,7 +320,7 @@ impl Shard {
                     if let Some(room) = self.rooms.get_mut(&request.room) {
                         room.has_too_many_until = now + wait;
                     }
-                    counter!("room_budget_refusals_total", "budget" => "room").increment(1);
+                    counter!("gatefold_room_budget_refusals_total", "budget" => "room").increment(1);
                     refuse(request, ErrorCode::over_budget(wait));
                 }
                 Err(error) => unavailable(request, &error),

@@ -72,7 +72,7 @@ impl Shards {
             tick.tick().await;
             let shards = self.senders.iter().zip(&self.inboxes);
             let waiting = shards.map(|(shard, inbox)| (shard.max_capacity() - shard.capacity()).max(inbox.len())).max();
-            gauge!("ws_shard_backlog").set(u32::try_from(waiting.unwrap_or_default()).unwrap_or(u32::MAX));
+            gauge!("gatefold_ws_shard_backlog").set(u32::try_from(waiting.unwrap_or_default()).unwrap_or(u32::MAX));
         }
     }
 }

@@ -64,7 +64,7 @@ async fn evict_the_dead(redis: &Redis, lease: &Lease) {
             Ok(None) => return,
             Ok(Some(dead)) => match evict_from_all(redis, dead).await {
                 Ok(Evicted { rooms, why }) => {
-                    counter!("ws_presence_evictions_total", "why" => why).increment(1);
+                    counter!("gatefold_ws_presence_evictions_total", "why" => why).increment(1);
                     info!(replica = %dead, rooms, why, "evicted a replica that has lost its lease");
                 }
                 // Somebody will claim it again.

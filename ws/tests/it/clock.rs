@@ -31,6 +31,6 @@ async fn while_nobody_compares_redis_with_postgres_no_clock_is_judged() {
     let replica = ShiftedReplica::start(&gatefold.cluster, "ws-1", 60).expect("a replica");
     becomes(&replica, 200, "ok").await;
     let metrics = get(&replica.metrics_url).await.1;
-    let skew = metrics.lines().find_map(|line| line.strip_prefix("clock_skew_seconds ")).expect("a gauge");
+    let skew = metrics.lines().find_map(|line| line.strip_prefix("gatefold_clock_skew_seconds ")).expect("a gauge");
     assert!((50.0..=60.5).contains(&skew.parse::<f64>().expect("a number")), "{skew}");
 }

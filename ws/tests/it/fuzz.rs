@@ -42,7 +42,7 @@ impl Held {
     async fn by(gatefold: &Gatefold) -> Self {
         let pid = gatefold.cluster.process("ws-1").expect("a replica").pid.expect("a process");
         let metrics = gatefold.metrics_of("ws-1").await;
-        let sockets = metrics.lines().find_map(|line| line.strip_prefix("ws_connections ")).expect("a gauge");
+        let sockets = metrics.lines().find_map(|line| line.strip_prefix("gatefold_ws_connections ")).expect("a gauge");
         Self {
             sockets: sockets.parse().expect("a number"),
             descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it is alive").count(),

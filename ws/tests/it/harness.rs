@@ -163,10 +163,10 @@ impl Gatefold {
 
     /// That one of these replicas has evicted another, and all who did for that reason: two may, if one took long.
     pub async fn has_evicted<const N: usize>(&self, replicas: [&str; N], why: &str) {
-        let wanted = format!(r#"ws_presence_evictions_total{{why="{why}"}} "#);
+        let wanted = format!(r#"gatefold_ws_presence_evictions_total{{why="{why}"}} "#);
         within(PATIENCE, "the eviction is counted", async || {
             let metrics = join_all(replicas.map(|replica| self.metrics_of(replica))).await.concat();
-            let mut told = metrics.lines().filter(|line| line.starts_with("ws_presence_evictions_total")).peekable();
+            let mut told = metrics.lines().filter(|line| line.starts_with("gatefold_ws_presence_evictions_total")).peekable();
             told.peek().is_some() && told.all(|line| line.starts_with(&wanted))
         })
         .await;

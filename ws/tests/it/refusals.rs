@@ -141,7 +141,7 @@ async fn a_replica_that_is_full_refuses_further_sockets_until_one_closes() {
     last.stream.close(None).await.expect("closed");
     eventually("the seat is free again", async || {
         let metrics = gatefold.metrics_of("ws-1").await;
-        metrics.lines().any(|line| line == "ws_connections 3")
+        metrics.lines().any(|line| line == "gatefold_ws_connections 3")
     })
     .await;
     Client::connect(&url).await.hear().await;

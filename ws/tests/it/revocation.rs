@@ -269,10 +269,10 @@ async fn revocations_are_measured() {
     crate::harness::eventually("all of it is counted", async || {
         let metrics = gatefold.metrics_of("ws-1").await;
         let series = [
-            "revocations_held ",
-            "revocations_ready 1",
-            "revocations_staleness_seconds ",
-            r#"ws_closed_total{code="4503"} "#,
+            "gatefold_revocations_held ",
+            "gatefold_revocations_ready 1",
+            "gatefold_revocations_staleness_seconds ",
+            r#"gatefold_ws_closed_total{code="4503"} "#,
         ];
         series.iter().all(|series| metrics.lines().any(|line| line.starts_with(series)))
     })

@@ -133,9 +133,9 @@ async fn sockets_are_counted() {
     let mut client = gatefold.client().await;
     client.is_served().await;
     for series in [
-        "ws_connections ",
-        r#"ws_handshakes_total{result="accepted"} "#,
-        r#"ws_messages_total{type="ping",result="ok"} "#,
+        "gatefold_ws_connections ",
+        r#"gatefold_ws_handshakes_total{result="accepted"} "#,
+        r#"gatefold_ws_messages_total{type="ping",result="ok"} "#,
     ] {
         let is_told = async || gatefold.metrics_of("ws-1").await.lines().any(|line| line.starts_with(series));
         eventually(&format!("{series} is told"), is_told).await;

@@ -83,7 +83,7 @@ impl Room {
 
     async fn tell_message(&mut self, seq: u64, message: &Published) -> usize {
         self.last_message = Some(message.id);
-        counter!("ws_room_messages_total").increment(1);
+        counter!("gatefold_ws_room_messages_total").increment(1);
         self.waiting.note(seq, || message.clone());
         self.tell_members(frame::text(&protocol::message(&message.payload)), |_| true).await
     }

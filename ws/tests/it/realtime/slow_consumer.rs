@@ -62,7 +62,7 @@ async fn whoever_does_not_read_is_cut_and_nobody_else_waits() {
         authors.iter().all(|author| author.view().rooms[&loud].gone().any(|event| event.user == deaf.id))
     })
     .await;
-    let is_counted = async || gatefold.metrics_of("ws-1").await.contains(r#"ws_closed_total{code="1013"}"#);
+    let is_counted = async || gatefold.metrics_of("ws-1").await.contains(r#"gatefold_ws_closed_total{code="1013"}"#);
     within(PATIENCE, "its end is counted", is_counted).await;
     // Whatever is still on its way is whole; behind it there is the reason, if it found room, and the end.
     loop {
