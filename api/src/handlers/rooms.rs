@@ -19,7 +19,7 @@ use crate::{
 
 #[derive(Serialize, ToSchema)]
 pub struct Presence {
-    #[schema(example = "lobby")]
+    #[schema(example = "lobby", min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_.:-]+$")]
     room: String,
     /// How many users are in the room.
     count: u64,

@@ -8,8 +8,7 @@ use utoipa::ToSchema;
 use super::jwks::CACHE;
 use crate::{error::ApiError, state::App};
 
-/// What a client or a verifier can find out about the issuer of access tokens (RFC 8414). Gatefold has no authorization
-/// endpoint and no token endpoint of OAuth, so the lists of what those support are empty.
+/// The issuer of access tokens (RFC 8414). It has no authorization endpoint and no token endpoint of OAuth.
 #[derive(Serialize, ToSchema)]
 pub struct ServerMetadata {
     /// `iss` of all access tokens.

@@ -65,14 +65,17 @@ impl Modify for Responses {
                 describe(operation, "413", "`payload_too_large`");
                 describe(operation, "415", "`unsupported_media_type`");
             }
+            describe(operation, "429", "`rate_limited`");
             describe(operation, "default", "Any other error");
+            // Said, and not left out: it needs none.
+            operation.security.get_or_insert_default();
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };
+                // Readiness has a shape of its own.
                 if status.starts_with(['4', '5', 'd']) && response.content.is_empty() {
                     response.content.insert("application/problem+json".to_owned(), RefOr::T(problem.clone()));
-                }
-                for (name, header) in headers(status) {
-                    response.headers.insert(name.to_owned(), RefOr::T(header));
+                    let headers = headers(status).into_iter();
+                    response.headers.extend(headers.map(|(name, header)| (name.to_owned(), RefOr::T(header))));
                 }
             }
         }
@@ -85,7 +88,7 @@ fn describe(operation: &mut Operation, status: &str, description: &str) {
     operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
 }
 
-/// The headers that every response of a status has, or may have.
+/// The headers that a problem of a status has, or may have.
 fn headers(status: &str) -> Vec<(&'static str, Header)> {
     let header = |schema_type, description: &str| {
         let schema = ObjectBuilder::new().schema_type(schema_type);

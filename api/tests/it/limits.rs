@@ -326,7 +326,7 @@ async fn the_device_cookie_of_a_numbers_former_owner_counts_as_none() {
 #[tokio::test]
 async fn through_nginx_an_address_gets_what_the_settings_of_the_replicas_say() {
     let limits = [("LIMIT_REFRESH_ADDRESS", "50/50h"), ("LIMIT_API_ADDRESS", "80/80h")];
-    let cluster = limits.iter().fold(Cluster::builder().api(2), |cluster, (name, limit)| cluster.env(*name, *limit));
+    let cluster = limits.iter().fold(Cluster::builder().api(2), |cluster, (name, limit)| cluster.env(name, *limit));
     let app = TestApp::start(unhurried(cluster.rate_limits(true))).await;
     let mut client = app.signed_in("limits.office").await;
     // Each of the replicas may grant one call more, before it knows of those at the other one.

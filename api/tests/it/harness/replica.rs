@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::{PASSWORD, TestApp};
 
@@ -18,6 +19,7 @@ pub fn free_port() -> u16 {
 pub struct Replica {
     pub url: String,
     process: Child,
+    log: NamedTempFile,
 }
 
 impl Replica {
@@ -29,8 +31,14 @@ impl Replica {
         command.env_clear().envs(environment.split_terminator('\0').filter_map(|variable| variable.split_once('=')));
         command.env("PORT", port.to_string()).env("METRICS_PORT", free_port().to_string());
         command.envs(settings.iter().copied());
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Self { url: format!("http://127.0.0.1:{port}"), process }
+        let log = NamedTempFile::new().unwrap();
+        let process = command.stdout(log.reopen().unwrap()).stderr(Stdio::null()).spawn().unwrap();
+        Self { url: format!("http://127.0.0.1:{port}"), process, log }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log.path()).unwrap()
     }
 
     /// Sends a name with [`PASSWORD`]; the status, or 0 without an answer.

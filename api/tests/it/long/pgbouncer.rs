@@ -92,4 +92,6 @@ async fn without_the_documented_parameters_pgbouncer_refuses_and_the_log_says_wh
     let replica = Replica::start(&app, &[("DATABASE_URL", &pgbouncer.url())]);
     eventually("the replica is not ready", async || replica.ready().await == Some((503, "unavailable".into()))).await;
     assert_eq!(replica.post("/api/login", "nobody").await, 503);
+    let log = replica.log();
+    assert!(log.contains("unsupported startup parameter: extra_float_digits"), "{log}");
 }
