@@ -18,7 +18,10 @@ async fn a_replay_whose_answer_is_lost_is_recorded_as_soon_as_it_can_be_known() 
     eventually("it is recorded", async || app.replays_of(&owner).await == 1).await;
 
     let said = app.metrics_of(0).await;
-    for line in ["gatefold_family_rotations_total{outcome=\"replayed\"} 1", "gatefold_family_reopenings_total{outcome=\"replayed\"} 1"] {
+    for line in [
+        "gatefold_family_rotations_total{outcome=\"replayed\"} 1",
+        "gatefold_family_reopenings_total{outcome=\"replayed\"} 1",
+    ] {
         assert!(said.contains(line), "{said}");
     }
     let log = app.log_of(0);

@@ -132,7 +132,8 @@ async fn places_that_are_free_again_are_told() {
     eventually("all places are free", async || {
         let metrics = app.metrics_of(0).await;
         let is_told = |line: String| metrics.lines().any(|told| told == line);
-        is_told("gatefold_events_free_places 20000".to_owned()) && is_told(format!("gatefold_password_hashes_free_places {hashes}"))
+        is_told("gatefold_events_free_places 20000".to_owned())
+            && is_told(format!("gatefold_password_hashes_free_places {hashes}"))
     })
     .await;
 }

@@ -25,7 +25,8 @@ async fn nginx_spreads_the_requests_over_all_of_them() {
     let alice = app.signed_in("replicas.spread").await;
     for replica in app.cluster.replicas(gatefold_cluster::Kind::Api) {
         let (name, url) = (replica.name, replica.metrics_url.unwrap());
-        let counted = |line: &str| line.starts_with("gatefold_http_requests_total") && line.contains("route=\"/api/protected\"");
+        let counted =
+            |line: &str| line.starts_with("gatefold_http_requests_total") && line.contains("route=\"/api/protected\"");
         eventually(&format!("{name} has got something"), async || {
             assert_eq!(alice.get("/api/protected").await.status, 200);
             reqwest::get(&url).await.unwrap().text().await.unwrap().lines().any(counted)

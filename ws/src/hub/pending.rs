@@ -50,6 +50,7 @@ impl Pending {
         if result == "unavailable" {
             self.span.fail();
         }
-        histogram!("gatefold_ws_request_duration_seconds", "type" => self.kind, "result" => result).record(self.since.elapsed());
+        histogram!("gatefold_ws_request_duration_seconds", "type" => self.kind, "result" => result)
+            .record(self.since.elapsed());
     }
 }

@@ -166,7 +166,8 @@ impl Gatefold {
         let wanted = format!(r#"gatefold_ws_presence_evictions_total{{why="{why}"}} "#);
         within(PATIENCE, "the eviction is counted", async || {
             let metrics = join_all(replicas.map(|replica| self.metrics_of(replica))).await.concat();
-            let mut told = metrics.lines().filter(|line| line.starts_with("gatefold_ws_presence_evictions_total")).peekable();
+            let mut told =
+                metrics.lines().filter(|line| line.starts_with("gatefold_ws_presence_evictions_total")).peekable();
             told.peek().is_some() && told.all(|line| line.starts_with(&wanted))
         })
         .await;
