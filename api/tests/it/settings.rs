@@ -101,6 +101,28 @@ fn variables_that_are_empty_count_as_not_set_in_both_replicas_which_listen_on_ip
     }
 }
 
+/// As where the kernel was started with `ipv6.disable=1`: there are no sockets of IPv6 at all.
+#[test]
+fn where_the_kernel_has_no_ipv6_a_replica_listens_on_ipv4() {
+    let keys = keys();
+    let (source, library) = (keys.path().join("no_ipv6.c"), keys.path().join("no_ipv6.so"));
+    let code = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <errno.h>\n#include <sys/socket.h>\n\
+        int socket(int domain, int type, int protocol) {\n\
+            int (*of_libc)(int, int, int) = dlsym(RTLD_NEXT, \"socket\");\n\
+            if (domain == AF_INET6) { errno = EAFNOSUPPORT; return -1; }\n\
+            return of_libc(domain, type, protocol);\n\
+        }\n";
+    std::fs::write(&source, code).unwrap();
+    let mut compiler = Command::new("cc");
+    let made = compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let preload = ("LD_PRELOAD".to_owned(), library.to_str().unwrap());
+    let mut replica = Running::start("gatefold-api", keys.path(), &[preload]);
+    let address = replica.logged("\"serving\"")["address"].as_str().unwrap().to_owned();
+    let port: u16 = address.strip_prefix("0.0.0.0:").unwrap_or_else(|| panic!("{address}")).parse().unwrap();
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+}
+
 #[test]
 fn variables_that_are_empty_count_as_not_set_for_commands_too() {
     let nobody = format!("postgres://nobody@127.0.0.1:{}/nothing", free_port());

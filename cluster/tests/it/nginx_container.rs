@@ -131,6 +131,22 @@ async fn a_client_of_a_private_network_cannot_claim_another_address_through_the_
 }
 
 #[tokio::test]
+async fn behind_two_proxies_the_first_scheme_counts_and_ports_of_addresses_do_not() -> Result<()> {
+    for proto in ["https,http", "https , http", "https"] {
+        let headers = format!("X-Forwarded-For: 203.0.113.7:4711\r\nX-Forwarded-Proto: {proto}\r\n");
+        let told = told(PROXY, &headers).await?;
+        ensure!(told == ("203.0.113.7".to_owned(), "https".to_owned()), "{proto}: {told:?}");
+    }
+    for proto in ["http,https", "httpsx"] {
+        let replica = Stub::start(OK)?;
+        let container = Container::start(replica.address, "proxied").await?;
+        container.call(PROXY, "/api/health", &format!("X-Forwarded-Proto: {proto}\r\n")).await?;
+        ensure!(replica.only()?["x-forwarded-proto"] == ["http"], "{proto}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn over_plain_http_pages_are_sent_to_https_and_calls_are_refused() -> Result<()> {
     let replica = Stub::start(OK)?;
     let container = Container::start(replica.address, "tls").await?;
