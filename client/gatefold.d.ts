@@ -1,4 +1,4 @@
-/** Something went wrong that has a name: `code` is one of the contract's, or `network`, `timeout`, `disconnected`. */
+/** Something went wrong that has a name: `code` is one of the contract's, or `network`, `timeout`, `aborted`, `blocked`, `disconnected`. */
 export class GatefoldError extends Error {
     /** Reads the problem document of a refused request. @param {Response} response */
     static from(response: Response): Promise<GatefoldError>;
@@ -27,6 +27,7 @@ export class GatefoldError extends Error {
  * @extends {Emitter<{
  *   login: {user: User},
  *   token: {expiresIn: number},
+ *   status: {status: Status},
  *   retry: {error: GatefoldError, delay: number},
  *   sessionexpired: {reason: string},
  * }>}
@@ -38,6 +39,9 @@ export class AuthSession extends Emitter<{
     token: {
         expiresIn: number;
     };
+    status: {
+        status: Status;
+    };
     retry: {
         error: GatefoldError;
         delay: number;
@@ -47,6 +51,8 @@ export class AuthSession extends Emitter<{
     };
 }> {
     /**
+     * Does nothing yet: it can be made anywhere, also on a server that renders a page. Where there is no page, `baseUrl` is
+     * needed before anything is asked.
      * @param {{baseUrl?: string | URL, timeout?: number, lockTimeout?: number}} [options] where the API is, if not at
      *   this page's origin, which then must be one of its `ALLOWED_ORIGINS` and of the same site; milliseconds that a call
      *   may take, and that a tab waits for another one's
@@ -56,6 +62,11 @@ export class AuthSession extends Emitter<{
         timeout?: number;
         lockTimeout?: number;
     });
+    /**
+     * What is known: `loading` until somebody has asked; `authenticated`; `anonymous`; or `unreachable` while the server cannot
+     * say. The event `status` tells of each change.
+     */
+    get status(): Status;
     /** Who is logged in. */
     get user(): User | null;
     /** The id of the session, or ''. */
@@ -71,20 +82,30 @@ export class AuthSession extends Emitter<{
     /** Lets go of everything; the session itself lives on. */
     close(): void;
     /**
-     * Takes up the session that this browser has, if it has one, for as long as it takes to find out. Fails if the server
-     * refuses to say, as to a page of an origin that it does not know.
+     * Takes up the session that this browser has, if it has one. Where none was ever begun with this client, or the last one has
+     * ended, nothing is asked: `probe` asks all the same, which takes a session up that was begun without this client. Fails
+     * if the server refuses to say, as to a page of an origin that it does not know, and when it is aborted or cannot be reached
+     * for `timeout` (30 s).
+     * @param {Until & {probe?: boolean}} [options]
      * @returns {Promise<User | null>}
      */
-    resume(): Promise<User | null>;
-    /** @param {string} username @param {string} password @returns {Promise<User>} */
-    login(username: string, password: string): Promise<User>;
+    resume({ signal, timeout, probe }?: Until & {
+        probe?: boolean;
+    }): Promise<User | null>;
+    /** @param {string} username @param {string} password @param {{signal?: AbortSignal}} [options] @returns {Promise<User>} */
+    login(username: string, password: string, { signal }?: {
+        signal?: AbortSignal;
+    }): Promise<User>;
     /**
      * Opens an account, and its first session.
      * @param {string} username
      * @param {string} password
+     * @param {{signal?: AbortSignal}} [options] who waits no longer may be logged in all the same: `status` tells
      * @returns {Promise<User>}
      */
-    register(username: string, password: string): Promise<User>;
+    register(username: string, password: string, { signal }?: {
+        signal?: AbortSignal;
+    }): Promise<User>;
     /**
      * Ends the session, or all of the user's. While that cannot be done it fails, and may be tried again.
      * @param {{everywhere?: boolean}} [options]
@@ -204,7 +225,7 @@ export class Room extends Emitter<{
  *   error: GatefoldError,
  * }>}
  * @typedef {'closed' | 'connecting' | 'open' | 'waiting'} State
- * @typedef {{resolve: (room: Room) => void, reject: (error: Error) => void}} Waiting
+ * @typedef {{room: Room, since?: string, waiting?: {resolve: (room: Room) => void, reject: (error: Error) => void}}} Place
  */
 export class RealtimeClient extends Emitter<{
     state: {
@@ -229,6 +250,7 @@ export class RealtimeClient extends Emitter<{
     error: GatefoldError;
 }> {
     /**
+     * Does nothing yet: see `connect`.
      * @param {AuthSession} session
      * @param {{url?: string | URL}} [options] where the socket is, if not at `/ws` beside the API
      */
@@ -237,7 +259,7 @@ export class RealtimeClient extends Emitter<{
     });
     /** @returns {State} */
     get state(): State;
-    /** The rooms that we are in, or want to be in. @returns {Room[]} */
+    /** The rooms that we are in, or want to be in, one for each `join`. @returns {Room[]} */
     get rooms(): Room[];
     /** Connects, and stays connected. */
     connect(): void;
@@ -261,12 +283,15 @@ export class RealtimeClient extends Emitter<{
     }>;
     /**
      * Enters a room, now or as soon as the socket is open, and stays in it over reconnects. Fails if the server will not
-     * have us there. The room says what it has to say, first of all what was missed after `since`, in the turn after the
-     * promise has resolved: whoever then listens at once misses nothing.
-     * @param {string} name @param {{since?: string}} [options] the id of the last message seen there, if any
+     * have us there, and if we are not in within `timeout` (30 s). The room says what it has to say, first of all what was missed
+     * after `since`, in the turn after the promise has resolved: whoever then listens at once misses nothing.
+     *
+     * Each call has a room of its own, with its own listeners and its own end: the server is told that we leave when the last
+     * of them leaves. `signal` ends this one, whether it is in already or not.
+     * @param {string} name @param {Until & {since?: string}} [options] the id of the last message seen there, if any
      * @returns {Promise<Room>}
      */
-    join(name: string, { since }?: {
+    join(name: string, { since, signal, timeout }?: Until & {
         since?: string;
     }): Promise<Room>;
     /**
@@ -294,13 +319,25 @@ export type Token = {
     steady: number;
     lead: number;
 };
+/**
+ * `over` is the turn with which the session ended: there is none as long as `turn` has not grown since
+ */
 export type Turn = {
     key: string;
     pending: boolean;
     turn: number;
+    over?: number;
     holder: string;
     until: number;
     edits: number;
+};
+export type Status = "loading" | "authenticated" | "anonymous" | "unreachable";
+/**
+ * until when to wait: an abort, or so many milliseconds at most
+ */
+export type Until = {
+    signal?: AbortSignal;
+    timeout?: number;
 };
 /**
  * What a room is to its client.
@@ -338,9 +375,13 @@ export type State = "closed" | "connecting" | "open" | "waiting";
 /**
  * A socket that comes back by itself, with its rooms, for as long as the session lasts and `disconnect` is not called.
  */
-export type Waiting = {
-    resolve: (room: Room) => void;
-    reject: (error: Error) => void;
+export type Place = {
+    room: Room;
+    since?: string;
+    waiting?: {
+        resolve: (room: Room) => void;
+        reject: (error: Error) => void;
+    };
 };
 /** Says things to whoever listens. @template {Record<string, any>} Events */
 declare class Emitter<Events extends Record<string, any>> {
@@ -352,6 +393,17 @@ declare class Emitter<Events extends Record<string, any>> {
      * @returns {() => void}
      */
     on<Name extends keyof Events>(name: Name, listener: (detail: Events[Name]) => void): () => void;
+    /**
+     * As `on`, for what is part of the client.
+     * @internal
+     * @template {keyof Events} Name
+     * @param {Name} name
+     * @param {(detail: Events[Name]) => void} listener
+     * @returns {() => void}
+     */
+    _listen<Name extends keyof Events>(name: Name, listener: (detail: Events[Name]) => void): () => void;
+    /** Somebody listens. @internal */
+    _listened(): void;
     /**
      * Says what there is to say from now on in the next turn, in its order: whoever is just being given this listens
      * first.

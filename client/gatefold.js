@@ -14,7 +14,12 @@
 /**
  * @typedef {{user: User, sid: string, value: string, life: number, wall: number, steady: number, lead: number}} Token
  */
-/** @typedef {{key: string, pending: boolean, turn: number, holder: string, until: number, edits: number}} Turn */
+/**
+ * @typedef {{key: string, pending: boolean, turn: number, over?: number, holder: string, until: number, edits: number}} Turn
+ *   `over` is the turn with which the session ended: there is none as long as `turn` has not grown since
+ * @typedef {'loading' | 'authenticated' | 'anonymous' | 'unreachable'} Status
+ * @typedef {{signal?: AbortSignal, timeout?: number}} Until until when to wait: an abort, or so many milliseconds at most
+ */
 
 /** How long a tab waits for its disk. */
 const DISK_MS = 2_000;
@@ -24,12 +29,16 @@ const DISK_REST_MS = 30_000;
 const ASK_MS = 300;
 /** Timers of sleeping machines are late: nobody waits longer than this without a look at the clock. */
 const LOOK_MS = 10_000;
+/** For how long `resume` and `join` try, unless they are told otherwise. */
+const PATIENCE_MS = 30_000;
 /** Back-off: full jitter below a ceiling that doubles from the first to the second. */
 const BACK_OFF_MS = [500, 20_000];
 /** The server takes no larger message. */
 const MAX_MESSAGE = 16 * 1024;
 /** A refresh reached the server after later ones, or its key had served for another cookie: it needs a new key. */
 const SUPERSEDED = 'refresh_superseded';
+/** There is no page, and nobody has said where the API is. */
+const NOWHERE = 'no_base_url';
 /** The browser sends several refresh cookies of living sessions, and the server will not choose. */
 const SEVERAL = 'several_refresh_tokens';
 
@@ -50,11 +59,40 @@ const pause = (ms, over) => new Promise(resolve => {
   const woken = new AbortController();
   const wake = () => (clearTimeout(timer), woken.abort(), resolve());
   const timer = setTimeout(wake, ms);
-  addEventListener('online', wake, { signal: woken.signal });
+  globalThis.addEventListener?.('online', wake, { signal: woken.signal });
   over.addEventListener('abort', wake, { signal: woken.signal });
+  if (over.aborted) wake();
 });
 
-/** Something went wrong that has a name: `code` is one of the contract's, or `network`, `timeout`, `disconnected`. */
+/** A signal that aborts when one of these does, or after so many milliseconds. @param {(AbortSignal | undefined)[]} signals @param {number} [timeout] */
+function any(signals, timeout = Infinity) {
+  const either = new AbortController();
+  const abort = (/** @type {unknown} */ reason) => (clearTimeout(timer), either.abort(reason));
+  // Later than that is never, to a browser.
+  const timer = timeout < 2 ** 31 ? setTimeout(() => abort(new GatefoldError('timeout', 'It took too long')), timeout) : undefined;
+  for (const signal of signals) {
+    if (signal?.aborted) abort(signal.reason);
+    signal?.addEventListener('abort', () => abort(signal.reason), { signal: either.signal });
+  }
+  return { signal: either.signal, done: () => clearTimeout(timer) };
+}
+
+/** Why somebody waits no more. @param {AbortSignal} signal */
+const aborted = ({ reason }) =>
+  reason instanceof GatefoldError ? reason : new GatefoldError('aborted', 'It was given up', { cause: reason });
+
+/** Waits no longer than until a signal aborts; what was begun goes on. @template T @param {Promise<T>} promise @param {AbortSignal} [signal] @returns {Promise<T>} */
+function until(promise, signal) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(aborted(signal));
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+  });
+}
+
+/** Something went wrong that has a name: `code` is one of the contract's, or `network`, `timeout`, `aborted`, `blocked`, `disconnected`. */
 export class GatefoldError extends Error {
   /**
    * @param {string} code
@@ -89,7 +127,7 @@ const named = error =>
 
 /** Whether a call was refused for good: to ask again as before would not help. @param {GatefoldError} error */
 const isRefusal = ({ status, code }) =>
-  status >= 400 && status < 500 && ![408, 425, 429].includes(status) && code !== SUPERSEDED;
+  code === NOWHERE || status >= 400 && status < 500 && ![408, 425, 429].includes(status) && code !== SUPERSEDED;
 
 /** Says things to whoever listens. @template {Record<string, any>} Events */
 class Emitter {
@@ -106,10 +144,26 @@ class Emitter {
    * @returns {() => void}
    */
   on(name, listener) {
+    this._listened();
+    return this._listen(name, listener);
+  }
+
+  /**
+   * As `on`, for what is part of the client.
+   * @internal
+   * @template {keyof Events} Name
+   * @param {Name} name
+   * @param {(detail: Events[Name]) => void} listener
+   * @returns {() => void}
+   */
+  _listen(name, listener) {
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners.add(listener));
     return () => void listeners.delete(listener);
   }
+
+  /** Somebody listens. @internal */
+  _listened() {}
 
   /**
    * Says what there is to say from now on in the next turn, in its order: whoever is just being given this listens
@@ -194,6 +248,20 @@ class Notes {
     return { ...was, ...edit(was), edits: (was.edits ?? 0) + 1 };
   }
 
+  /**
+   * Whether there may be a session, as far as is noted: false if none was ever begun here, or the last one has ended. Where
+   * nothing can be noted nobody knows.
+   */
+  get maySurvive() {
+    try {
+      if (localStorage.getItem(this.#name) === null) return false;
+    } catch {
+      return true;
+    }
+    const note = this.#kept;
+    return !note || (note.over ?? -1) < note.turn;
+  }
+
   /** What localStorage has. @returns {Turn | null} */
   get #kept() {
     try {
@@ -263,6 +331,7 @@ function ownerOf(token) {
  * @extends {Emitter<{
  *   login: {user: User},
  *   token: {expiresIn: number},
+ *   status: {status: Status},
  *   retry: {error: GatefoldError, delay: number},
  *   sessionexpired: {reason: string},
  * }>}
@@ -273,6 +342,7 @@ export class AuthSession extends Emitter {
   #timeout;
   #lockTimeout;
   #notes;
+  /** @type {BroadcastChannel | undefined} */
   #channel;
   /** @type {Token | undefined} */
   #token;
@@ -289,27 +359,63 @@ export class AuthSession extends Emitter {
   /** Whether the refresh that is due is under way. */
   #renewing = false;
   #failures = 0;
+  /** @type {Status} */
+  #status = 'loading';
+  #hasBegun = false;
   #closed = new AbortController();
 
   /**
+   * Does nothing yet: it can be made anywhere, also on a server that renders a page. Where there is no page, `baseUrl` is
+   * needed before anything is asked.
    * @param {{baseUrl?: string | URL, timeout?: number, lockTimeout?: number}} [options] where the API is, if not at
    *   this page's origin, which then must be one of its `ALLOWED_ORIGINS` and of the same site; milliseconds that a call
    *   may take, and that a tab waits for another one's
    */
-  constructor({ baseUrl = location.origin, timeout = 10_000, lockTimeout = 15_000 } = {}) {
+  constructor({ baseUrl, timeout = 10_000, lockTimeout = 15_000 } = {}) {
     super();
-    this.#base = new URL(baseUrl, location.href).origin;
+    const page = globalThis.location?.href;
+    this.#base = baseUrl || page ? new URL(baseUrl ?? '/', page).origin : '';
     this.#name = `gatefold ${this.#base}`;
     this.#timeout = timeout;
     this.#lockTimeout = lockTimeout;
     this.#notes = new Notes(this.#name);
-    this.#channel = new BroadcastChannel(this.#name);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
+  }
+
+  /** @internal */
+  _listened() {
+    this.#begin();
+  }
+
+  /** Listens to the other tabs and to the machine's waking up, from the first use on. */
+  #begin() {
+    if (this.#hasBegun || this.#closed.signal.aborted || !globalThis.document) return;
+    this.#hasBegun = true;
+    try {
+      this.#channel = new BroadcastChannel(this.#name);
+      this.#channel.onmessage = ({ data }) => this.#hear(data);
+    } catch {
+      // It is forbidden with the storage: this tab is alone then.
+    }
     const wake = () => this.#look();
     for (const [target, names] of /** @type {const} */ ([[window, ['online', 'focus', 'pageshow']],
       [document, ['visibilitychange', 'resume']]])) {
       for (const name of names) target.addEventListener(name, wake, { signal: this.#closed.signal });
     }
+  }
+
+  /**
+   * What is known: `loading` until somebody has asked; `authenticated`; `anonymous`; or `unreachable` while the server cannot
+   * say. The event `status` tells of each change.
+   */
+  get status() {
+    return this.#status;
+  }
+
+  /** @param {Status} status */
+  #become(status) {
+    if (status === this.#status || this.#closed.signal.aborted) return;
+    this.#status = status;
+    this.emit('status', { status });
   }
 
   /** Who is logged in. */
@@ -345,7 +451,7 @@ export class AuthSession extends Emitter {
   /** Lets go of everything; the session itself lives on. */
   close() {
     this.#closed.abort();
-    this.#channel.close();
+    this.#channel?.close();
     clearTimeout(this.#timer);
     this.#token = undefined;
   }
@@ -353,39 +459,63 @@ export class AuthSession extends Emitter {
   // Coming and going.
 
   /**
-   * Takes up the session that this browser has, if it has one, for as long as it takes to find out. Fails if the server
-   * refuses to say, as to a page of an origin that it does not know.
+   * Takes up the session that this browser has, if it has one. Where none was ever begun with this client, or the last one has
+   * ended, nothing is asked: `probe` asks all the same, which takes a session up that was begun without this client. Fails
+   * if the server refuses to say, as to a page of an origin that it does not know, and when it is aborted or cannot be reached
+   * for `timeout` (30 s).
+   * @param {Until & {probe?: boolean}} [options]
    * @returns {Promise<User | null>}
    */
-  async resume() {
-    for (let failures = 0; !this.#closed.signal.aborted; failures++) {
+  async resume({ signal, timeout = PATIENCE_MS, probe = false } = {}) {
+    this.#begin();
+    const patience = any([signal, this.#closed.signal], timeout);
+    try {
+      return await this.#resume(patience.signal, probe);
+    } finally {
+      patience.done();
+    }
+  }
+
+  /** @param {AbortSignal} over @param {boolean} probe @returns {Promise<User | null>} */
+  async #resume(over, probe) {
+    if (!this.#token && !probe && !this.#notes.maySurvive) return this.#nobody();
+    for (let failures = 0; ; failures++) {
       try {
-        if (!this.#token) await this.refresh();
-        return this.user;
+        if (!this.#token) await until(this.refresh(), over);
+        return this.user ?? this.#nobody();
       } catch (error) {
         const known = named(error);
-        if (known.status === 401) return this.user;
-        if (this.#closed.signal.aborted) break;
+        if (known.status === 401) return this.user ?? this.#nobody();
+        if (this.#closed.signal.aborted) return null;
+        if (!this.#token) this.#become('unreachable');
+        if (over.aborted) throw aborted(over);
         if (isRefusal(known)) throw known;
-        await pause(this.#later(known, failures), this.#closed.signal);
+        await pause(this.#later(known, failures), over);
+        if (this.#closed.signal.aborted) return null;
+        if (over.aborted) throw aborted(over);
       }
     }
+  }
+
+  #nobody() {
+    this.#become('anonymous');
     return null;
   }
 
-  /** @param {string} username @param {string} password @returns {Promise<User>} */
-  login(username, password) {
-    return this.#enter('login', { username, password });
+  /** @param {string} username @param {string} password @param {{signal?: AbortSignal}} [options] @returns {Promise<User>} */
+  login(username, password, { signal } = {}) {
+    return until(this.#enter('login', { username, password }), signal);
   }
 
   /**
    * Opens an account, and its first session.
    * @param {string} username
    * @param {string} password
+   * @param {{signal?: AbortSignal}} [options] who waits no longer may be logged in all the same: `status` tells
    * @returns {Promise<User>}
    */
-  register(username, password) {
-    return this.#enter('register', { username, password });
+  register(username, password, { signal } = {}) {
+    return until(this.#enter('register', { username, password }), signal);
   }
 
   /**
@@ -393,6 +523,7 @@ export class AuthSession extends Emitter {
    * @param {{everywhere?: boolean}} [options]
    */
   async logout({ everywhere = false } = {}) {
+    this.#begin();
     const [id, reason] = [this.id, everywhere ? 'logout_all' : 'logout'];
     let turn = 0;
     const post = async (/** @type {(path: string, init: RequestInit) => Promise<Response>} */ send) => {
@@ -409,11 +540,12 @@ export class AuthSession extends Emitter {
         throw named(error);
       });
     } else await this.#alone(() => post((path, init) => this.#send(path, init)));
-    await this.#forgetKey();
+    await this.#noteOver(undefined, turn);
     // The cookie is that of all tabs: with it goes whatever one of them got until then, also if this one has heard of none.
     const isNews = !id && !this.#token && turn > this.#over;
     this.#tell({ over: id, turn, reason });
     this.#end(id, reason, turn);
+    this.#become('anonymous');
     if (isNews) this.emit('sessionexpired', { reason });
   }
 
@@ -449,6 +581,7 @@ export class AuthSession extends Emitter {
    * @returns {Promise<void>}
    */
   refresh() {
+    this.#begin();
     const unwanted = this.#token;
     const trade = () => this.#alone(() => this.#trade(unwanted));
     const overtaken = (/** @type {GatefoldError} */ error) => {
@@ -497,11 +630,15 @@ export class AuthSession extends Emitter {
     this.#over = Math.max(this.#over, this.#turn);
     this.#token = undefined;
     clearTimeout(this.#timer);
+    const over = this.#over;
+    this.#notes.change(note => (note.turn <= over ? { over: note.turn } : {}));
+    this.#become('anonymous');
     this.emit('sessionexpired', { reason });
   }
 
   /** @param {'login' | 'register'} call @param {object} body */
   async #enter(call, body) {
+    this.#begin();
     const init = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
     await this.#alone(async () => {
       const asked = clocks();
@@ -519,16 +656,16 @@ export class AuthSession extends Emitter {
    * @returns {Promise<T>}
    */
   async #alone(work) {
-    if (!navigator.locks) return this.#leased(work);
+    const { locks } = globalThis.navigator ?? {};
+    if (!locks) return this.#leased(work);
     /** @type {Promise<T> | undefined} */
     let working;
     const begin = () => (working = work());
     const patience = AbortSignal.timeout(this.#lockTimeout);
-    // What has begun ends as it ends, also if another tab has taken the lock away meanwhile.
-    const whatCame = (/** @type {unknown} */ error) => working ?? Promise.reject(error);
-    return navigator.locks.request(this.#name, { signal: patience }, begin).catch(error =>
-      working || !patience.aborted ? whatCame(error)
-        : navigator.locks.request(this.#name, { steal: true }, begin).catch(whatCame));
+    // What has begun ends as it ends, also if another tab has taken the lock away meanwhile. Where storage is forbidden, so are locks.
+    const otherwise = () => working ?? this.#leased(work);
+    return locks.request(this.#name, { signal: patience }, begin).catch(() =>
+      working || !patience.aborted ? otherwise() : locks.request(this.#name, { steal: true }, begin).catch(otherwise));
   }
 
   /**
@@ -578,7 +715,8 @@ export class AuthSession extends Emitter {
     if (response.ok) return this.#take(await this.#answer(response), asked, key);
     const error = await GatefoldError.from(response);
     // These are final. After anything else, such as a 503 or a 429, an earlier attempt with this key may have succeeded.
-    if ([401, 409].includes(response.status)) await this.#forgetKey(key);
+    if (response.status === 401) await this.#noteOver(key);
+    if (response.status === 409) await this.#forgetKey(key);
     if (error.code === SEVERAL) throw await this.#endAll(error);
     if (response.status === 401) this.expire(this.id, error.code);
     throw error;
@@ -589,6 +727,11 @@ export class AuthSession extends Emitter {
     await this.#notes.change(note => without(note, key));
   }
 
+  /** As `#forgetKey`, and notes that there is no session: that of this turn was the last. @param {string} [key] @param {number} [turn] */
+  async #noteOver(key, turn) {
+    await this.#notes.change(note => ({ ...without(note, key), over: turn ?? note.turn }));
+  }
+
   /**
    * Recovers from several cookies: a logout ends all of their sessions, so that a login can begin a new one. Returns what
    * tells that there is no session any more; fails, and may be tried again, while the logout cannot be done.
@@ -596,7 +739,7 @@ export class AuthSession extends Emitter {
    */
   async #endAll(error) {
     await this.#answer(await this.#send('/api/logout', { method: 'POST' }));
-    await this.#forgetKey();
+    await this.#noteOver();
     this.expire(this.id, error.code);
     return new GatefoldError(error.code, error.message, { status: 401, requireReauth: true });
   }
@@ -608,6 +751,11 @@ export class AuthSession extends Emitter {
    * @param {string} [key] of the refresh; a login has none, and makes any other one worthless
    */
   async #take({ accessToken, expiresIn }, asked, key) {
+    try {
+      ownerOf(accessToken);
+    } catch (error) {
+      throw new GatefoldError('network', 'The answer is not one of the API', { cause: error });
+    }
     const { turn } = await this.#notes.change(note => ({
       ...without(note, key),
       turn: note.turn + (this.#isNews(asked) ? 1 : 0),
@@ -633,6 +781,7 @@ export class AuthSession extends Emitter {
     this.#turn = turn;
     this.#failures = 0;
     this.#look();
+    this.#become('authenticated');
     if (isOther) this.emit('login', { user: owner.user });
     this.emit('token', { expiresIn: this.remaining / 1000 });
   }
@@ -641,7 +790,7 @@ export class AuthSession extends Emitter {
 
   /** @param {object} message */
   #tell(message) {
-    if (!this.#closed.signal.aborted) this.#channel.postMessage(message);
+    if (!this.#closed.signal.aborted) this.#channel?.postMessage(message);
   }
 
   /** Gives the other tabs what this one has. */
@@ -697,6 +846,7 @@ export class AuthSession extends Emitter {
 
   /** @param {string} path @param {RequestInit} init @returns {Promise<Response>} */
   async #send(path, init) {
+    if (!this.#base) throw new GatefoldError(NOWHERE, 'There is no page here: new AuthSession({ baseUrl }) says where the API is');
     try {
       const signal = AbortSignal.timeout(this.#timeout);
       return await fetch(this.#base + path, { ...init, credentials: 'include', cache: 'no-store', signal });
@@ -895,11 +1045,11 @@ export class Room extends Emitter {
  *   error: GatefoldError,
  * }>}
  * @typedef {'closed' | 'connecting' | 'open' | 'waiting'} State
- * @typedef {{resolve: (room: Room) => void, reject: (error: Error) => void}} Waiting
+ * @typedef {{room: Room, since?: string, waiting?: {resolve: (room: Room) => void, reject: (error: Error) => void}}} Place
  */
 export class RealtimeClient extends Emitter {
   #session;
-  #url;
+  #path;
   /** @type {State} */
   #state = 'closed';
   /** @type {WebSocket | undefined} */
@@ -922,27 +1072,35 @@ export class RealtimeClient extends Emitter {
   #ids = 0;
   /** @type {Map<number, {resolve: (payload: any) => void, reject: (error: GatefoldError) => void, timer: any}>} */
   #asked = new Map();
-  /** @type {Map<string, {room: Room, since?: string, waiting: Waiting[]}>} */
+  /** Who is in which room: each `join` has a place of its own. @type {Map<string, Set<Place>>} */
   #rooms = new Map();
+  #hasBegun = false;
   #closed = new AbortController();
 
   /**
+   * Does nothing yet: see `connect`.
    * @param {AuthSession} session
    * @param {{url?: string | URL}} [options] where the socket is, if not at `/ws` beside the API
    */
-  constructor(session, { url } = {}) {
+  constructor(session, { url = '/ws' } = {}) {
     super();
     this.#session = session;
-    this.#url = new URL(url ?? '/ws', session.baseUrl);
-    this.#url.protocol = this.#url.protocol.replace('http', 'ws');
+    this.#path = url;
+    // Before whoever made this listens: what ends here has ended when they hear of it.
     const stops = [
-      session.on('token', () => this.#renew()),
-      session.on('sessionexpired', ({ reason }) => this.#finish(4503, reason, true)),
+      session._listen('token', () => this.#renew()),
+      session._listen('sessionexpired', ({ reason }) => this.#finish(4503, reason, true)),
     ];
     this.#closed.signal.addEventListener('abort', () => stops.forEach(stop => stop()));
+  }
+
+  /** Listens to the machine's waking up, from the first connection on. */
+  #begin() {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
     const wake = () => this.#wake();
-    for (const name of ['online', 'pageshow']) addEventListener(name, wake, { signal: this.#closed.signal });
-    document.addEventListener('visibilitychange', wake, { signal: this.#closed.signal });
+    for (const name of ['online', 'pageshow']) globalThis.addEventListener?.(name, wake, { signal: this.#closed.signal });
+    globalThis.document?.addEventListener('visibilitychange', wake, { signal: this.#closed.signal });
   }
 
   /** @returns {State} */
@@ -950,14 +1108,21 @@ export class RealtimeClient extends Emitter {
     return this.#state;
   }
 
-  /** The rooms that we are in, or want to be in. @returns {Room[]} */
+  /** The rooms that we are in, or want to be in, one for each `join`. @returns {Room[]} */
   get rooms() {
-    return Array.from(this.#rooms.values(), ({ room }) => room);
+    return Array.from(this.#places(), ({ room }) => room);
+  }
+
+  /** @returns {Place[]} */
+  #places() {
+    return [...this.#rooms.values()].flatMap(places => [...places]);
   }
 
   /** Connects, and stays connected. */
   connect() {
-    if (this.#state === 'closed' && !this.#closed.signal.aborted) this.#open();
+    if (this.#state !== 'closed' || this.#closed.signal.aborted) return;
+    this.#begin();
+    this.#open();
   }
 
   /** Closes the socket and forgets the rooms. */
@@ -995,28 +1160,47 @@ export class RealtimeClient extends Emitter {
 
   /**
    * Enters a room, now or as soon as the socket is open, and stays in it over reconnects. Fails if the server will not
-   * have us there. The room says what it has to say, first of all what was missed after `since`, in the turn after the
-   * promise has resolved: whoever then listens at once misses nothing.
-   * @param {string} name @param {{since?: string}} [options] the id of the last message seen there, if any
+   * have us there, and if we are not in within `timeout` (30 s). The room says what it has to say, first of all what was missed
+   * after `since`, in the turn after the promise has resolved: whoever then listens at once misses nothing.
+   *
+   * Each call has a room of its own, with its own listeners and its own end: the server is told that we leave when the last
+   * of them leaves. `signal` ends this one, whether it is in already or not.
+   * @param {string} name @param {Until & {since?: string}} [options] the id of the last message seen there, if any
    * @returns {Promise<Room>}
    */
-  join(name, { since } = {}) {
+  join(name, { since, signal, timeout = PATIENCE_MS } = {}) {
     if (this.#closed.signal.aborted) return Promise.reject(new GatefoldError('disconnected', 'The client is closed'));
-    let entry = this.#rooms.get(name);
-    if (entry?.room.joined) return Promise.resolve(entry.room);
-    if (!entry) {
-      const link = {
-        request: (/** @type {object} */ message) => this.#request(message),
-        send: (/** @type {object} */ message) => this.#send(message),
-        leave: () => this.#leave(name),
+    if (signal?.aborted) return Promise.reject(aborted(signal));
+    return new Promise((resolve, reject) => {
+      const late = any([], timeout);
+      const settled = (/** @type {() => void} */ settle) => (late.done(), settle());
+      const waiting = {
+        resolve: (/** @type {Room} */ room) => settled(() => resolve(room)),
+        reject: (/** @type {Error} */ error) => settled(() => reject(error)),
       };
-      entry = { room: new Room(name, link), since, waiting: [] };
-      this.#rooms.set(name, entry);
-      if (this.#state === 'open') this.#enter(name);
-    }
-    const { waiting } = entry;
-    entry.since ??= since;
-    return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+      /** @type {Place} */
+      const place = { room: new Room(name, this.#linkOf(name, () => place)), since, waiting };
+      const places = this.#rooms.get(name) ?? new Set();
+      this.#rooms.set(name, places.add(place));
+      late.signal.addEventListener('abort', () => this.#give(name, place, aborted(late.signal)));
+      signal?.addEventListener('abort', () => this.#give(name, place, aborted(signal)), { once: true });
+      if (this.#state === 'open') this.#enter(name, place);
+    });
+  }
+
+  /** @param {string} name @param {() => Place} place @returns {Link} */
+  #linkOf(name, place) {
+    return {
+      request: message => this.#request(message),
+      send: message => this.#send(message),
+      leave: () => this.#leave(name, place()),
+    };
+  }
+
+  /** A place that nobody wants any more. @param {string} name @param {Place} place @param {GatefoldError} error */
+  #give(name, place, error) {
+    place.waiting?.reject(error);
+    this.#leave(name, place).catch(() => {});
   }
 
   /**
@@ -1056,7 +1240,16 @@ export class RealtimeClient extends Emitter {
     this.#access = { value, id: this.#session.id };
     this.#goingAway = false;
     this.#openedAt = 0;
-    const socket = new WebSocket(this.#url, ['gatefold.v1', `bearer.${value}`]);
+    let socket;
+    try {
+      const url = new URL(this.#path, this.#session.baseUrl);
+      url.protocol = url.protocol.replace('http', 'ws');
+      socket = new WebSocket(url, ['gatefold.v1', `bearer.${value}`]);
+    } catch (error) {
+      // Forbidden by the page's policy, or no address: it will not get better.
+      this.emit('error', new GatefoldError('blocked', 'This page may not open the socket', { cause: error }));
+      return epoch === this.#epoch && this.#finish(1006, 'blocked', true);
+    }
     this.#socket = socket;
     this.#watch = setTimeout(() => this.#drop(), 10_000);
     socket.onmessage = ({ data }) => this.#hear(data);
@@ -1099,7 +1292,7 @@ export class RealtimeClient extends Emitter {
     if (isFinal(code) && !isOld) return this.#finish(code, reason, true);
     this.#abandon(code, reason);
     const epoch = ++this.#epoch;
-    for (const { room } of this.#rooms.values()) room._away();
+    for (const { room } of this.#places()) room._away();
     this.emit('disconnected', { code, reason, final: false });
     if (epoch !== this.#epoch) return;
     if (this.#goingAway) return this.#wait(0);
@@ -1125,11 +1318,11 @@ export class RealtimeClient extends Emitter {
       this.#abandon(code, reason);
       this.#become('closed');
     }
-    const rooms = [...this.#rooms.values()];
+    const places = this.#places();
     this.#rooms.clear();
-    for (const { room, waiting } of rooms) {
+    for (const { room, waiting } of places) {
       room._left(reason || 'disconnected');
-      for (const { reject } of waiting) reject(new GatefoldError('disconnected', reason || 'Disconnected'));
+      waiting?.reject(new GatefoldError('disconnected', reason || 'Disconnected'));
     }
     if (!wasClosed) this.emit('disconnected', { code, reason, final });
   }
@@ -1138,7 +1331,7 @@ export class RealtimeClient extends Emitter {
 
   /** The network may be back, or the machine has slept. */
   #wake() {
-    if (document.visibilityState === 'hidden') return;
+    if (globalThis.document?.visibilityState === 'hidden') return;
     if (this.#state === 'waiting') this.#open();
     else if (this.#state === 'open') this.#probe(5_000);
   }
@@ -1165,7 +1358,7 @@ export class RealtimeClient extends Emitter {
     if (this.#session.id === this.#access.id) return void this.#keepAlive();
     // Somebody has logged in anew: this socket is of the session before.
     this.#abandon(1000, 'new_session');
-    for (const { room } of this.#rooms.values()) room._away();
+    for (const { room } of this.#places()) room._away();
     this.#open();
   }
 
@@ -1230,14 +1423,15 @@ export class RealtimeClient extends Emitter {
       clearTimeout(asked.timer);
       return error ? asked.reject(error) : asked.resolve(payload);
     }
-    const room = this.#rooms.get(payload?.room)?.room;
+    /** @param {(room: Room) => void} say */
+    const inRoom = say => [...(this.#rooms.get(payload?.room) ?? [])].forEach(({ room }) => room.joined && say(room));
     switch (type) {
       case 'connected': return this.#connected(payload);
       // Some of what was said is lost for good. Who is just entering hears that from the answer.
-      case 'joined': return void (room?.joined && room._join(payload));
-      case 'message': return room?._message(payload);
-      case 'presence': return room?._presence(payload);
-      case 'typing': return room?._typing(payload);
+      case 'joined': return inRoom(room => room._join(payload));
+      case 'message': return inRoom(room => room._message(payload));
+      case 'presence': return inRoom(room => room._presence(payload));
+      case 'typing': return inRoom(room => room._typing(payload));
       case 'left': return this.#forget(payload.room, 'revoked');
       case 'reconnect':
         this.#goingAway = true;
@@ -1258,7 +1452,7 @@ export class RealtimeClient extends Emitter {
     this.#listen();
     this.#become('open');
     this.emit('connected', payload);
-    for (const name of this.#rooms.keys()) this.#enter(name);
+    for (const [name, places] of this.#rooms) for (const place of places) this.#enter(name, place);
     this.#renew();
   }
 
@@ -1271,40 +1465,50 @@ export class RealtimeClient extends Emitter {
 
   // Rooms.
 
-  /** @param {string} name */
-  async #enter(name) {
-    const entry = this.#rooms.get(name);
-    const epoch = this.#epoch;
-    if (!entry) return;
+  /** Whether somebody still wants to be there. @param {string} name @param {Place} place */
+  #wants(name, place) {
+    return this.#rooms.get(name)?.has(place);
+  }
+
+  /** @param {string} name @param {Place} place */
+  async #enter(name, place) {
+    const [epoch, { room }] = [this.#epoch, place];
     try {
-      const state = await this.#request({ type: 'join', room: name, since: entry.room.last ?? entry.since });
-      if (this.#rooms.get(name) !== entry) return;
-      if (entry.waiting.length) entry.room._hold();
-      entry.room._join(state);
-      for (const { resolve } of entry.waiting.splice(0)) resolve(entry.room);
+      const state = await this.#request({ type: 'join', room: name, since: room.last ?? place.since });
+      if (!this.#wants(name, place)) return;
+      if (place.waiting) room._hold();
+      room._join(state);
+      place.waiting?.resolve(room);
+      place.waiting = undefined;
     } catch (error) {
       const { code } = /** @type {GatefoldError} */ (error);
-      if (code === 'disconnected' || code === 'timeout' || this.#rooms.get(name) !== entry) return;
+      if (code === 'disconnected' || code === 'timeout' || !this.#wants(name, place)) return;
       if (code !== 'unavailable' && code !== 'rate_limited' && code !== 'token_expired') return this.#forget(name, code);
-      setTimeout(() => epoch === this.#epoch && this.#rooms.get(name) === entry && this.#enter(name), backOff(2, 500));
+      setTimeout(() => epoch === this.#epoch && this.#wants(name, place) && this.#enter(name, place), backOff(2, 500));
     }
   }
 
-  /** @param {string} name */
-  async #leave(name) {
-    this.#forget(name, 'left');
+  /** @param {string} name @param {Place} place */
+  async #leave(name, place) {
+    const places = this.#rooms.get(name);
+    if (!places?.delete(place)) return;
+    place.room._left('left');
+    place.waiting?.reject(new GatefoldError('disconnected', 'left'));
+    if (places.size) return;
+    this.#rooms.delete(name);
     if (this.#state !== 'open') return;
     await this.#request({ type: 'leave', room: name }).catch(error => {
       if (error.code !== 'not_joined' && error.code !== 'disconnected') throw error;
     });
   }
 
-  /** @param {string} name @param {string} reason */
+  /** The server does not have us there. @param {string} name @param {string} reason */
   #forget(name, reason) {
-    const entry = this.#rooms.get(name);
-    if (!entry) return;
+    const places = this.#rooms.get(name) ?? [];
     this.#rooms.delete(name);
-    entry.room._left(reason);
-    for (const { reject } of entry.waiting) reject(new GatefoldError(reason, `Not in ${name}: ${reason}`));
+    for (const { room, waiting } of places) {
+      room._left(reason);
+      waiting?.reject(new GatefoldError(reason, `Not in ${name}: ${reason}`));
+    }
   }
 }

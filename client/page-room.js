@@ -20,7 +20,7 @@ export function rooms(client) {
       await room?.leave().catch(() => {});
       client.connect();
       $('messages').replaceChildren();
-      const entered = await client.join(name);
+      const entered = await client.join(name, { timeout: Infinity });
       if (room !== entered) watch(entered);
     } catch (error) {
       tell(`You cannot enter ${name}: ${/** @type {Error} */ (error).message}`);

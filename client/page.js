@@ -192,7 +192,7 @@ $('clear').addEventListener('click', () => $('activity').replaceChildren());
 for (const id of ['disconnect', 'ping', 'reauth']) enable(id, false);
 session.on('retry', () => $('in').hidden && tell('The server cannot be reached. Trying again…'));
 try {
-  if (!await session.resume()) {
+  if (!await session.resume({ timeout: Infinity })) {
     tell('');
     show(false);
   }

@@ -467,6 +467,8 @@ test('whoever is in a hurry logs in once', async t => {
 
 test('a page that the server refuses says so', async t => {
   const { page } = await visit(t);
+  // Where there never was a session nothing is asked.
+  await signIn(page, (await addUser(cluster)).username);
   await page.route('**/api/refresh', route => route.fulfill({
     status: 403, json: { code: 'forbidden_origin', detail: 'Not for pages of this origin' },
   }));
