@@ -102,7 +102,7 @@ check_passwords() {
 
 # The step `keys` of Compose, in folders of ours: as root it becomes user 65532, and as anybody else it stays who it is.
 check_keys() {
-    local image=$work/image run=$work/image/run log=$work/keys.log
+    local case image=$work/image run=$work/image/run log=$work/keys.log
     mkdir -p "$image" "$run"/{keys,public-keys,database,database-role,redis,host-keys}
     cp generate-keys.sh "$image"
     sed "s|/run/|$run/|g" scripts/container-keys.sh >"$image/container-keys.sh"
@@ -121,6 +121,15 @@ check_keys() {
     refuses 'half a pair'
     openssl pkey -in "$run/other.pem" -pubout -out "$run/host-keys/public.pem"
     refuses 'halves of two pairs'
+    cp "$run/host-keys/private.pem" "$run/good.pem"
+    for case in 'EC -pkeyopt ec_paramgen_curve:P-256' 'RSA -pkeyopt rsa_keygen_bits:1024'; do
+        # shellcheck disable=SC2086 # several arguments
+        openssl genpkey -algorithm $case -out "$run/host-keys/private.pem" 2>/dev/null
+        openssl pkey -in "$run/host-keys/private.pem" -pubout -out "$run/host-keys/public.pem"
+        refuses "a key of the kind $case"
+        grep -q 'Nothing was taken' "$log" || fail "the step keys does not say what to do with $case:" "$(<"$log")"
+    done
+    cp "$run/good.pem" "$run/host-keys/private.pem"
     openssl pkey -in "$run/host-keys/private.pem" -pubout -out "$run/host-keys/public.pem"
     keys || fail 'the step keys does not take keys of the host:' "$(<"$log")"
     grep -q '^Took the keys' "$log" || fail 'the step keys does not say that it took keys'
@@ -137,6 +146,12 @@ check_keys() {
     keys || fail 'the step keys fails without keys of the host:' "$(<"$log")"
     grep -q '^Made private.pem' "$log" || fail 'the step keys makes none:' "$(<"$log")"
     [[ -z $(find "$run" -name '.*' -print) ]] || fail 'the step keys leaves files'
+    EDGE=tls keys || fail 'the step keys refuses https:' "$(<"$log")"
+    EDGE=tls keys || fail 'the step keys refuses https the second time:' "$(<"$log")"
+    ! EDGE=plain keys || fail 'the step keys lets https be taken away'
+    grep -q 'COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml' "$log" || fail 'not said how https is kept:' "$(<"$log")"
+    EDGE=plain GIVE_UP_HTTPS=1 keys || fail 'the step keys does not let https be given up:' "$(<"$log")"
+    EDGE=plain keys || fail 'the step keys remembers https that was given up:' "$(<"$log")"
     echo 'keys: made, or taken from the host, once'
 }
 

@@ -123,11 +123,23 @@ fit_processors() {
     done
 }
 
+# Whether the files that `docker compose` takes here (COMPOSE_FILE) serve https.
+serves_https() { docker compose config 2>/dev/null | grep -qE '^ +EDGE: "?tls"?$'; }
+
+# Without docker-compose.tls.yml a cluster that serves https would be replaced, in part, by one that does not.
+keep_https() {
+    [[ ${GIVE_UP_HTTPS-} != 1 && $(docker compose exec -T nginx printenv EDGE 2>/dev/null) == tls ]] || return 0
+    serves_https || fail 'The cluster that runs here serves https, and docker-compose.tls.yml is not among the files of this command.' \
+        'Put COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml into .env, and repeat it.' \
+        'To serve plain http from now on: GIVE_UP_HTTPS=1'
+}
+
 # Builds the images, starts what is not running, and prints the public url on standard output.
 compose_up() {
     local port
     port=$(compose_port) || exit
     fit_processors
+    keep_https
     REVISION=$(git rev-parse HEAD 2>/dev/null || printf unknown)
     export REVISION
     say 'Building the images (the first time takes several minutes)' >&2
@@ -144,7 +156,10 @@ compose_up() {
     local host=${HTTP_ADDRESS:-127.0.0.1}
     # Docker publishes on that address alone.
     case $host in 127.0.0.1 | 0.0.0.0 | '[::]' | '[::1]') host=localhost ;; esac
-    if ((port == 80)); then printf 'http://%s\n' "$host"; else printf 'http://%s:%s\n' "$host" "$port"; fi
+    if serves_https; then
+        port=${HTTPS_PORT:-443}
+        if ((port == 443)); then printf 'https://%s\n' "$host"; else printf 'https://%s:%s\n' "$host" "$port"; fi
+    elif ((port == 80)); then printf 'http://%s\n' "$host"; else printf 'http://%s:%s\n' "$host" "$port"; fi
 }
 
 # status, logs and stop of the containers.

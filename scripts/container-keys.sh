@@ -3,7 +3,8 @@
 #
 #   (none)        make what is missing: the keys in /run/keys, their public half in /run/public-keys, and the passwords of the
 #                 owner of Postgres's database in /run/database, of the role of the replicas in /run/database-role, and of
-#                 Redis in /run/redis. Where there are no keys yet, those in /run/host-keys are taken, if there are any
+#                 Redis in /run/redis. Refuses if EDGE is not `tls` and was before (GIVE_UP_HTTPS=1).
+#                 Where there are no keys yet, those in /run/host-keys are taken, if there are any
 #   rotate …      as `generate-keys.sh rotate`, and publish the result
 #   replace       as `generate-keys.sh --force`: other keys, and everybody is logged out
 #
@@ -59,6 +60,35 @@ make_keys() {
     fi
 }
 
+# Whoever starts a cluster that serves https without docker-compose.tls.yml would replace it by one that serves plain http: cookies that
+# anybody can read, and nobody at the port of https. Nothing has been replaced yet when this ends.
+keep_https() {
+    if [[ ${EDGE-} == tls ]]; then
+        [[ -e $KEYS/https ]] || : >"$KEYS/https"
+    elif [[ -e $KEYS/https && ${GIVE_UP_HTTPS-} != 1 ]]; then
+        fail 'This cluster serves https, and was to be started without docker-compose.tls.yml.' \
+            'Put COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml into .env, and repeat the command.' \
+            'To serve plain http from now on: GIVE_UP_HTTPS=1'
+    else
+        rm -f -- "$KEYS/https"
+    fi
+}
+
+# check_usable FOLDER: replicas could not start with other keys, and once they are in the volume those of the host are not looked at.
+check_usable() {
+    local modulus line
+    local advice='Nothing was taken. Put others there (./generate-keys.sh), or empty keys/, and the step makes them.'
+    modulus=$(openssl rsa -in "$1/private.pem" -noout -modulus 2>/dev/null) ||
+        fail 'keys/private.pem is no RSA key, and tokens are signed with RS256.' "$advice"
+    # "Modulus=", and four bits for each digit.
+    (((${#modulus} - 8) * 4 >= 2048)) ||
+        fail "keys/private.pem has $(((${#modulus} - 8) * 4)) bits: 2048 are needed." "$advice"
+    while IFS= read -r line || [[ -n $line ]]; do
+        [[ -z $line || $(openssl base64 -d -A <<<"$line" 2>/dev/null | wc -c) -ge 32 ]] ||
+            fail 'keys/refresh.key: a line is not 32 bytes or more in base64.' "$advice"
+    done <"$1/refresh.key"
+}
+
 # The keys of the host become those of the volume. A pair without refresh.key, which is Gatefold's own, is given one.
 take_keys() {
     local staging name half
@@ -78,6 +108,7 @@ take_keys() {
     half=$(openssl pkey -in "$staging/private.pem" -pubout | sed '/^-/d' | tr -d '\n')
     tr -d '\r\n' <"$staging/public.pem" | grep -qF -- "$half" || fail 'keys/public.pem is not the public half of keys/private.pem.'
     [[ -e $staging/refresh.key ]] || openssl rand -base64 32 >"$staging/refresh.key"
+    check_usable "$staging"
     chmod 644 "$staging/public.pem"
     trap '' INT TERM HUP
     for name in "$staging"/*; do
@@ -123,6 +154,7 @@ make_passwords() {
 
 case ${1-} in
     '')
+        keep_https
         make_keys
         make_passwords
         ;;

@@ -12,6 +12,7 @@ name_project
 
 service=${1-}
 [[ $service == api || $service == ws ]] || fail 'usage: scripts/roll-containers.sh api|ws'
+keep_https
 mapfile -t old < <(docker compose ps --quiet "$service")
 ((${#old[@]})) || fail "no $service runs here: start the cluster first"
 

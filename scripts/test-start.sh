@@ -13,7 +13,7 @@ export CALLS=$work/calls CARGO_TARGET_DIR=$work/target
 PATH=$work/bin:$PATH
 unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE HTTP_PORT HTTP_ADDRESS API_REPLICAS WITHOUT_DOCKER
 
-# NCPU is how many processors the engine has, COMPOSED says that containers are there, ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
+# EDGE_OF_NGINX and EDGE_OF_FILES are what runs and what the files say, NCPU is how many processors the engine has, COMPOSED says that containers are there, ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
 cat >"$work/bin/docker" <<'SH'
 #!/bin/sh
 echo "${COMPOSE_PROJECT_NAME-} ${HTTP_PORT-} ${API_REPLICAS-} $*" >>"$CALLS"
@@ -23,9 +23,11 @@ case "$*" in
     info*NCPU*) echo "${NCPU-8}" ;;
     info*) echo "[name=seccomp,profile=builtin${SECURITY-}]" ;;
     'compose exec'*'room list'*) [ -n "${TEST_USER_EXISTS-}" ] ;;
+    'compose exec'*'printenv EDGE') echo "${EDGE_OF_NGINX-plain}" ;;
+    'compose config') echo "      EDGE: ${EDGE_OF_FILES-plain}" ;;
     'compose exec'*) cat >/dev/null ;;
     'compose ps'*) [ -z "${COMPOSED-}" ] || echo container ;;
-    'compose config'*) printf 'api\nws\n' ;;
+    'compose config --services'*) printf 'api\nws\n' ;;
     'compose port'*) [ -n "${PUBLISHED-}" ] && echo "0.0.0.0:$PUBLISHED" ;;
 esac
 SH
@@ -165,6 +167,18 @@ is 'processors, noted once' "$(grep -c '_CPUS=1$' "$work/single/.env")" 4
 refused "$work/one/gatefold" 'API_CPUS=4, but the Docker engine has 2' '' HTTP_PORT=1 NCPU=2 API_CPUS=4
 ! grep -q 'compose build' "$CALLS" || fail 'built before it is known that nothing can run'
 echo 'start.sh: no container asks for more processors than there are'
+
+clone "$work/https"
+refused "$work/https" 'COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml' '' HTTP_PORT=1 EDGE_OF_NGINX=tls
+[[ $(start "$work/https" HTTP_PORT=1 EDGE_OF_NGINX=tls EDGE_OF_FILES=tls) ]] || fail "https: $(<"$work/output")"
+grep -q 'https://localhost/' "$work/output" || fail "another address is shown: $(<"$work/output")"
+[[ $(start "$work/https" HTTP_PORT=1 EDGE_OF_NGINX=tls GIVE_UP_HTTPS=1) ]] || fail "giving up https: $(<"$work/output")"
+for service in api ws; do
+    ! env HOME="$work" EDGE_OF_NGINX=tls "$work/https/scripts/roll-containers.sh" "$service" >"$work/output" 2>&1 ||
+        fail "roll-containers.sh takes https away from $service"
+    grep -q 'serves https' "$work/output" || fail "not said: $(<"$work/output")"
+done
+echo 'start.sh: https is not lost by the way'
 
 # Where nothing was started before, what cannot be used is said and done without; where something was, it is an error.
 clone "$work/no-docker"

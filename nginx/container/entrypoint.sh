@@ -11,6 +11,7 @@
 #   TRUSTED_PROXIES  proxied: networks (CIDR, separated by commas or spaces) of the proxies before this one, and of nobody else;
 #                    at most a /16, or /32 of IPv6
 #   TLS_CERTIFICATE, TLS_KEY   tls: PEM files, the chain and its key (/etc/gatefold/tls/{fullchain,privkey}.pem)
+#   ACME_ROOT        tls: what is below its .well-known/acme-challenge/ is served over http (/etc/gatefold/acme)
 #   HTTPS_PORT       tls: the port of https as clients see it (443)
 #   WORKER_CONNECTIONS  connections that each worker may hold (32768): two for a socket, two for a request
 #   LIMITS           on, or off: for load tests, no address is limited (on)
@@ -112,12 +113,15 @@ if [ "$edge" != plain ]; then
     hsts="max-age=$age"
 fi
 certificate=${TLS_CERTIFICATE:-/etc/gatefold/tls/fullchain.pem} key=${TLS_KEY:-/etc/gatefold/tls/privkey.pem}
+acme=${ACME_ROOT:-/etc/gatefold/acme}
 real_ip='' geo=''
 case $edge in
     plain) ;;
     tls)
         path TLS_CERTIFICATE "$certificate"
         path TLS_KEY "$key"
+        # It need not be there.
+        case $acme in /*[!a-zA-Z0-9/._-]* | [!/]*) fail "ACME_ROOT: expected the path of a folder, and not '$acme'" ;; esac
         port=${HTTPS_PORT:-443}
         number HTTPS_PORT "$port"
         [ "$port" = 443 ] || https_port=":$port"
@@ -139,7 +143,7 @@ ipv6=''
 fill() {
     sed -e "$ipv6" -e "s|@API_ADDRESS@|$api|; s|@WS_ADDRESS@|$ws|; s|@RESOLVER@|$resolver|; s|@RESOLVER_VALID@|$valid|" \
         -e "s|@STRICT_TRANSPORT_SECURITY@|$hsts|; s|@HTTPS_PORT@|$https_port|" \
-        -e "s|@TLS_CERTIFICATE@|$certificate|; s|@TLS_KEY@|$key|" \
+        -e "s|@TLS_CERTIFICATE@|$certificate|; s|@TLS_KEY@|$key|; s|@ACME_ROOT@|$acme|" \
         -e "s|@SET_REAL_IP_FROM@|$real_ip|; s|@GEO@|$geo|" "$source/container/$1" >"$site/$2"
 }
 

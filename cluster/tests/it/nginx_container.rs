@@ -23,7 +23,7 @@ const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 struct Container {
     process: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Container {
@@ -65,9 +65,10 @@ impl Container {
             let made = openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).stderr(Stdio::null()).status()?;
             ensure!(made.success(), "openssl makes no certificate");
         }
+        nginx.env("ACME_ROOT", folder.path());
         nginx.env("TLS_CERTIFICATE", certificate).env("TLS_KEY", key).env("HTTPS_PORT", "8443");
         let process = nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let container = Self { process, port, _folder: folder };
+        let container = Self { process, port, folder: folder };
         eventually(PATIENCE, || async { Ok(TcpStream::connect(("127.0.0.1", port)).map(drop)?) }).await?;
         Ok(container)
     }
@@ -163,6 +164,23 @@ async fn over_plain_http_pages_are_sent_to_https_and_calls_are_refused() -> Resu
         );
     }
     ensure!(replica.heads().is_empty(), "{:?}", replica.heads());
+    Ok(())
+}
+
+/// HTTP-01 of RFC 8555: the proof is looked for at port 80.
+#[tokio::test]
+async fn over_plain_http_the_proofs_of_acme_are_served_and_nothing_beside_them() -> Result<()> {
+    let replica = Stub::start(OK)?;
+    let container = Container::start(replica.address, "tls").await?;
+    let proofs = container.folder.path().join(".well-known/acme-challenge");
+    fs::create_dir_all(&proofs)?;
+    fs::write(proofs.join("a-token"), "a-token.thumbprint")?;
+    let proof = container.call(PROXY, "/.well-known/acme-challenge/a-token", "").await?;
+    ensure!(proof.starts_with("HTTP/1.1 200 ") && proof.ends_with("a-token.thumbprint"), "{proof}");
+    for path in ["/.well-known/acme-challenge/another", "/.well-known/acme-challenge/%2e%2e/%2e%2e/key.pem"] {
+        let answer = container.call(PROXY, path, "").await?;
+        ensure!(!answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
     Ok(())
 }
 
