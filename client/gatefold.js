@@ -66,15 +66,16 @@ const pause = (ms, over) => new Promise(resolve => {
 
 /** A signal that aborts when one of these does, or after so many milliseconds. @param {(AbortSignal | undefined)[]} signals @param {number} [timeout] */
 function any(signals, timeout = Infinity) {
-  const either = new AbortController();
-  const abort = (/** @type {unknown} */ reason) => (clearTimeout(timer), either.abort(reason));
+  const [either, listening] = [new AbortController(), new AbortController()];
+  const done = () => (clearTimeout(timer), listening.abort());
+  const abort = (/** @type {unknown} */ reason) => (done(), either.abort(reason));
   // Later than that is never, to a browser.
   const timer = timeout < 2 ** 31 ? setTimeout(() => abort(new GatefoldError('timeout', 'It took too long')), timeout) : undefined;
   for (const signal of signals) {
     if (signal?.aborted) abort(signal.reason);
-    signal?.addEventListener('abort', () => abort(signal.reason), { signal: either.signal });
+    signal?.addEventListener('abort', () => abort(signal.reason), { signal: listening.signal });
   }
-  return { signal: either.signal, done: () => clearTimeout(timer) };
+  return { signal: either.signal, done };
 }
 
 /** Why somebody waits no more. @param {AbortSignal} signal */
