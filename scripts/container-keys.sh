@@ -3,7 +3,7 @@
 #
 #   (none)        make what is missing: the keys in /run/keys, their public half in /run/public-keys, and the passwords of the
 #                 owner of Postgres's database in /run/database, of the role of the replicas in /run/database-role, and of
-#                 Redis in /run/redis. Refuses if EDGE is not `tls` and was before (GIVE_UP_HTTPS=1).
+#                 Redis in /run/redis. Refuses if EDGE is `plain` and was not before (GIVE_UP_HTTPS=1).
 #                 Where there are no keys yet, those in /run/host-keys are taken, if there are any
 #   rotate …      as `generate-keys.sh rotate`, and publish the result
 #   replace       as `generate-keys.sh --force`: other keys, and everybody is logged out
@@ -63,11 +63,11 @@ make_keys() {
 # Whoever starts a cluster that serves https without docker-compose.tls.yml would replace it by one that serves plain http: cookies that
 # anybody can read, and nobody at the port of https. Nothing has been replaced yet when this ends.
 keep_https() {
-    if [[ ${EDGE-} == tls ]]; then
+    if [[ ${EDGE-} == tls || ${EDGE-} == proxied ]]; then
         [[ -e $KEYS/https ]] || : >"$KEYS/https"
     elif [[ -e $KEYS/https && ${GIVE_UP_HTTPS-} != 1 ]]; then
-        fail 'This cluster serves https, and was to be started without docker-compose.tls.yml.' \
-            'Put COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml into .env, and repeat the command.' \
+        fail 'This cluster serves https, and was to be started without docker-compose.tls.yml and without EDGE=proxied.' \
+            'Put COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml, or EDGE=proxied, into .env, and repeat the command.' \
             'To serve plain http from now on: GIVE_UP_HTTPS=1'
     else
         rm -f -- "$KEYS/https"
