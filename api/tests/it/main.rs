@@ -6,6 +6,7 @@
 mod account;
 mod acknowledged;
 mod audit;
+mod backup;
 mod clock;
 mod commands;
 mod cookies;
