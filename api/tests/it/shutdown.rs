@@ -75,7 +75,8 @@ async fn draining_lasts_no_longer_than_it_was_told() {
     app.cluster.await_exit("api-1", PATIENCE).await.unwrap();
     assert!(told.elapsed() >= Duration::from_secs(3), "it gave up after {:?}", told.elapsed());
     for log_in in log_ins.join_all().await {
-        assert!(log_in.is_err(), "nobody has answered it: {log_in:?}");
+        // Either the connection went first, or the call that it was told to give up.
+        assert!(log_in.as_ref().is_ok_and(|answer| answer.status == 503) || log_in.is_err(), "{log_in:?}");
     }
 }
 
