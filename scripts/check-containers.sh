@@ -110,6 +110,11 @@ for service in api ws nginx; do
     done
 done
 echo 'the containers: nobody is root, and no image can be written to'
+running=$(docker compose ps --quiet | sort)
+docker compose build --quiet
+docker compose up --detach --wait --wait-timeout 180 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+[[ $(docker compose ps --quiet | sort) == "$running" ]] || fail 'starting it a second time replaces containers'
+echo 'a second start: nothing is replaced'
 [[ $(docker compose logs --no-log-prefix keys) == *'Took the keys'* ]] || fail 'the keys of the host were not taken'
 sql() { docker compose exec -T postgres psql -XtAc "$1" -U authuser -d authdb; }
 [[ $(sql "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'gatefold-api'") == gatefold_api ]] ||
