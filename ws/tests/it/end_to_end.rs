@@ -45,6 +45,8 @@ async fn every_call_of_the_rest_api_is_served() {
         (Method::POST, &messages, json!({"data": "Hello"}), 202, "/id"),
         (Method::POST, "/api/password", password, 204, ""),
         (Method::GET, "/.well-known/jwks.json", Value::Null, 200, "/keys/0/kid"),
+        // Without ISSUER there is none.
+        (Method::GET, "/.well-known/oauth-authorization-server", Value::Null, 404, "/code"),
         (Method::GET, "/api/health", Value::Null, 200, "/timestamp"),
         (Method::GET, "/api/ready", Value::Null, 200, "/checks/revocations"),
         (Method::GET, "/api/openapi.json", Value::Null, 200, "/paths"),
