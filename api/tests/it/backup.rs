@@ -18,7 +18,9 @@ fn block_after(text: &str) -> String {
 /// Runs a block in bash, in a folder, as an administrator would.
 async fn run(app: &TestApp, folder: &Path, block: &str) {
     let programs = Path::new(env!("CARGO_BIN_EXE_gatefold-api")).parent().expect("a folder");
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a path"));
+    let path = std::env::var_os("PATH").expect("a path");
+    let path =
+        std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path))).expect("a path");
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", block]).current_dir(folder).env("PATH", path);
     command.env("REDIS_URL", app.cluster.redis_url()).env("REDIS_DIR", app.cluster.dir().join("redis"));

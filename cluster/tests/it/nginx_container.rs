@@ -68,7 +68,7 @@ impl Container {
         nginx.env("ACME_ROOT", folder.path());
         nginx.env("TLS_CERTIFICATE", certificate).env("TLS_KEY", key).env("HTTPS_PORT", "8443");
         let process = nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let container = Self { process, port, folder: folder };
+        let container = Self { process, port, folder };
         eventually(PATIENCE, || async { Ok(TcpStream::connect(("127.0.0.1", port)).map(drop)?) }).await?;
         Ok(container)
     }
