@@ -123,7 +123,7 @@ long_tests() {
 }
 
 scripts() {
-    local files=(start.sh test.sh generate-keys.sh scripts/*.sh nginx/container/*.sh k8s/overlays/dev/*.sh .ci/run)
+    local files=(start.sh test.sh generate-keys.sh scripts/*.sh nginx/*.sh nginx/container/*.sh k8s/overlays/dev/*.sh .ci/run)
     shellcheck --external-sources "${files[@]}"
     printf 'shellcheck: %d scripts\n' "${#files[@]}"
 }
