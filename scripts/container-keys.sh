@@ -61,7 +61,7 @@ make_keys() {
 }
 
 # Whoever starts a cluster that serves https without docker-compose.tls.yml would replace it by one that serves plain http: cookies that
-# anybody can read, and nobody at the port of https. Nothing has been replaced yet when this ends.
+# anybody can read, and nobody at the port of https. When this ends with an error nothing that serves is started.
 keep_https() {
     if [[ ${EDGE-} == tls || ${EDGE-} == proxied ]]; then
         [[ -e $KEYS/https ]] || : >"$KEYS/https"
