@@ -3,7 +3,7 @@
 use gatefold_cluster::Cluster;
 use serde_json::json;
 
-use crate::harness::{Gatefold, new_room};
+use crate::harness::{Gatefold, eventually, new_room};
 
 #[tokio::test]
 async fn nobody_hears_of_typing_or_arrivals_that_were_given_up_while_redis_hung() {
@@ -64,7 +64,8 @@ async fn what_is_published_while_redis_is_away_does_not_pile_up() {
         }
     });
     futures_util::future::join_all(saying).await;
-    let grown = gatefold.resident_kib("ws-1").saturating_sub(before);
-    println!("{} KiB were published, and {grown} KiB of memory were added", AUTHORS * EACH * 16);
-    assert!(grown < 96 * 1024, "{grown} KiB are kept");
+    let grown = || gatefold.resident_kib("ws-1").saturating_sub(before);
+    println!("{} KiB were published, and {} KiB of memory were added", AUTHORS * EACH * 16, grown());
+    // What was freed last goes back to the system after a while.
+    eventually("nothing of it is kept", async || grown() < 48 * 1024).await;
 }
