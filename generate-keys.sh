@@ -13,6 +13,7 @@ usage() {
     cat <<'TEXT'
 Usage: ./generate-keys.sh [--force] [--dir DIR]
        ./generate-keys.sh rotate [STEP] [access|refresh] [--force] [--quiet] [--settle TIME] [--dir DIR]
+       ./generate-keys.sh check [--dir DIR]
 
 Makes, in DIR (default: keys/ beside this script):
 
@@ -40,6 +41,9 @@ Running replicas notice each step by themselves.
   --quiet       say nothing if nothing is to be done
   --settle TIME how long a change may need to reach everybody (10m): not less than the 5 minutes
                 for which others may remember /.well-known/jwks.json
+
+check says whether replicas can use the keys in DIR, also those of a rotation under way, and
+changes nothing. rotate checks them, too, before it changes anything.
 
 How long tokens live is read from ACCESS_TOKEN_EXPIRY (15m) and REFRESH_TOKEN_EXPIRY (7d), as
 replicas do. Times are a number and s, m, h or d.
@@ -160,10 +164,8 @@ look() {
         current=$(public_half private.pem)
         [[ ! -e $dir/$NEXT_PRIVATE ]] || next=$(public_half "$NEXT_PRIVATE")
         mapfile -t keys < <(lines_of_pem <"$dir/public.pem")
-        [[ " ${keys[*]} " == *" $current "* ]] || fail "the public half of $dir/private.pem is not in public.pem"
     else
         mapfile -t keys < <(tr -d '\r' <"$dir/refresh.key" | grep .)
-        ((${#keys[@]})) || fail "$dir/refresh.key holds no key"
         current=${keys[0]}
         [[ ! -e $dir/$NEXT_REFRESH ]] || next=$(<"$dir/$NEXT_REFRESH")
         # `activate` was interrupted before its last move.
@@ -251,6 +253,64 @@ when() {
     date -d "@$1" '+%Y-%m-%d %H:%M:%S %Z'
 }
 
+unusable() {
+    fail "$@" 'Put another there; ./generate-keys.sh --dir DIR makes a set. Nothing was changed.'
+}
+
+# check_rsa NAME WHAT OPTION…: replicas accept RSA keys of 2048 bits or more (RFC 7518 3.3), read from standard input.
+check_rsa() {
+    local name=$1 what=$2 text bits
+    shift 2
+    text=$(openssl rsa "$@" -passin pass: -noout -text 2>/dev/null) ||
+        unusable "$name: $what is no RSA key, and tokens are signed with RS256."
+    [[ $text =~ \(([0-9]+)\ bit ]] || unusable "$name: this openssl does not say how many bits $what has."
+    bits=${BASH_REMATCH[1]}
+    ((bits >= 2048)) || unusable "$name: $what has $bits bits, and 2048 are needed."
+}
+
+# check_refresh NAME: each line is 32 bytes or more in base64 (RFC 4648 4), and there is one at least.
+check_refresh() {
+    local line bytes lines=0
+    # Without the white space around it.
+    while read -r line || [[ -n $line ]]; do
+        line=${line%$'\r'}
+        [[ -n $line ]] || continue
+        lines=$((lines + 1))
+        bytes=$(openssl base64 -d -A <<<"$line" 2>/dev/null | wc -c)
+        # What is no base64 decodes to something else than what it came from, or to nothing.
+        if ((bytes < 32)) || [[ $(openssl base64 -d -A <<<"$line" | openssl base64 -A) != "$line" ]]; then
+            unusable "$1: line $lines is not 32 bytes or more in base64."
+        fi
+    done <"$dir/$1"
+    ((lines)) || unusable "$1 holds no key."
+}
+
+# Whether replicas can use what is there, and a rotation can go on with it.
+check() {
+    local name key keys half
+    for name in "${NAMES[@]}"; do
+        [[ -f $dir/$name ]] || unusable "there is no $dir/$name."
+    done
+    for name in private.pem "$NEXT_PRIVATE"; do
+        [[ ! -e $dir/$name ]] || check_rsa "$name" 'the key' <"$dir/$name"
+    done
+    head -n 1 "$dir/public.pem" | grep -q -- '^-----BEGIN PUBLIC KEY-----' ||
+        unusable 'public.pem is not a public key in PEM form (it begins with -----BEGIN PUBLIC KEY-----).'
+    mapfile -t keys < <(lines_of_pem <"$dir/public.pem")
+    [[ $(grep -c -- '^-----' "$dir/public.pem") == $((${#keys[@]} * 2)) &&
+        $(grep -cE -- '^-----(BEGIN|END) PUBLIC KEY-----' "$dir/public.pem") == $((${#keys[@]} * 2)) ]] ||
+        unusable 'public.pem is cut off, or holds something else than public keys.'
+    for key in "${keys[@]}"; do
+        check_rsa public.pem 'one of the keys' -pubin \
+            < <(printf -- '-----BEGIN PUBLIC KEY-----\n%s\n-----END PUBLIC KEY-----\n' "$(fold -w 64 <<<"$key")")
+    done
+    half=$(public_half private.pem)
+    [[ " ${keys[*]} " == *" $half "* ]] || unusable 'public.pem is not the public half of private.pem, nor is that in it.'
+    for name in refresh.key "$NEXT_REFRESH"; do
+        [[ ! -e $dir/$name ]] || check_refresh "$name"
+    done
+}
+
 # What comes next, in words.
 tell() {
     look "$1"
@@ -268,6 +328,7 @@ rotate() {
     for name in "${NAMES[@]}"; do
         [[ -f $dir/$name ]] || fail "there is no $dir/$name: './generate-keys.sh' makes the first keys"
     done
+    check
     exec {lock}<"$dir"
     flock -n "$lock" || fail "another rotation is at work in $dir"
     stage
@@ -307,7 +368,7 @@ while (($#)); do
             usage
             exit 0
             ;;
-        rotate) command=rotate ;;
+        rotate | check) command=$1 ;;
         begin | activate | retire | status) wanted=$1 ;;
         access | refresh) kind=$1 ;;
         *)
@@ -325,6 +386,9 @@ command -v openssl >/dev/null ||
 if [[ $command == rotate ]]; then
     settle=$(seconds --settle "$settle")
     rotate "$wanted" "$kind"
+elif [[ $command == check && $wanted == due && -z $kind ]]; then
+    check
+    say "Replicas can use the keys in $dir."
 elif [[ $wanted != due || -n $kind ]]; then
     fail "'${kind:-$wanted}' goes with 'rotate': see --help"
 else

@@ -74,24 +74,9 @@ keep_https() {
     fi
 }
 
-# check_usable FOLDER: replicas could not start with other keys, and once they are in the volume those of the host are not looked at.
-check_usable() {
-    local modulus line
-    local advice='Nothing was taken. Put others there (./generate-keys.sh), or empty keys/, and the step makes them.'
-    modulus=$(openssl rsa -in "$1/private.pem" -noout -modulus 2>/dev/null) ||
-        fail 'keys/private.pem is no RSA key, and tokens are signed with RS256.' "$advice"
-    # "Modulus=", and four bits for each digit.
-    (((${#modulus} - 8) * 4 >= 2048)) ||
-        fail "keys/private.pem has $(((${#modulus} - 8) * 4)) bits: 2048 are needed." "$advice"
-    while IFS= read -r line || [[ -n $line ]]; do
-        [[ -z $line || $(openssl base64 -d -A <<<"$line" 2>/dev/null | wc -c) -ge 32 ]] ||
-            fail 'keys/refresh.key: a line is not 32 bytes or more in base64.' "$advice"
-    done <"$1/refresh.key"
-}
-
 # The keys of the host become those of the volume. A pair without refresh.key, which is Gatefold's own, is given one.
 take_keys() {
-    local staging name half
+    local staging name refusal
     for name in private.pem public.pem; do
         [[ -n ${host[$name]-} ]] || fail "keys/ holds a part of a set, without $name: complete it, or empty it."
     done
@@ -103,12 +88,13 @@ take_keys() {
         cat <&"${host[$name]}" >"$staging/$name"
     done
     # As PKCS#8, whatever it was.
-    openssl pkey -in "$staging/private.pem" -out "$staging/pkcs8" 2>/dev/null || fail 'keys/private.pem is no private key.'
+    openssl pkey -in "$staging/private.pem" -passin pass: -out "$staging/pkcs8" 2>/dev/null ||
+        fail 'keys/private.pem is no private key, or a pass phrase protects it.'
     mv -fT "$staging/pkcs8" "$staging/private.pem"
-    half=$(openssl pkey -in "$staging/private.pem" -pubout | sed '/^-/d' | tr -d '\n')
-    tr -d '\r\n' <"$staging/public.pem" | grep -qF -- "$half" || fail 'keys/public.pem is not the public half of keys/private.pem.'
     [[ -e $staging/refresh.key ]] || openssl rand -base64 32 >"$staging/refresh.key"
-    check_usable "$staging"
+    # Once keys are in the volume, those of the host are not looked at: what replicas cannot use must not get there.
+    refusal=$("$GENERATE" check --dir "$staging" 2>&1) ||
+        fail "${refusal//"$staging"/keys}" 'Or empty keys/, and the step makes a set.'
     chmod 644 "$staging/public.pem"
     trap '' INT TERM HUP
     for name in "$staging"/*; do
