@@ -39,14 +39,14 @@ RUN cargo install --locked --root /usr/local cargo-auditable@0.7.7
 WORKDIR /src
 ENV RUSTFLAGS="-C target-feature=+crt-static" SQLX_OFFLINE=true
 COPY --from=manifests /src .
-RUN cargo auditable build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" -p gatefold-api -p gatefold-ws
+RUN cargo auditable build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" -p gatefold-api -p gatefold-ws -p gatefold-edge
 COPY --from=sources /src .
 # Cargo goes by times, and the empty sources above may be younger than the real ones. Not what dependencies have generated in
 # target/: they would all be built again.
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && target="$(rustc -vV | sed -n 's/^host: //p')" \
-    && cargo auditable build --release --locked --target "$target" -p gatefold-api -p gatefold-ws \
-    && install -D -t /out "target/$target/release/gatefold-api" "target/$target/release/gatefold-ws"
+    && cargo auditable build --release --locked --target "$target" -p gatefold-api -p gatefold-ws -p gatefold-edge \
+    && install -D -t /out "target/$target/release/gatefold-"{api,ws,edge}
 
 # What both replicas have besides their program: certificates of authorities, to reach Postgres, Redis and a collector of
 # traces over TLS (SSL_CERT_FILE names others, in a file that is mounted); a user without rights or a password; mount points
@@ -103,12 +103,13 @@ LABEL org.opencontainers.image.title="gatefold-nginx" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=root /root-fs/bin/container-health /bin/container-health
+COPY --from=build /out/gatefold-edge /bin/gatefold-edge
 COPY nginx /etc/gatefold/nginx
 COPY client /usr/share/gatefold/client
 RUN mkdir -p /run/gatefold /etc/gatefold/tls && chown 65532:65532 /run/gatefold
 USER 65532:65532
 WORKDIR /
-EXPOSE 8080 8443 8081
+EXPOSE 8080 8443 8081 9102
 STOPSIGNAL SIGQUIT
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["/bin/container-health", "8081", "/health"]

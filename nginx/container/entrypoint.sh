@@ -1,13 +1,14 @@
 #!/bin/sh
 # Starts Nginx in a container: puts site/ together from what the environment says, in the one place that can be written
-# to, and becomes Nginx.
+# to, starts gatefold-edge, which finds the replicas and counts requests, and becomes Nginx.
 #
 #   EDGE             plain (http), tls (https, and http redirected), or proxied (behind a proxy that ends TLS)
 #   API_ADDRESS      name and port of the REST replicas (api:3000)
 #   WS_ADDRESS       name and port of the WebSocket replicas (ws:3001)
-#                    A name of Kubernetes may end with .svc: the cluster's own domain is added, since Nginx knows no search list
-#   RESOLVER         name server that knows these names (the first of /etc/resolv.conf)
-#   RESOLVER_VALID   how long its answers are believed (2s)
+#   READY_INTERVAL   how often each of them is asked whether it is ready (1s)
+#   READY_TIMEOUT    one that does not answer for so long hangs, and is left out (2s)
+#   METRICS_PORT     for Prometheus (9102)
+#   LOG_LEVEL        of gatefold-edge (info)
 #   TRUSTED_PROXIES  proxied: networks (CIDR, separated by commas or spaces) of the proxies before this one, and of nobody else;
 #                    at most a /16, or /32 of IPv6
 #   TLS_CERTIFICATE, TLS_KEY   tls: PEM files, the chain and its key (/etc/gatefold/tls/{fullchain,privkey}.pem)
@@ -68,34 +69,9 @@ network() {
     fi
 }
 
-resolv_conf=${RESOLV_CONF:-/etc/resolv.conf}
-# In a pod the search list has svc.<domain of the cluster>.
-whole() {
-    case $1 in
-        *.svc:*)
-            domain=$(sed -n 's/^search[[:space:]].*[[:space:]]svc\.\([a-zA-Z0-9.-]*\).*/\1/p' "$resolv_conf" | head -n 1)
-            [ -n "$domain" ] || fail "$1: $resolv_conf does not say in which domain: name all of it"
-            echo "${1%:*}.${domain%.}:${1##*:}"
-            ;;
-        *) echo "$1" ;;
-    esac
-}
-
 api=${API_ADDRESS:-api:3000} ws=${WS_ADDRESS:-ws:3001}
 address API_ADDRESS "$api"
 address WS_ADDRESS "$ws"
-api=$(whole "$api")
-ws=$(whole "$ws")
-
-resolver=${RESOLVER:-}
-[ -n "$resolver" ] || resolver=$(sed -n 's/^nameserver[[:space:]]*\([^[:space:]%]*\).*/\1/p;' "$resolv_conf" | head -n 1)
-case $resolver in
-    '') fail 'RESOLVER: not set, and /etc/resolv.conf names none' ;;
-    *[!a-zA-Z0-9.:_-]*) fail "RESOLVER: expected an address, and not '$resolver'" ;;
-    *:*:*) resolver="[$resolver]" ;;
-esac
-valid=${RESOLVER_VALID:-2s}
-case $valid in *[!0-9smh]*) fail "RESOLVER_VALID: expected a time such as 2s, and not '$valid'" ;; esac
 
 case ${LIMITS:-on} in
     on) limits=site/limits.conf ;;
@@ -141,7 +117,7 @@ ipv6=''
 [ ! -e "${IF_INET6:-/proc/net/if_inet6}" ] || ipv6='s|^\( *listen \)\([0-9][0-9]*\)\([ ;].*\)|&\1[::]:\2\3|'
 
 fill() {
-    sed -e "$ipv6" -e "s|@API_ADDRESS@|$api|; s|@WS_ADDRESS@|$ws|; s|@RESOLVER@|$resolver|; s|@RESOLVER_VALID@|$valid|" \
+    sed -e "$ipv6" -e "s|@API_ADDRESS@|$api|; s|@WS_ADDRESS@|$ws|; s|@PREFIX@|$prefix|" \
         -e "s|@STRICT_TRANSPORT_SECURITY@|$hsts|; s|@HTTPS_PORT@|$https_port|" \
         -e "s|@TLS_CERTIFICATE@|$certificate|; s|@TLS_KEY@|$key|; s|@ACME_ROOT@|$acme|" \
         -e "s|@SET_REAL_IP_FROM@|$real_ip|; s|@GEO@|$geo|" "$source/container/$1" >"$site/$2"
@@ -173,6 +149,21 @@ esac
 # limit, so that there is no worker_rlimit_nofile; where the hard one is below WORKER_CONNECTIONS, Nginx says so in its log.
 # shellcheck disable=SC3045 # the shells of Alpine and of Debian know it
 ulimit -n "$(ulimit -H -n)"
+
+# gatefold-edge, as long as this process, which becomes Nginx, is there: it is started anew if it ever ends, since without it
+# Nginx finds nobody.
+companion() {
+    while kill -0 $$ 2>/dev/null; do
+        "${GATEFOLD_EDGE:-/bin/gatefold-edge}" &
+        edge=$!
+        while kill -0 $edge 2>/dev/null && kill -0 $$ 2>/dev/null; do sleep 1; done
+        kill $edge 2>/dev/null || :
+        wait
+    done
+}
+# A client costs two connections: its own, and one to a replica.
+export API_ADDRESS="$api" WS_ADDRESS="$ws" REQUESTS_SOCKET="$prefix/run/requests.sock" NGINX_CLIENTS=$((workers * connections / 2))
+[ $# -gt 0 ] || companion &
 
 # Told to end or to read its files again, Nginx lets go of sockets after a while: it would wait for them for ever.
 exec nginx -e stderr -c conf/nginx.conf -g 'daemon off; worker_shutdown_timeout 20s;' -p "$prefix" "$@"

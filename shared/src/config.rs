@@ -19,7 +19,7 @@ use secrecy::SecretString;
 
 pub use self::{
     issuer::{IssuerConfig, MAX_LENGTH as MAX_ISSUER},
-    listen::ListenConfig,
+    listen::{ListenConfig, listen_everywhere},
 };
 use crate::{budgets::Budget, limit::Limit, origin::Origin};
 

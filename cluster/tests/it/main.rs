@@ -1,7 +1,9 @@
 //! Real clusters of real programs: that they come and go whole, and that Nginx keeps its promises.
 
 mod command_line;
+mod container;
 mod containers;
+mod edge;
 mod fault_command;
 mod faults;
 mod harness;

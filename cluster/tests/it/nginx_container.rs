@@ -2,104 +2,18 @@
 //! (`EDGE=proxied`), and what it answers over plain http where it serves https (`EDGE=tls`).
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, ensure};
-use gatefold_cluster::eventually;
-use tempfile::TempDir;
-use tokio::net::TcpSocket;
 
-use crate::harness::{Manner, PATIENCE, Stub, nobody};
+use crate::{
+    container::{Container, PROXY},
+    harness::{Manner, Stub},
+};
 
 const OK: Manner = Manner::Answer("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
-/// The proxy, and somebody else in its neighbourhood.
-const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Somebody else in the neighbourhood of the proxy.
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
-
-/// Nginx as the image starts it, on ports of this test's own.
-struct Container {
-    process: Child,
-    port: u16,
-    folder: TempDir,
-}
-
-impl Container {
-    async fn start(replica: SocketAddr, edge: &str) -> Result<Self> {
-        Self::start_with(replica, edge, "/proc/net/if_inet6").await
-    }
-
-    /// `if_inet6` is where the kernel lists its IPv6 addresses, if it has IPv6.
-    async fn start_with(replica: SocketAddr, edge: &str, if_inet6: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("gatefold-test-").tempdir()?;
-        let source = folder.path().join("nginx");
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a crate is in a workspace")?;
-        let copied = Command::new("cp").arg("-r").arg(repository.join("nginx")).arg(&source).status()?;
-        ensure!(copied.success(), "cannot copy nginx/");
-        let (port, tls_port, status_port) = (nobody()?.port(), nobody()?.port(), nobody()?.port());
-        let listeners = [
-            ("listen.conf", "8080", port),
-            ("redirect.conf", "8080", port),
-            ("listen.tls.conf", "8443", tls_port),
-            ("servers/status.conf", "8081", status_port),
-        ];
-        for (file, of_image, ours) in listeners {
-            let file = source.join("container").join(file);
-            let text = fs::read_to_string(&file)?.replace(of_image, &ours.to_string());
-            fs::write(&file, text.replace("/dev/stdout", "/dev/null"))?;
-        }
-        let mut nginx = Command::new(source.join("container/entrypoint.sh"));
-        nginx.env("GATEFOLD_NGINX", &source).env("GATEFOLD_PREFIX", folder.path().join("run"));
-        nginx
-            .env("IF_INET6", if_inet6)
-            .env("EDGE", edge)
-            .env("TRUSTED_PROXIES", format!("{PROXY}/32"))
-            .env("LIMITS", "off");
-        nginx.env("API_ADDRESS", replica.to_string()).env("RESOLVER", "127.0.0.1").env("WORKER_CONNECTIONS", "64");
-        let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
-        if edge == "tls" {
-            let mut openssl = Command::new("openssl");
-            openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]);
-            let made = openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).stderr(Stdio::null()).status()?;
-            ensure!(made.success(), "openssl makes no certificate");
-        }
-        nginx.env("ACME_ROOT", folder.path());
-        nginx.env("TLS_CERTIFICATE", certificate).env("TLS_KEY", key).env("HTTPS_PORT", "8443");
-        let process = nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let container = Self { process, port, folder };
-        eventually(PATIENCE, || async { Ok(TcpStream::connect(("127.0.0.1", port)).map(drop)?) }).await?;
-        Ok(container)
-    }
-
-    /// A request from an address of this machine; the response.
-    async fn call(&self, from: impl Into<IpAddr>, path: &str, headers: &str) -> Result<String> {
-        let from = from.into();
-        let (socket, to) = match from {
-            IpAddr::V4(_) => (TcpSocket::new_v4()?, IpAddr::from(Ipv4Addr::LOCALHOST)),
-            IpAddr::V6(_) => (TcpSocket::new_v6()?, IpAddr::from(Ipv6Addr::LOCALHOST)),
-        };
-        socket.bind((from, 0).into())?;
-        let connection = socket.connect((to, self.port).into()).await?.into_std()?;
-        connection.set_nonblocking(false)?;
-        connection.set_read_timeout(Some(PATIENCE))?;
-        let mut connection = connection;
-        let head = format!("GET {path} HTTP/1.1\r\nHost: gatefold.test\r\nConnection: close\r\n{headers}\r\n");
-        connection.write_all(head.as_bytes())?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer)?;
-        Ok(answer)
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        // Its workers end with it.
-        Command::new("kill").arg(self.process.id().to_string()).status().ok();
-        self.process.wait().ok();
-    }
-}
 
 /// What the replica is told of the client's address and scheme. Browsers are told to come by https only if they did.
 async fn told(from: Ipv4Addr, headers: &str) -> Result<(String, String)> {

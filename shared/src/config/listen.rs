@@ -35,13 +35,18 @@ impl ListenConfig {
     pub async fn listen(&self, port: u16) -> io::Result<TcpListener> {
         match self.host {
             Some(host) => TcpListener::bind((host, port)).await,
-            None => match listen_dual_stack(port) {
-                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
-                }
-                result => result,
-            },
+            None => listen_everywhere(port).await,
         }
+    }
+}
+
+/// Listens on a port of all addresses.
+pub async fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
+    match listen_dual_stack(port) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        result => result,
     }
 }
 
