@@ -24,7 +24,7 @@ export KEYS_DIR=$work/keys
 clean_up() {
     local code=$?
     ((code == 0)) || docker compose logs --tail 20 2>/dev/null || true
-    docker compose down --volumes --timeout 5 >/dev/null 2>&1 || true
+    docker compose -f docker-compose.yml -f docker-compose.monitoring.yml down --volumes --timeout 5 >/dev/null 2>&1 || true
     docker image rm "${IMAGES[@]}" >/dev/null 2>&1 || true
     rm -rf -- "$work"
 }
@@ -100,7 +100,7 @@ done
 base=${NGINX_IMAGE:-nginx:stable-alpine-slim}
 docker image inspect "$base" >/dev/null 2>&1 || docker pull --quiet "$base" >/dev/null
 added=$(($(size_of "$COMPOSE_PROJECT_NAME-nginx") - $(size_of "$base")))
-((added < 5000000)) || fail "to the image $base $added bytes are added"
+((added < 16000000)) || fail "to the image $base $added bytes are added"
 say 'Starting the containers'
 docker compose up --detach --wait --wait-timeout 180 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
 for service in api ws nginx; do
@@ -159,6 +159,43 @@ done
 docker start "$container" >/dev/null
 docker compose up --detach --no-recreate --wait --wait-timeout 60 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
 echo 'a replica that was killed: nobody noticed'
+
+# Nginx must not only ask another one when this one has not answered: it must send nothing there any more.
+address=$(docker inspect --format "{{(index .NetworkSettings.Networks \"${COMPOSE_PROJECT_NAME}_front\").IPAddress}}" "$container")
+docker pause "$container" >/dev/null
+for _ in {1..60}; do
+    [[ $(docker compose logs --no-log-prefix nginx) != *"a replica does not answer\",*\"address\":\"$address\""* ]] || break
+    sleep 0.5
+done
+sleep 2 # for as long as Nginx may believe what it has heard
+since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+sleep 1
+for _ in {1..40}; do
+    greeted 'a call while a replica hangs'
+done
+sent=$(docker compose logs --no-log-prefix --since "$since" nginx | grep -c "\"upstream.address\":\"[^\"]*$address:" || true)
+((sent == 0)) || fail "$sent calls were sent to a replica that hangs"
+docker unpause "$container" >/dev/null
+docker compose up --detach --no-recreate --wait --wait-timeout 60 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+echo 'a replica that hung: sent nothing'
+
+PROMETHEUS_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export PROMETHEUS_PORT
+monitored=(docker compose -f docker-compose.yml -f docker-compose.monitoring.yml)
+"${monitored[@]}" up --detach --no-recreate --wait --wait-timeout 60 prometheus >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+prometheus() { curl -sS -G "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/$1" "${@:2}" -o "$work/body" || true; }
+for _ in {1..60}; do
+    prometheus query --data-urlencode 'query=count by (job) (up{namespace="gatefold"} == 1)'
+    [[ $(jq -c '[.data.result[] | {job: .metric.job, up: .value[1]}] | sort' "$work/body") != \
+        '[{"job":"gatefold-api","up":"2"},{"job":"gatefold-nginx","up":"1"},{"job":"gatefold-ws","up":"2"}]' ]] || break
+    sleep 1
+done
+[[ $(jq -r '[.data.result[].value[1] | tonumber] | add' "$work/body") == 5 ]] || fail "Prometheus finds: $(<"$work/body")"
+prometheus rules
+[[ $(jq '[.data.groups[].rules[].name] | length' "$work/body") == $(grep -c -- '- alert:' k8s/components/monitoring/prometheus-rule.yaml) ]] ||
+    fail "Prometheus has other rules: $(<"$work/body")"
+"${monitored[@]}" rm --stop --force --volumes prometheus >/dev/null 2>&1
+echo 'Prometheus: finds all, and has the rules'
 
 cp "$work/cookies" "$work/old"
 expect 'a refresh' 200 -b "$work/cookies" -c "$work/cookies" -X POST "$URL/api/refresh"

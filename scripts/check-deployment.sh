@@ -61,7 +61,7 @@ check_dockerfile() {
 
 check_compose() {
     local mode files
-    for mode in production tls dev; do
+    for mode in production tls monitoring dev; do
         files=(-f docker-compose.yml)
         [[ $mode == production ]] || files+=(-f "docker-compose.$mode.yml")
         # Settings of whoever runs this must not matter.
@@ -164,6 +164,10 @@ check_kubernetes() {
 check_monitoring() {
     python scripts/check_monitoring.py "$work/rules.yaml"
     promtool check rules --lint=all "$work/rules.yaml"
+    # What the Prometheus of docker-compose.monitoring.yml makes of the resource.
+    sed -n '/^  groups:/,$ s/^  //p' k8s/components/monitoring/prometheus-rule.yaml >"$work/compose-rules.yaml"
+    promtool check rules --lint=all "$work/compose-rules.yaml"
+    promtool check config --syntax-only scripts/prometheus.yml
     cp k8s/components/monitoring/alerts.test.yaml "$work/"
     (cd "$work" && promtool test rules alerts.test.yaml)
 }

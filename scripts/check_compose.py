@@ -1,6 +1,6 @@
 """Checks a compose file, as `docker compose config --format json` resolves it, against what its schema cannot say.
 
-    docker compose … config --format json | check_compose.py production|tls|dev
+    docker compose … config --format json | check_compose.py production|tls|monitoring|dev
 """
 
 import json
@@ -108,7 +108,7 @@ def problems_of(name, service, mode):
             yield f"{variable}: a secret in the environment"
     if [port for port in service.get("ports", []) if port.get("host_ip") != "127.0.0.1"]:
         yield "can be reached from outside, although HTTP_ADDRESS does not say so"
-    if service.get("ports") and name != "nginx" and mode != "dev":
+    if service.get("ports") and name not in ("nginx", "prometheus") and mode != "dev":
         yield "publishes a port"
     if name in ONE_SHOT:
         return

@@ -12,6 +12,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MONITORING = ROOT / "k8s/components/monitoring"
+# Those whose programs measure something.
+CRATES = ("api", "ws", "edge", "shared")
 # Everything that looks like a metric; functions of PromQL have no underscore-separated unit at the end, or are listed here.
 NAME = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
 NO_METRIC = {"histogram_quantile", "label_replace", "__rate_interval"}
@@ -52,7 +54,7 @@ def help_texts():
 
 def code():
     """All of the programs, without what breaks a string in two."""
-    files = [file for crate in ("api", "ws", "shared") for file in sorted((ROOT / crate / "src").rglob("*.rs"))]
+    files = [file for crate in CRATES for file in sorted((ROOT / crate / "src").rglob("*.rs"))]
     return re.sub(r"\\\n\s*", "", "\n".join(file.read_text(encoding="utf-8") for file in files))
 
 
@@ -72,11 +74,11 @@ def wrong_matchers(expression, described, text):
 
 
 def documented():
-    """The metrics of the table in docs/operations.md, with their types and labels."""
+    """The metrics of the tables in docs/operations.md, with their types and labels."""
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
-    table = text.partition("| metric | type | labels | meaning |\n")[2].partition("\n\n")[0]
+    tables = text.split("| metric | type | labels | meaning |\n")[1:]
     metrics = {}
-    for line in table.splitlines()[1:]:
+    for line in (line for table in tables for line in table.partition("\n\n")[0].splitlines()[1:]):
         name, kind, labels = (cell.strip() for cell in line.split("|")[1:4])
         name = name.strip("`")
         if name in metrics:
@@ -89,7 +91,7 @@ def in_code():
     """Every metric that the programs record, with how they do."""
     call = re.compile(r"\b(counter|gauge|histogram)!\(\s*\"([a-z0-9_]+)\"")
     metrics = {}
-    for crate in ("api", "ws", "shared"):
+    for crate in CRATES:
         for file in (ROOT / crate / "src").rglob("*.rs"):
             text = file.read_text(encoding="utf-8")
             for found in call.finditer(text):

@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool, PgTransaction, migrate::Migrator, postgres::PgConnectOptions,
 };
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::warn;
 
 use crate::config::DatabaseConfig;
@@ -146,6 +146,29 @@ pub async fn watch(pool: PgPool) {
         let (open, idle) = (pool.size(), u32::try_from(pool.num_idle()).unwrap_or(u32::MAX));
         gauge!("gatefold_postgres_pool_connections", "state" => "idle").set(idle);
         gauge!("gatefold_postgres_pool_connections", "state" => "used").set(open.saturating_sub(idle));
+    }
+}
+
+/// Measures how many connections Postgres has and may have, whoever made them, again and again: where they are used up, no
+/// replica gets another one.
+pub async fn measure_connections(pool: PgPool, limit: Duration) {
+    let mut tick = interval(Duration::from_secs(10));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let query = sqlx::query!(
+            r#"SELECT coalesce(sum(numbackends), 0)::integer AS "used!",
+                current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+                    AS "limit!"
+            FROM pg_stat_database"#
+        );
+        let (used, limit) = match within(limit, "connections", query.fetch_one(&pool)).await {
+            Ok(figures) => (f64::from(figures.used), f64::from(figures.limit)),
+            // Nothing is known: not that there are none.
+            Err(_) => (f64::NAN, f64::NAN),
+        };
+        gauge!("gatefold_postgres_server_connections").set(used);
+        gauge!("gatefold_postgres_server_connections_limit").set(limit);
     }
 }
 

@@ -8,7 +8,7 @@ use gatefold_shared::{
     lifecycle::Lifecycle,
     limit::Limit,
     live_keys::LiveKeys,
-    redis::Redis,
+    redis::{Redis, measure_memory},
     revocation::{Revocations, SessionEnder},
 };
 use serde_json::json;
@@ -103,6 +103,9 @@ impl AppState {
         let clock = follow_clocks(&redis, &postgres, config.store.call_timeout(), life);
         let ender = SessionEnder::new(redis.clone(), keep_for);
         life.spawn_forever("watch the pool of postgres", postgres::watch(postgres.clone()));
+        let connections = postgres::measure_connections(postgres.clone(), config.store.call_timeout());
+        life.spawn_forever("measure the connections of postgres", connections);
+        life.spawn_forever("measure the memory of redis", measure_memory(redis.clone()));
         let audit = Audit::start(postgres.clone(), config.store.call_timeout(), life);
         let marks = Marks::start(stores, ender.clone(), audit.clone(), lifetimes.absolute, life);
         let families =

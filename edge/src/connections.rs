@@ -17,7 +17,6 @@ pub async fn measure(client: Client, status_url: String, limit: u32) {
         tick.tick().await;
         let figures = async { client.get(&status_url).send().await?.error_for_status()?.text().await };
         let active = figures.await.ok().as_deref().and_then(active);
-        gauge!("gatefold_edge_up").set(u32::from(active.is_some()));
         // Nothing is known: not that there are none.
         gauge!("gatefold_edge_connections").set(active.map_or(f64::NAN, f64::from));
     }

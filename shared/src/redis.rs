@@ -16,6 +16,7 @@ mod error;
 pub mod keys;
 mod line;
 mod map;
+mod memory;
 mod node;
 mod script;
 mod slots;
@@ -46,6 +47,7 @@ use self::{
 };
 pub use self::{
     error::RedisError,
+    memory::measure as measure_memory,
     script::Script,
     slots::Slots,
     stream_id::StreamId,

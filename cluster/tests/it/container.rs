@@ -21,8 +21,6 @@ pub(crate) const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 pub(crate) struct Container {
     process: Child,
     pub(crate) port: u16,
-    /// Where it tells what it does (`stub_status`).
-    pub(crate) status_port: u16,
     pub(crate) folder: TempDir,
 }
 
@@ -74,6 +72,7 @@ impl Container {
         nginx.env("GATEFOLD_NGINX", &source).env("GATEFOLD_PREFIX", folder.path().join("run"));
         nginx.env("EDGE", edge).env("TRUSTED_PROXIES", format!("{PROXY}/32")).env("WORKER_CONNECTIONS", "64");
         nginx.env("API_ADDRESS", api).env("GATEFOLD_EDGE", "/bin/true").envs(variables);
+        nginx.env("STATUS_URL", format!("http://127.0.0.1:{status_port}/status"));
         let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
         if edge == "tls" {
             let mut openssl = Command::new("openssl");
@@ -84,7 +83,7 @@ impl Container {
         nginx.env("ACME_ROOT", folder.path());
         nginx.env("TLS_CERTIFICATE", certificate).env("TLS_KEY", key).env("HTTPS_PORT", "8443");
         let process = nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let container = Self { process, port, status_port, folder };
+        let container = Self { process, port, folder };
         eventually(PATIENCE, || async { Ok(TcpStream::connect(("127.0.0.1", port)).map(drop)?) }).await?;
         Ok(container)
     }

@@ -118,7 +118,7 @@ async fn what_nginx_answers_and_holds_is_counted_also_by_a_program_that_was_star
     let tells = async |line: &str| eventually(PATIENCE, || told(line)).await;
     tells(r#"gatefold_edge_replicas{service="api",state="ready"} 1"#).await?;
     tells(r#"gatefold_edge_replicas{service="ws",state="ready"} 0"#).await?;
-    tells("gatefold_edge_up 1").await?;
+    tells("gatefold_edge_connections 1").await?;
     tells("gatefold_edge_connections_limit ").await?;
     for _ in 0..3 {
         container.call(Ipv4Addr::LOCALHOST, "/api/login?secret=1", "").await?;

@@ -1,4 +1,4 @@
-//! What every metric means: the `# HELP` of both programs.
+//! What every metric means: the `# HELP` of the programs.
 //!
 //! docs/operations.md has the same metrics with their labels and what their values are; the deployment check compares the two
 //! with what the code records.
@@ -67,6 +67,14 @@ const ALL: &[(Kind, &str, &str)] = &[
     (Counter, "gatefold_redis_script_errors_total", "Scripts in Redis that failed."),
     (Histogram, "gatefold_redis_command_duration_seconds", "A command or pipeline to Redis, until its reply."),
     (Counter, "gatefold_redis_command_errors_total", "Commands to Redis that failed."),
+    (Gauge, "gatefold_redis_memory_bytes", "Memory that a primary of Redis uses."),
+    (Gauge, "gatefold_redis_memory_limit_bytes", "Memory that a primary of Redis may use (maxmemory); 0: no limit."),
+    (Gauge, "gatefold_postgres_server_connections", "Connections to Postgres, whoever made them."),
+    (Gauge, "gatefold_postgres_server_connections_limit", "Connections that Postgres takes, of whom is no superuser."),
+    (Counter, "gatefold_edge_requests_total", "Requests that Nginx answered, by kind of route, status and who answered."),
+    (Gauge, "gatefold_edge_replicas", "Replicas behind Nginx, by service and state."),
+    (Gauge, "gatefold_edge_connections", "Connections of clients that Nginx holds."),
+    (Gauge, "gatefold_edge_connections_limit", "Connections of clients that Nginx can hold."),
     (Gauge, "gatefold_build_info", "Always 1; the version of the program is a label."),
     (Gauge, "gatefold_ws_connections", "Sockets, from their handshake until they are closed."),
     (Gauge, "gatefold_ws_connections_limit", "Sockets that there may be (MAX_CONNECTIONS)."),
