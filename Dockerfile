@@ -46,7 +46,7 @@ COPY --from=sources /src .
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && target="$(rustc -vV | sed -n 's/^host: //p')" \
     && cargo auditable build --release --locked --target "$target" -p gatefold-api -p gatefold-ws -p gatefold-edge \
-    && install -D -t /out "target/$target/release/gatefold-"{api,ws,edge}
+    && install -D -t /out "target/$target/release/gatefold-api" "target/$target/release/gatefold-ws" "target/$target/release/gatefold-edge"
 
 # What both replicas have besides their program: certificates of authorities, to reach Postgres, Redis and a collector of
 # traces over TLS (SSL_CERT_FILE names others, in a file that is mounted); a user without rights or a password; mount points
