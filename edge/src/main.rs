@@ -36,11 +36,9 @@ async fn start(config: Config) -> anyhow::Result<()> {
     // One connection for each question: whether a replica still takes any is a part of it.
     let client = reqwest::Client::builder().timeout(config.ready_timeout).pool_max_idle_per_host(0).no_proxy();
     let client = client.build().context("HTTP")?;
-    let services: Arc<[Replicas]> = [
-        Replicas::new("api", config.api_address, "/api/ready"),
-        Replicas::new("ws", config.ws_address, "/ready"),
-    ]
-    .into();
+    let services: Arc<[Replicas]> =
+        [Replicas::new("api", config.api_address, "/api/ready"), Replicas::new("ws", config.ws_address, "/ready")]
+            .into();
     for number in 0..services.len() {
         let (services, client) = (Arc::clone(&services), client.clone());
         life.spawn_forever("replicas", async move {

@@ -36,8 +36,7 @@ enum State {
     Silent,
 }
 
-const STATES: [(State, &str); 3] =
-    [(State::Ready, "ready"), (State::NotReady, "not_ready"), (State::Silent, "silent")];
+const STATES: [(State, &str); 3] = [(State::Ready, "ready"), (State::NotReady, "not_ready"), (State::Silent, "silent")];
 
 /// All replicas of one kind.
 pub struct Replicas {
@@ -64,7 +63,11 @@ impl Replicas {
     pub fn to_use(&self) -> Vec<IpAddr> {
         let states = self.states();
         let of = |wanted| states.iter().filter(|(_, state)| **state == wanted).map(|(address, _)| *address).collect();
-        STATES.into_iter().map(|(state, _)| of(state)).find(|addresses: &Vec<_>| !addresses.is_empty()).unwrap_or_default()
+        STATES
+            .into_iter()
+            .map(|(state, _)| of(state))
+            .find(|addresses: &Vec<_>| !addresses.is_empty())
+            .unwrap_or_default()
     }
 
     /// Finds and asks them again and again. What `resolve` has last said holds while it fails.

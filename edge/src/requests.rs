@@ -1,4 +1,4 @@
-//! What Nginx answered: it sends a line for each request, as syslog over a Unix socket (nginx/container/servers/status.conf).
+//! What Nginx answered: it sends a line for each request, as syslog over a Unix socket (nginx/container/servers/counted.conf).
 //! A line that does not fit into the socket is lost, and with it a count: Nginx waits for nobody.
 
 use metrics::counter;

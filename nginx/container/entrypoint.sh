@@ -137,6 +137,7 @@ sed -e "s/^worker_processes auto;/worker_processes $workers;/" \
     -e "s/worker_connections [0-9]*;/worker_connections $connections;/" "$source/nginx.conf" >"$prefix/conf/nginx.conf"
 cp "$source/$limits" "$site/limits.conf"
 [ "${LIMITS:-on}" = off ] || "$source/limits.sh" "$prefix/conf"
+fill servers/counted.conf servers/counted.conf
 fill servers/status.conf servers/status.conf
 fill upstreams.conf upstreams.conf
 case $edge in

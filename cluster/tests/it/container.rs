@@ -1,7 +1,6 @@
 //! The Nginx of the containers, as its image starts it, without a container.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +9,11 @@ use anyhow::{Context, Result, ensure};
 use gatefold_cluster::eventually;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::TcpSocket;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+    time::timeout,
+};
 
 use crate::harness::{PATIENCE, nobody};
 
@@ -68,6 +71,9 @@ impl Container {
             let text = fs::read_to_string(&file)?.replace(of_image, &ours.to_string());
             fs::write(&file, text.replace("/dev/stdout", &log.to_string_lossy()))?;
         }
+        // As in the image, the workers are the same user as what stands beside them, also where tests are run by root.
+        let configuration = source.join("nginx.conf");
+        fs::write(&configuration, format!("user root;\n{}", fs::read_to_string(&configuration)?))?;
         let mut nginx = Command::new(source.join("container/entrypoint.sh"));
         nginx.env("GATEFOLD_NGINX", &source).env("GATEFOLD_PREFIX", folder.path().join("run"));
         nginx.env("EDGE", edge).env("TRUSTED_PROXIES", format!("{PROXY}/32")).env("WORKER_CONNECTIONS", "64");
@@ -96,14 +102,11 @@ impl Container {
             IpAddr::V6(_) => (TcpSocket::new_v6()?, IpAddr::from(Ipv6Addr::LOCALHOST)),
         };
         socket.bind((from, 0).into())?;
-        let connection = socket.connect((to, self.port).into()).await?.into_std()?;
-        connection.set_nonblocking(false)?;
-        connection.set_read_timeout(Some(PATIENCE))?;
-        let mut connection = connection;
+        let mut connection = socket.connect((to, self.port).into()).await?;
         let head = format!("GET {path} HTTP/1.1\r\nHost: gatefold.test\r\nConnection: close\r\n{headers}\r\n");
-        connection.write_all(head.as_bytes())?;
+        connection.write_all(head.as_bytes()).await?;
         let mut answer = String::new();
-        connection.read_to_string(&mut answer)?;
+        timeout(PATIENCE, connection.read_to_string(&mut answer)).await??;
         Ok(answer)
     }
 

@@ -22,7 +22,8 @@ struct Memory {
 impl Memory {
     /// Reads the reply to `INFO memory`.
     fn parse(info: &str) -> Option<Self> {
-        let value = |name| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
+        let value =
+            |name| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
         Some(Self { used: value("used_memory")?, limit: value("maxmemory")? })
     }
 }

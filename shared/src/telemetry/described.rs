@@ -71,7 +71,11 @@ const ALL: &[(Kind, &str, &str)] = &[
     (Gauge, "gatefold_redis_memory_limit_bytes", "Memory that a primary of Redis may use (maxmemory); 0: no limit."),
     (Gauge, "gatefold_postgres_server_connections", "Connections to Postgres, whoever made them."),
     (Gauge, "gatefold_postgres_server_connections_limit", "Connections that Postgres takes, of whom is no superuser."),
-    (Counter, "gatefold_edge_requests_total", "Requests that Nginx answered, by kind of route, status and who answered."),
+    (
+        Counter,
+        "gatefold_edge_requests_total",
+        "Requests that Nginx answered, by kind of route, status and who answered.",
+    ),
     (Gauge, "gatefold_edge_replicas", "Replicas behind Nginx, by service and state."),
     (Gauge, "gatefold_edge_connections", "Connections of clients that Nginx holds."),
     (Gauge, "gatefold_edge_connections_limit", "Connections of clients that Nginx can hold."),
