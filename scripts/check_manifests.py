@@ -315,7 +315,7 @@ class Cluster:
                     complain(route, f"no such listener: {parent}")
         for monitor in self.of("ServiceMonitor"):
             selected = [s for s in self.of("Service") if matches(monitor["spec"]["selector"], s["metadata"]["labels"])]
-            if len(selected) != 2:
+            if len(selected) != 3:
                 complain(monitor, f"selects {len(selected)} services")
             for endpoint in monitor["spec"]["endpoints"]:
                 for service in selected:

@@ -60,7 +60,7 @@ async fn a_replica_that_hangs_is_sent_nothing_until_it_answers_again() -> Result
     let watched = Arc::clone(&services);
     tasks.spawn(async move {
         let resolve = async |at: Address| Ok(ADDRESSES.iter().map(|address| (*address, at.port).into()).collect());
-        watched[0].watch(client, Duration::from_millis(200), |at| resolve(at)).await;
+        watched[0].watch(client, Duration::from_millis(200), resolve).await;
     });
     let socket = UdpSocket::bind("127.0.0.1:0").await?;
     let dns = socket.local_addr()?;
