@@ -31,21 +31,29 @@ WORKDIR /src
 COPY . .
 RUN rm -rf nginx client scripts generate-keys.sh
 
-# Static programs need nothing of the image that they run in. cargo-auditable notes the crates in them, so that scanners and
-# makers of SBOMs (Syft, Trivy, Grype, cargo audit) find these in the finished image.
+# Static programs need nothing of the image that they run in. With AUDITABLE=true cargo-auditable lists the crates in them, so
+# that scanners and makers of SBOMs (Syft, Trivy, Grype, cargo audit) find these in the finished image. To have it, it is compiled.
 FROM ${RUST_IMAGE} AS build
+ARG AUDITABLE=false
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
-RUN cargo install --locked --root /usr/local cargo-auditable@0.7.7
+RUN case $AUDITABLE in \
+        true) cargo install --locked --root /usr/local cargo-auditable@0.7.7 && build='auditable build' ;; \
+        false) build=build ;; \
+        *) echo "AUDITABLE: expected true or false, and not '$AUDITABLE'" >&2 && exit 64 ;; \
+    esac \
+    && mkdir -p /.cargo \
+    && printf '[alias]\nprograms = "%s --release --locked -p gatefold-api -p gatefold-ws -p gatefold-edge"\n' "$build" \
+        >/.cargo/config.toml
 WORKDIR /src
 ENV RUSTFLAGS="-C target-feature=+crt-static" SQLX_OFFLINE=true
 COPY --from=manifests /src .
-RUN cargo auditable build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" -p gatefold-api -p gatefold-ws -p gatefold-edge
+RUN cargo programs --target "$(rustc -vV | sed -n 's/^host: //p')"
 COPY --from=sources /src .
 # Cargo goes by times, and the empty sources above may be younger than the real ones. Not what dependencies have generated in
 # target/: they would all be built again.
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && target="$(rustc -vV | sed -n 's/^host: //p')" \
-    && cargo auditable build --release --locked --target "$target" -p gatefold-api -p gatefold-ws -p gatefold-edge \
+    && cargo programs --target "$target" \
     && install -D -t /out "target/$target/release/gatefold-api" "target/$target/release/gatefold-ws" "target/$target/release/gatefold-edge"
 
 # What both replicas have besides their program: certificates of authorities, to reach Postgres, Redis and a collector of

@@ -90,6 +90,11 @@ call_while_scaling() {
 }
 
 say 'Building the images'
+arguments=()
+for image in RUST_IMAGE DEBIAN_IMAGE NGINX_IMAGE; do
+    [[ -z ${!image-} ]] || arguments+=(--build-arg "$image=${!image}")
+done
+docker build --check "${arguments[@]}" . >"$work/check.log" 2>&1 || fail "docker build --check: $(<"$work/check.log")"
 docker compose build --quiet
 size_of() { docker image inspect --format '{{.Size}}' "$1"; }
 for service in api ws; do

@@ -49,7 +49,10 @@ need_python_tools() {
 
 check_dockerfile() {
     hadolint --failure-threshold info Dockerfile
-    ! grep -nE 'cargo (auditable )?build' Dockerfile | grep -v -e --release || fail 'the Dockerfile makes images of a debug build'
+    if grep -nE 'cargo (auditable )?build' Dockerfile || ! grep -qF 'programs = "%s --release ' Dockerfile; then
+        fail 'the Dockerfile makes images of a debug build'
+    fi
+    grep -qx 'ARG AUDITABLE=false' Dockerfile || fail 'the Dockerfile compiles cargo-auditable, although nobody asked for it'
     # What the workspace is made of must get into the images' build.
     local member
     while read -r member; do
