@@ -40,9 +40,28 @@ with_docker() {
     return 1
 }
 
+# The project of a plain `docker compose` in this folder: its name, as Compose writes it.
+folder_project() {
+    local name=${PWD##*/}
+    name=$(tr -cd 'a-z0-9_-' <<<"${name,,}")
+    printf '%s' "${name#"${name%%[!_-]*}"}"
+}
+
+# Whether containers of a project are there, running or not, which were made in this folder.
+made_here() {
+    local folder
+    [[ -n $1 && -z ${WITHOUT_DOCKER-} ]] && have docker || return 1
+    while IFS= read -r folder; do
+        [[ ! $folder -ef $PWD ]] || return 0
+    done < <(timeout 10 docker ps --all --filter "label=com.docker.compose.project=$1" \
+        --format '{{.Label "com.docker.compose.project.working_dir"}}' 2>/dev/null)
+    return 1
+}
+
 # Takes over .env, and gives this clone a Compose project of its own, from its path, or else two clones in folders of one
-# name would share containers and data. Once it was started .env holds the name, so that it means the same to
-# `docker compose` and survives a move; a copy of the folder, which has a copy of .env, gets another.
+# name would share containers and data. Where a plain `docker compose up` was first, its project is taken over instead. Once it
+# was started .env holds the name, so that it means the same to `docker compose` and survives a move; a copy of the folder,
+# which has a copy of .env, gets another.
 readonly NOTED_IN='# made by start.sh in '
 name_project() {
     local noted
@@ -54,9 +73,27 @@ name_project() {
     fi
     load_env_file
     # A name that refers to others is left to Compose.
-    [[ -n ${COMPOSE_PROJECT_NAME-} ]] || in_env_file COMPOSE_PROJECT_NAME ||
-        COMPOSE_PROJECT_NAME=gatefold-$(printf '%s' "$PWD" | sha256sum | cut -c 1-8)
+    if [[ -z ${COMPOSE_PROJECT_NAME-} ]] && ! in_env_file COMPOSE_PROJECT_NAME; then
+        COMPOSE_PROJECT_NAME=$(folder_project)
+        made_here "$COMPOSE_PROJECT_NAME" || COMPOSE_PROJECT_NAME=$(clone_project)
+    fi
     export COMPOSE_PROJECT_NAME
+}
+clone_project() { printf 'gatefold-%s' "$(printf '%s' "$PWD" | sha256sum | cut -c 1-8)"; }
+
+# After `docker compose down` only volumes are left of a plain `docker compose up`, which do not say in which folder it was: another
+# one of the same name may be theirs. So nobody takes them over unasked, and nobody starts without them unasked.
+ask_for_project() {
+    local plain
+    plain=$(folder_project)
+    [[ $COMPOSE_PROJECT_NAME == "$(clone_project)" && -n $plain ]] && ! in_env_file COMPOSE_PROJECT_NAME || return 0
+    [[ -z $(docker volume ls --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME") ]] || return 0
+    [[ -n $(docker volume ls --quiet --filter "label=com.docker.compose.project=$plain" --filter label=com.docker.compose.volume=database-password) ]] || return 0
+    # Of a folder elsewhere.
+    [[ -z $(docker ps --all --quiet --filter "label=com.docker.compose.project=$plain") ]] || return 0
+    fail "There are volumes of a cluster that a plain \`docker compose up\` has made in a folder named ${PWD##*/}: accounts, sessions and keys." \
+        "If it was in this folder, and is to go on:  echo COMPOSE_PROJECT_NAME=$plain >>.env" \
+        "For a cluster that is new:                  echo COMPOSE_PROJECT_NAME=$COMPOSE_PROJECT_NAME >>.env"
 }
 
 # note NAME VALUE: in .env, unless it has a value of that name.
@@ -137,6 +174,7 @@ keep_https() {
 # Builds the images, starts what is not running, and prints the public url on standard output.
 compose_up() {
     local port
+    ask_for_project
     port=$(compose_port) || exit
     fit_processors
     keep_https

@@ -11,8 +11,9 @@ trap 'rm -rf -- "$work"' EXIT
 mkdir -p "$work/bin" "$work/target/release"
 export CALLS=$work/calls CARGO_TARGET_DIR=$work/target
 PATH=$work/bin:$PATH
-unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE HTTP_PORT HTTP_ADDRESS API_REPLICAS WITHOUT_DOCKER
+unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE STARTED VOLUMES HTTP_PORT HTTP_ADDRESS API_REPLICAS WITHOUT_DOCKER
 
+# STARTED are project and folder of a stack of a plain `docker compose up`, VOLUMES the project of volumes without containers.
 # EDGE_OF_NGINX and EDGE_OF_FILES are what runs and what the files say, NCPU is how many processors the engine has, COMPOSED says that containers are there, ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
 cat >"$work/bin/docker" <<'SH'
 #!/bin/sh
@@ -22,6 +23,9 @@ case "$*" in
     'compose version'*) echo "${COMPOSE-2.24.0}" ;;
     info*NCPU*) echo "${NCPU-8}" ;;
     info*) echo "[name=seccomp,profile=builtin${SECURITY-}]" ;;
+    ps*"project=${STARTED%% *} "*working_dir*) echo "${STARTED#* }" ;;
+    ps*"project=${STARTED%% *}") echo container ;;
+    'volume ls'*"project=${VOLUMES-none}" | 'volume ls'*"project=${VOLUMES-none} "*) echo volume ;;
     'compose exec'*'room list'*) [ -n "${TEST_USER_EXISTS-}" ] ;;
     'compose exec'*'printenv EDGE') echo "${EDGE_OF_NGINX-plain}" ;;
     'compose config') echo "      EDGE: ${EDGE_OF_FILES-plain}" ;;
@@ -113,6 +117,23 @@ start "$work/moved" WITHOUT_DOCKER=1 HTTP_PORT=82
 grep -q 'cluster up --api 3 --ws 2 --port 82$' "$CALLS" || fail "without containers: $(<"$CALLS")"
 start "$work/one/gatefold" WITHOUT_DOCKER=1
 grep -q 'cluster up --api 2 --ws 2 --port 80 --or-port 8080$' "$CALLS" || fail "without containers: $(<"$CALLS")"
+
+# Compose calls a project after its folder. One that was started there is gone on with; one of another folder is not.
+clone "$work/Plain.Folder_1"
+is 'a stack of docker compose' "$(start "$work/Plain.Folder_1" HTTP_PORT=1 STARTED="plainfolder_1 $work/Plain.Folder_1")" 'plainfolder_1 1 '
+is 'the same afterwards' "$(start "$work/Plain.Folder_1" HTTP_PORT=1)" 'plainfolder_1 1 '
+is 'its project in .env' "$(grep '^COMPOSE' "$work/Plain.Folder_1/.env")" 'COMPOSE_PROJECT_NAME=plainfolder_1'
+clone "$work/second/gatefold"
+is 'a stack of another folder' "$(start "$work/second/gatefold" HTTP_PORT=1 STARTED="gatefold $work/one/gatefold" VOLUMES=gatefold)" \
+    "gatefold-$(printf '%s' "$work/second/gatefold" | sha256sum | cut -c 1-8) 1 "
+clone "$work/third/gatefold"
+third=gatefold-$(printf '%s' "$work/third/gatefold" | sha256sum | cut -c 1-8)
+refused "$work/third/gatefold" 'echo COMPOSE_PROJECT_NAME=gatefold >>.env' '' HTTP_PORT=1 VOLUMES=gatefold
+grep -qF "echo COMPOSE_PROJECT_NAME=$third >>.env" "$work/output" || fail "no way to begin: $(<"$work/output")"
+is 'volumes of its own' "$(start "$work/third/gatefold" HTTP_PORT=1 VOLUMES="$third")" "$third 1 "
+STARTED="plainfolder_1 $work/Plain.Folder_1" "$work/Plain.Folder_1/start.sh" status >/dev/null || true # nothing runs
+grep -q '^plainfolder_1 .* compose ps' "$CALLS" || fail "status asks about another project: $(<"$CALLS")"
+echo 'start.sh: goes on with what docker compose has started'
 
 # For others only where that was asked for, and then without the account whose password is in this repository.
 accounts() { grep -c 'user add' "$CALLS" || true; }
