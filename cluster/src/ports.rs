@@ -25,7 +25,7 @@ pub(crate) fn free(taken: &HashSet<u16>) -> Result<u16> {
 }
 
 /// Where Nginx listens: on 127.0.0.1, where it is asked whether it is ready; and on the address that was asked for, or else
-/// on [::1] where there is IPv6.
+/// on `[::1]` where there is IPv6.
 pub fn listen_addresses(asked_for: Option<IpAddr>) -> Vec<IpAddr> {
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
     match asked_for {

@@ -5,7 +5,7 @@
 //! call that is given up is not sent any more, but if it was sent already, Redis may come to it later. A script for which
 //! that matters is given the moment of giving up.
 //!
-//! [`topology`] knows who the primaries are, [`map`] has a [`node`] for each, and that keeps [`line`]s to it, each of which is
+//! [`topology`] knows who the primaries are, [`map`] has a [`node`] for each, and that keeps [lines](mod@line) to it, each of which is
 //! one [`connection`] at a time. The client library is the protocol of one connection, and decides nothing.
 
 mod address;
