@@ -229,3 +229,23 @@ for _ in {1..30}; do
 done
 log_in
 echo 'Redis away and back: 503, and served again'
+
+# Behind a proxy with TLS, and then started without its settings, while Nginx is stopped and when it is gone.
+EDGE=proxied EDGE_TRUSTED_PROXIES=10.1.0.0/16 COOKIE_SECURE=true docker compose up --detach --wait --wait-timeout 180 \
+    >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+docker compose stop nginx >/dev/null 2>&1
+refuses_plain_http() {
+    local service
+    for service in api ws nginx; do
+        ! scripts/roll-containers.sh "$service" >"$work/roll.log" 2>&1 || fail "roll-containers.sh takes https away from $service"
+        grep -q GIVE_UP_HTTPS "$work/roll.log" || fail "roll-containers.sh: $(<"$work/roll.log")"
+    done
+}
+refuses_plain_http
+docker compose rm --force --stop nginx keys >/dev/null 2>&1
+refuses_plain_http
+! docker compose up --detach --wait --wait-timeout 180 >"$work/up.log" 2>&1 || fail 'docker compose up takes https away'
+! curl -sS -o /dev/null "$URL/health" 2>/dev/null || fail 'plain http is served where https was'
+GIVE_UP_HTTPS=1 docker compose up --detach --wait --wait-timeout 180 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+log_in
+echo 'https: not lost unasked, also while Nginx is stopped'

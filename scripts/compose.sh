@@ -160,15 +160,36 @@ fit_processors() {
     done
 }
 
-# Whether the files that `docker compose` takes here (COMPOSE_FILE) serve https.
-serves_https() { docker compose config 2>/dev/null | grep -qE '^ +EDGE: "?tls"?$'; }
+# What `docker compose` would serve by its files (COMPOSE_FILE) and settings: plain, tls or proxied.
+configured_edge() { docker compose config 2>/dev/null | sed -nE 's/^ +EDGE: "?([a-z]+)"?$/\1/p' | tail -n 1; }
 
-# Without docker-compose.tls.yml a cluster that serves https would be replaced, in part, by one that does not.
+# What the containers that are there serve, or would serve if they were not stopped.
+served_edges() {
+    local containers
+    mapfile -t containers < <(docker compose ps --all --quiet nginx keys 2>/dev/null)
+    ((${#containers[@]} == 0)) ||
+        docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "${containers[@]}" | sed -n 's/^EDGE=//p'
+}
+
+# Without docker-compose.tls.yml, or EDGE=proxied, a cluster that serves https would be replaced, in part, by one that does not.
 keep_https() {
-    [[ ${GIVE_UP_HTTPS-} != 1 && $(docker compose exec -T nginx printenv EDGE 2>/dev/null) == tls ]] || return 0
-    serves_https || fail 'The cluster that runs here serves https, and docker-compose.tls.yml is not among the files of this command.' \
-        'Put COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml into .env, and repeat it.' \
-        'To serve plain http from now on: GIVE_UP_HTTPS=1'
+    local served
+    [[ ${GIVE_UP_HTTPS-} != 1 && $(configured_edge) == plain ]] || return 0
+    served=$(served_edges)
+    case $served in
+        *tls*) fail 'The cluster that is here serves https, and docker-compose.tls.yml is not among the files of this command.' \
+            'Put COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml into .env, and repeat it.' \
+            'To serve plain http from now on: GIVE_UP_HTTPS=1' ;;
+        *proxied*) fail 'The cluster that is here stands behind a proxy that ends TLS, and EDGE=proxied is not among the settings of this command.' \
+            'Put EDGE, EDGE_TRUSTED_PROXIES, COOKIE_SECURE and COOKIE_NAME into .env, as they were, and repeat it.' \
+            'To serve plain http from now on: GIVE_UP_HTTPS=1' ;;
+    esac
+}
+
+# The step `keys` knows, from its volume, what was served last, also when no container is left. It ends with an error and says why.
+keep_https_of_volume() {
+    local answer
+    answer=$(docker compose run --rm --no-deps -T keys 2>&1 </dev/null) || fail "the step \`keys\` refuses: $answer"
 }
 
 # Builds the images, starts what is not running, and prints the public url on standard output.
@@ -188,13 +209,16 @@ compose_up() {
     [[ -n ${HTTP_PORT-} ]] || ((port == 80)) || note HTTP_PORT "$port"
     export HTTP_PORT=$port
     say 'Starting the containers' >&2
-    docker compose up --detach --wait --wait-timeout 300 >&2 ||
+    if ! docker compose up --detach --wait --wait-timeout 300 >&2; then
+        # Why nothing may start, where that is for its step to say.
+        docker compose logs --no-log-prefix --tail 3 keys >&2 || true
         fail 'the containers did not all start: see ./start.sh status and ./start.sh logs.' \
             'If the port was taken, HTTP_PORT chooses another. To do without Docker: WITHOUT_DOCKER=1 ./start.sh'
+    fi
     local host=${HTTP_ADDRESS:-127.0.0.1}
     # Docker publishes on that address alone.
     case $host in 127.0.0.1 | 0.0.0.0 | '[::]' | '[::1]') host=localhost ;; esac
-    if serves_https; then
+    if [[ $(configured_edge) == tls ]]; then
         port=${HTTPS_PORT:-443}
         if ((port == 443)); then printf 'https://%s\n' "$host"; else printf 'https://%s:%s\n' "$host" "$port"; fi
     elif ((port == 80)); then printf 'http://%s\n' "$host"; else printf 'http://%s:%s\n' "$host" "$port"; fi

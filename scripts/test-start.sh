@@ -14,7 +14,7 @@ PATH=$work/bin:$PATH
 unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE STARTED VOLUMES HTTP_PORT HTTP_ADDRESS API_REPLICAS WITHOUT_DOCKER
 
 # STARTED are project and folder of a stack of a plain `docker compose up`, VOLUMES the project of volumes without containers.
-# EDGE_OF_NGINX and EDGE_OF_FILES are what runs and what the files say, NCPU is how many processors the engine has, COMPOSED says that containers are there, ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
+# EDGE_OF_NGINX and EDGE_OF_FILES are what containers, running or not, and the files say, EDGE_OF_VOLUME that the step `keys` refuses, NCPU is how many processors the engine has, COMPOSED says that containers are there, ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
 cat >"$work/bin/docker" <<'SH'
 #!/bin/sh
 echo "${COMPOSE_PROJECT_NAME-} ${HTTP_PORT-} ${API_REPLICAS-} $*" >>"$CALLS"
@@ -27,7 +27,9 @@ case "$*" in
     ps*"project=${STARTED%% *}") echo container ;;
     'volume ls'*"project=${VOLUMES-none}" | 'volume ls'*"project=${VOLUMES-none} "*) echo volume ;;
     'compose exec'*'room list'*) [ -n "${TEST_USER_EXISTS-}" ] ;;
-    'compose exec'*'printenv EDGE') echo "${EDGE_OF_NGINX-plain}" ;;
+    'compose ps --all --quiet nginx keys') echo container ;;
+    inspect*container) printf 'PATH=/bin\nEDGE=%s\n' "${EDGE_OF_NGINX-plain}" ;;
+    'compose run'*keys) [ -z "${EDGE_OF_VOLUME-}" ] || { echo 'This cluster serves https' >&2; exit 1; } ;;
     'compose config') echo "      EDGE: ${EDGE_OF_FILES-plain}" ;;
     'compose exec'*) cat >/dev/null ;;
     'compose ps'*) [ -z "${COMPOSED-}" ] || echo container ;;
@@ -194,10 +196,17 @@ refused "$work/https" 'COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml' '
 [[ $(start "$work/https" HTTP_PORT=1 EDGE_OF_NGINX=tls EDGE_OF_FILES=tls) ]] || fail "https: $(<"$work/output")"
 grep -q 'https://localhost/' "$work/output" || fail "another address is shown: $(<"$work/output")"
 [[ $(start "$work/https" HTTP_PORT=1 EDGE_OF_NGINX=tls GIVE_UP_HTTPS=1) ]] || fail "giving up https: $(<"$work/output")"
-for service in api ws; do
-    ! env HOME="$work" EDGE_OF_NGINX=tls "$work/https/scripts/roll-containers.sh" "$service" >"$work/output" 2>&1 ||
-        fail "roll-containers.sh takes https away from $service"
-    grep -q 'serves https' "$work/output" || fail "not said: $(<"$work/output")"
+refused "$work/https" 'Put EDGE, EDGE_TRUSTED_PROXIES' '' HTTP_PORT=1 EDGE_OF_NGINX=proxied
+[[ $(start "$work/https" HTTP_PORT=1 EDGE_OF_NGINX=proxied EDGE_OF_FILES=proxied) ]] || fail "proxied: $(<"$work/output")"
+[[ $(start "$work/https" HTTP_PORT=1 EDGE_OF_NGINX=proxied GIVE_UP_HTTPS=1) ]] || fail "giving up https: $(<"$work/output")"
+for service in api ws nginx; do
+    for edge in EDGE_OF_NGINX=tls EDGE_OF_NGINX=proxied EDGE_OF_VOLUME=1; do
+        : >"$CALLS"
+        ! env HOME="$work" "$edge" "$work/https/scripts/roll-containers.sh" "$service" >"$work/output" 2>&1 ||
+            fail "roll-containers.sh takes https away from $service, although $edge"
+        ! grep -q ' up ' "$CALLS" || fail "$service was replaced, although $edge"
+        grep -qE 'serves https|ends TLS' "$work/output" || fail "not said: $(<"$work/output")"
+    done
 done
 echo 'start.sh: https is not lost by the way'
 
