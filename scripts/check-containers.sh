@@ -249,3 +249,14 @@ refuses_plain_http
 GIVE_UP_HTTPS=1 docker compose up --detach --wait --wait-timeout 180 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
 log_in
 echo 'https: not lost unasked, also while Nginx is stopped'
+
+python3 scripts/close_codes.py "$URL/ws?token=$token" 6 >"$work/codes" 2>&1 &
+sockets=$!
+for _ in {1..50}; do
+    ! grep -q open "$work/codes" || break
+    sleep 0.1
+done
+docker compose down >"$work/down.log" 2>&1 || fail "$(tail -n 5 "$work/down.log")"
+wait "$sockets" || fail "sockets: $(<"$work/codes")"
+[[ $(sort "$work/codes" | uniq -c | xargs) == '6 1012 1 open' ]] || fail "codes of sockets at the end: $(xargs <"$work/codes")"
+echo 'docker compose down: sockets are told to come back'

@@ -137,6 +137,8 @@ def main():
             problems.append("nginx reaches the stores")
         if set(services["postgres"]["networks"]) | set(services["redis"]["networks"]) != {"stores"}:
             problems.append("the stores are not by themselves")
+    if set(services["nginx"]["depends_on"]) != {"keys"}:
+        problems.append("nginx: what it depends on is stopped after it, so that sockets of ws are cut; only `keys` is not, and has to be asked")
     problems += misplaced_secrets(services)
     secure = services["api"]["environment"]["COOKIE_SECURE"]
     if secure != ("true" if mode == "tls" else "false"):
