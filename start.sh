@@ -9,6 +9,8 @@ source scripts/lib.sh
 source scripts/compose.sh
 name_project
 [[ -n ${HTTP_ADDRESS-} ]] || unset HTTP_ADDRESS
+# Of containers only.
+[[ -z ${WITHOUT_DOCKER-} ]] || unset HTTP_ADDRESS_IPV6
 
 # The test account of this quick start; nothing else creates it.
 readonly TEST_USER=testuser TEST_PASSWORD=password123
@@ -38,7 +40,8 @@ Environment, or lines NAME=VALUE in the file .env, which the environment overrid
                         of containers, any but 80 is then noted in .env)
   HTTP_ADDRESS          where it listens: by default for this machine only (127.0.0.1
                         and, without containers, [::1]); 0.0.0.0 is for everybody, and
-                        then no test account is created
+                        then no test account is created. IPv6 of containers:
+                        HTTP_ADDRESS_IPV6, see docs/deployment.md
   API_REPLICAS          REST replicas (2)
   WS_REPLICAS           WebSocket replicas (2)
   COMPOSE_PROJECT_NAME  of the containers and their data; every clone has one of its
@@ -71,7 +74,12 @@ running() {
 }
 
 # Whether only this machine can reach the web interface.
-is_local() { [[ -z ${HTTP_ADDRESS-} || $HTTP_ADDRESS == 127.* || $HTTP_ADDRESS == ::1 || $HTTP_ADDRESS == '[::1]' ]]; }
+is_local() {
+    local address
+    for address in "${HTTP_ADDRESS-}" "${HTTP_ADDRESS_IPV6-}"; do
+        [[ -z $address || $address == 127.* || $address == ::1 || $address == '[::1]' ]] || return 1
+    done
+}
 
 # Adds the test account, unless it is there, with a command that runs gatefold-api. Its password is in this repository: where
 # others can reach it, it is not added, and one that is there from before is warned of.
@@ -80,7 +88,7 @@ add_test_user() {
     if ! is_local; then
         # Asks for the user's rooms, for which Postgres is enough.
         ! "$@" room list -- "$TEST_USER" >/dev/null 2>&1 ||
-            warn "the test account $TEST_USER is there, whose password everybody knows, and HTTP_ADDRESS=$HTTP_ADDRESS lets others" \
+            warn "the test account $TEST_USER is there, whose password everybody knows, and HTTP_ADDRESS=${HTTP_ADDRESS-}${HTTP_ADDRESS_IPV6-} lets others" \
                 "reach it. Disable it: ./start.sh user disable -- $TEST_USER"
     elif message=$(printf '%s\n' "$TEST_PASSWORD" | "$@" user add -- "$TEST_USER" 2>&1); then
         say "$message"
@@ -94,7 +102,7 @@ explain() {
     if is_local; then
         reached='from this machine only; HTTP_ADDRESS=0.0.0.0 opens it to others'
     else
-        reached="from others, too (HTTP_ADDRESS=$HTTP_ADDRESS), without TLS"
+        reached="from others, too (HTTP_ADDRESS=${HTTP_ADDRESS-}${HTTP_ADDRESS_IPV6:+, HTTP_ADDRESS_IPV6=$HTTP_ADDRESS_IPV6}), without TLS"
         account='none, since others can reach it (./start.sh user add -- NAME)'
     fi
     cat <<TEXT

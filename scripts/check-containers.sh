@@ -26,6 +26,7 @@ clean_up() {
     ((code == 0)) || docker compose logs --tail 20 2>/dev/null || true
     docker compose -f docker-compose.yml -f docker-compose.monitoring.yml down --volumes --timeout 5 >/dev/null 2>&1 || true
     docker image rm "${IMAGES[@]}" >/dev/null 2>&1 || true
+    [[ -z ${namespace-} ]] || ip netns delete "$namespace"
     rm -rf -- "$work"
 }
 trap clean_up EXIT
@@ -229,6 +230,39 @@ for _ in {1..30}; do
 done
 log_in
 echo 'Redis away and back: 503, and served again'
+
+# IPv6: not without docker-compose.ipv6.yml, and with it each client has its own address. Two clients are in a network of their own,
+# where the kernel lets this user make one.
+! HTTP_ADDRESS_IPV6='[::]' docker compose up --detach --no-deps --wait --wait-timeout 10 nginx >"$work/up.log" 2>&1 ||
+    fail 'published on IPv6 without IPv6'
+[[ $(docker compose logs --no-log-prefix nginx) == *'add docker-compose.ipv6.yml'* ]] || fail 'not said what IPv6 needs'
+if ip netns add "$COMPOSE_PROJECT_NAME" 2>/dev/null; then
+    namespace=$COMPOSE_PROJECT_NAME
+    COMPOSE_FILE=docker-compose.yml:docker-compose.ipv6.yml HTTP_ADDRESS=127.0.0.1 HTTP_ADDRESS_IPV6='[::]' \
+        docker compose up --detach --wait --wait-timeout 180 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+    ip link add "gf$$" type veth peer name clients netns "$namespace"
+    ip address add 2001:db8:67:66::1/64 dev "gf$$" nodad
+    ip link set "gf$$" up
+    ip -n "$namespace" link set clients up
+    ip -n "$namespace" route add default via 2001:db8:67:66::1 dev clients onlink
+    for address in 2001:db8:67:66::2 2001:db8:67:66::3; do
+        ip -n "$namespace" address add "$address/64" dev clients nodad
+        for _ in {1..50}; do
+            ! ip netns exec "$namespace" curl -sS -o /dev/null --max-time 2 --interface "$address" \
+                "http://[2001:db8:67:66::1]:$HTTP_PORT/api/health" 2>"$work/curl.log" || break
+            sleep 0.1
+        done
+        for _ in {1..20}; do
+            [[ $(docker compose logs --no-log-prefix nginx) != *"\"client.ip\":\"$address\""* ]] || continue 2
+            sleep 0.1
+        done
+        fail "Nginx does not see the address $address: $(<"$work/curl.log")"
+    done
+    echo 'IPv6: each client has its own address'
+else
+    echo 'IPv6: not tested, since this user may make no network'
+fi
+docker compose up --detach --wait --wait-timeout 180 >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
 
 # Behind a proxy with TLS, and then started without its settings, while Nginx is stopped and when it is gone.
 EDGE=proxied EDGE_TRUSTED_PROXIES=10.1.0.0/16 COOKIE_SECURE=true docker compose up --detach --wait --wait-timeout 180 \

@@ -74,6 +74,10 @@ check_compose() {
     env -i PATH="$PATH" HOME="$work" HTTP_ADDRESS=0.0.0.0 docker-compose -f docker-compose.yml -f docker-compose.tls.yml \
         --env-file /dev/null config >"$work/public.yml"
     [[ $(grep -c 'host_ip: 0.0.0.0' "$work/public.yml") == 2 ]] || fail 'HTTP_ADDRESS does not open http and https'
+    env -i PATH="$PATH" HOME="$work" HTTP_ADDRESS=0.0.0.0 HTTP_ADDRESS_IPV6='[::]' docker-compose -f docker-compose.yml \
+        -f docker-compose.tls.yml -f docker-compose.ipv6.yml --env-file /dev/null config >"$work/public.yml"
+    [[ $(grep -c 'host_ip: 0.0.0.0' "$work/public.yml") == 2 && $(grep -cE "host_ip: ['\"]?::['\"]?\$" "$work/public.yml") == 2 &&
+        $(grep -c 'enable_ipv6: true' "$work/public.yml") == 1 ]] || fail 'HTTP_ADDRESS_IPV6 does not open http and https'
 }
 
 # Runs the image's own entry point with `nginx -t`.
@@ -100,6 +104,12 @@ check_nginx() {
         fail 'Nginx refuses the mode proxied:' "$(<"$work/nginx.log")"
     grep -q 'set_real_ip_from 10.1.0.0/16; set_real_ip_from fd00:1:2:3::/64;' "$work/nginx/conf/site/edge.conf" ||
         fail 'Nginx believes others than were named'
+    : >"$work/no-ipv6"
+    printf 'fd000000000000000000000000000002 04 40 00 82     eth0\n' >"$work/ipv6"
+    nginx_accepts EDGE=plain PUBLISHED_ON='0.0.0.0 [::]' IF_INET6="$work/ipv6" || fail 'Nginx refuses IPv6:' "$(<"$work/nginx.log")"
+    nginx_accepts EDGE=plain PUBLISHED_ON='0.0.0.0 [::1]' IF_INET6="$work/no-ipv6" || fail 'Nginx refuses [::1]:' "$(<"$work/nginx.log")"
+    ! nginx_accepts EDGE=plain PUBLISHED_ON='0.0.0.0 [::]' IF_INET6="$work/no-ipv6" || fail 'Nginx takes all clients of IPv6 for one'
+    grep -q docker-compose.ipv6.yml "$work/nginx.log" || fail 'not said what is missing:' "$(<"$work/nginx.log")"
     nginx_accepts EDGE=plain LIMITS=off || fail 'Nginx refuses to go without limits:' "$(<"$work/nginx.log")"
     ! grep -q remote_addr "$work/nginx/conf/site/limits.conf" || fail 'LIMITS=off limits addresses'
     nginx_accepts WORKER_CONNECTIONS=4321 || fail 'Nginx refuses another number of connections:' "$(<"$work/nginx.log")"

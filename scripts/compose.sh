@@ -192,6 +192,25 @@ keep_https_of_volume() {
     answer=$(docker compose run --rm --no-deps -T keys 2>&1 </dev/null) || fail "the step \`keys\` refuses: $answer"
 }
 
+# All clients that come by IPv6 would have one address, and share its limits, in a network without it, and with engines that do not
+# forward IPv6 by themselves.
+need_ipv6() {
+    local config version
+    config=$(docker compose config 2>/dev/null) && grep -E "host_ip: ['\"]?[0-9a-f]*:" <<<"$config" | grep -qvE "host_ip: ['\"]?::1['\"]?\$" || return 0
+    grep -q '^ *enable_ipv6: true$' <<<"$config" ||
+        fail 'HTTP_ADDRESS or HTTP_ADDRESS_IPV6 is an IPv6 address, but the containers have no IPv6: all clients would have one address.' \
+            'Put COMPOSE_FILE=docker-compose.yml:docker-compose.ipv6.yml into .env, or serve IPv4 only: HTTP_ADDRESS=0.0.0.0'
+    version=$(docker version --format '{{.Server.APIVersion}}')
+    at_least "$version" 1.46 ||
+        fail "IPv6 needs a Docker engine of version 27, with API 1.46; this has $version. Serve IPv4 only: HTTP_ADDRESS=0.0.0.0"
+}
+
+# Rootless engines usually forward ports by a program of their own.
+warn_of_one_address() {
+    [[ ${EDGE-} == proxied || $(docker info --format '{{.SecurityOptions}}') != *name=rootless* ]] ||
+        warn 'the Docker engine is rootless: unless its port driver is slirp4netns or implicit, all clients have one address, and share its limits.'
+}
+
 # Builds the images, starts what is not running, and prints the public url on standard output.
 compose_up() {
     local port
@@ -199,6 +218,8 @@ compose_up() {
     port=$(compose_port) || exit
     fit_processors
     keep_https
+    need_ipv6
+    is_local || warn_of_one_address
     REVISION=$(git rev-parse HEAD 2>/dev/null || printf unknown)
     export REVISION
     say 'Building the images (the first time takes several minutes)' >&2

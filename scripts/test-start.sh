@@ -11,7 +11,7 @@ trap 'rm -rf -- "$work"' EXIT
 mkdir -p "$work/bin" "$work/target/release"
 export CALLS=$work/calls CARGO_TARGET_DIR=$work/target
 PATH=$work/bin:$PATH
-unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE STARTED VOLUMES HTTP_PORT HTTP_ADDRESS API_REPLICAS WITHOUT_DOCKER
+unset COMPOSE_PROJECT_NAME COMPOSE_DISABLE_ENV_FILE STARTED VOLUMES HTTP_PORT HTTP_ADDRESS HTTP_ADDRESS_IPV6 API_REPLICAS WITHOUT_DOCKER
 
 # STARTED are project and folder of a stack of a plain `docker compose up`, VOLUMES the project of volumes without containers.
 # EDGE_OF_NGINX and EDGE_OF_FILES are what containers, running or not, and the files say, EDGE_OF_VOLUME that the step `keys` refuses, NCPU is how many processors the engine has, COMPOSED says that containers are there, ENGINE and COMPOSE are their versions, NO_ENGINE is an error, PUBLISHED the port of an Nginx that runs.
@@ -30,7 +30,11 @@ case "$*" in
     'compose ps --all --quiet nginx keys') echo container ;;
     inspect*container) printf 'PATH=/bin\nEDGE=%s\n' "${EDGE_OF_NGINX-plain}" ;;
     'compose run'*keys) [ -z "${EDGE_OF_VOLUME-}" ] || { echo 'This cluster serves https' >&2; exit 1; } ;;
-    'compose config') echo "      EDGE: ${EDGE_OF_FILES-plain}" ;;
+    'compose config')
+        echo "      EDGE: ${EDGE_OF_FILES-plain}"
+        printf "        host_ip: '%s'\n" $(printf '%s\n' "${HTTP_ADDRESS-}" "${HTTP_ADDRESS_IPV6-}" | tr -d '[]')
+        [ -z "${IPV6-}" ] || echo '    enable_ipv6: true'
+        ;;
     'compose exec'*) cat >/dev/null ;;
     'compose ps'*) [ -z "${COMPOSED-}" ] || echo container ;;
     'compose config --services'*) printf 'api\nws\n' ;;
@@ -157,7 +161,25 @@ for without in '' 1; do
 done
 start "$work/address" HTTP_PORT=1 HTTP_ADDRESS=192.0.2.1 >/dev/null
 grep -q 'http://192.0.2.1:1/' "$work/output" || fail "another address is shown: $(<"$work/output")"
+start "$work/address" HTTP_PORT=1 HTTP_ADDRESS_IPV6='[::1]' >/dev/null
+is "accounts made on [::1]" "$(accounts)" 1
 echo 'start.sh: for this machine only, unless it is told otherwise'
+
+clone "$work/ipv6"
+for address in HTTP_ADDRESS HTTP_ADDRESS_IPV6; do
+    for published in '[::]' '[2001:db8::1]'; do
+        refused "$work/ipv6" 'COMPOSE_FILE=docker-compose.yml:docker-compose.ipv6.yml' '' HTTP_PORT=1 $address="$published"
+    done
+    refused "$work/ipv6" 'needs a Docker engine of version 27' '' HTTP_PORT=1 $address='[::]' IPV6=1 ENGINE=1.45
+    [[ $(start "$work/ipv6" HTTP_PORT=1 $address='[::]' IPV6=1 ENGINE=1.46) ]] || fail "IPv6: $(<"$work/output")"
+    is "accounts made on IPv6" "$(accounts)" 0
+    grep -qF "$address=[::]" "$work/output" || fail "not said: $(<"$work/output")"
+done
+start "$work/ipv6" HTTP_PORT=1 HTTP_ADDRESS=0.0.0.0 SECURITY=,name=rootless >/dev/null
+grep -q '^warning: the Docker engine is rootless' "$work/output" || fail "no warning: $(<"$work/output")"
+start "$work/ipv6" HTTP_PORT=1 HTTP_ADDRESS= SECURITY=,name=rootless >/dev/null
+! grep -q '^warning:' "$work/output" || fail "a warning without a reason: $(<"$work/output")"
+echo 'start.sh: IPv6 only where clients keep their addresses'
 
 echo 'start.sh: a project for each clone, and the port that was asked for'
 
@@ -230,6 +252,7 @@ done
 [[ $(start "$work/one/gatefold" HTTP_PORT=1 ENGINE=1.51 COMPOSE=v5.0.1) ]] || fail "newer versions: $(<"$work/output")"
 echo 'start.sh: an engine that cannot be used is not taken for none'
 
+: >"$work/listener"
 openssl s_server -www -nocert -accept 127.0.0.1:0 </dev/null >"$work/listener" 2>&1 &
 listener=$!
 trap 'kill "$listener"; rm -rf -- "$work"' EXIT

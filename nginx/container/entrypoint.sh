@@ -14,6 +14,7 @@
 #   TLS_CERTIFICATE, TLS_KEY   tls: PEM files, the chain and its key (/etc/gatefold/tls/{fullchain,privkey}.pem)
 #   ACME_ROOT        tls: what is below its .well-known/acme-challenge/ is served over http (/etc/gatefold/acme)
 #   HTTPS_PORT       tls: the port of https as clients see it (443)
+#   PUBLISHED_ON     addresses of the machine on which Docker publishes the ports (none)
 #   WORKER_CONNECTIONS  connections that each worker may hold (32768): two for a socket, two for a request
 #   LIMITS           on, or off: for load tests, no address is limited (on)
 #   NGINX_LIMIT_…    the limits of each address: see ../limits.sh
@@ -72,6 +73,18 @@ network() {
 api=${API_ADDRESS:-api:3000} ws=${WS_ADDRESS:-ws:3001}
 address API_ADDRESS "$api"
 address WS_ADDRESS "$ws"
+
+# Docker brings IPv6 into a network without it by a proxy of its own, so that all clients have one address, and share its limits.
+for published in ${PUBLISHED_ON:-}; do
+    case $published in
+        '[::1]' | ::1) ;;
+        *:*)
+            grep -qs '^[0-9a-f]* [0-9a-f]* [0-9a-f]* 00 ' "${IF_INET6:-/proc/net/if_inet6}" ||
+                fail "HTTP_ADDRESS, HTTP_ADDRESS_IPV6: published on $published, but this network has no IPv6, so that all clients would have" \
+                    "one address there: add docker-compose.ipv6.yml to COMPOSE_FILE, or publish on IPv4 only"
+            ;;
+    esac
+done
 
 case ${LIMITS:-on} in
     on) limits=site/limits.conf ;;
