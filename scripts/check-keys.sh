@@ -107,6 +107,9 @@ TABLE
     EDGE=tls keys || fail 'the step keys refuses https the second time:' "$(<"$log")"
     ! EDGE=plain keys || fail 'the step keys lets https be taken away'
     grep -q 'COMPOSE_FILE=docker-compose.yml:docker-compose.tls.yml' "$log" || fail 'not said how https is kept:' "$(<"$log")"
+    ! EDGE=proxied keys || fail 'the step keys allows cookies over plain http behind a proxy with TLS'
+    grep -q 'set COOKIE_SECURE=true' "$log" || fail 'not said what a proxy with TLS needs:' "$(<"$log")"
+    EDGE=proxied COOKIE_SECURE=true keys || fail 'the step keys refuses a proxy with TLS:' "$(<"$log")"
     EDGE=plain GIVE_UP_HTTPS=1 keys || fail 'the step keys does not let https be given up:' "$(<"$log")"
     EDGE=plain keys || fail 'the step keys remembers https that was given up:' "$(<"$log")"
     echo 'keys: made, or taken from the host, once'

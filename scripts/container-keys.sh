@@ -63,7 +63,9 @@ make_keys() {
 # Whoever starts a cluster that serves https without docker-compose.tls.yml would replace it by one that serves plain http: cookies that
 # anybody can read, and nobody at the port of https. When this ends with an error nothing that serves is started.
 keep_https() {
-    if [[ ${EDGE-} == tls || ${EDGE-} == proxied ]]; then
+    if [[ ${EDGE-} == proxied && ${COOKIE_SECURE-} != true ]]; then
+        fail 'EDGE=proxied means that a proxy ends TLS: set COOKIE_SECURE=true, too, or browsers would send the refresh cookie over plain http.'
+    elif [[ ${EDGE-} == tls || ${EDGE-} == proxied ]]; then
         [[ -e $KEYS/https ]] || : >"$KEYS/https"
     elif [[ -e $KEYS/https && ${GIVE_UP_HTTPS-} != 1 ]]; then
         fail 'This cluster serves https, and was to be started without docker-compose.tls.yml and without EDGE=proxied.' \
