@@ -85,6 +85,7 @@ expect 'a log-in after the copy' 401 -H 'Content-Type: application/json' \
 log_in
 echo 'backup and restore, as documented: the same accounts, sessions and keys'
 
+: >"$work/codes"
 python3 scripts/close_codes.py "$URL/ws?token=$token" 6 >"$work/codes" 2>&1 &
 sockets=$!
 for _ in {1..50}; do
