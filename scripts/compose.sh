@@ -165,10 +165,10 @@ configured_edge() { docker compose config 2>/dev/null | sed -nE 's/^ +EDGE: "?([
 
 # What the containers that are there serve, or would serve if they were not stopped.
 served_edges() {
-    local containers
-    mapfile -t containers < <(docker compose ps --all --quiet nginx keys 2>/dev/null)
-    ((${#containers[@]} == 0)) ||
-        docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "${containers[@]}" | sed -n 's/^EDGE=//p'
+    local made
+    mapfile -t made < <(docker compose ps --all --quiet nginx keys 2>/dev/null)
+    ((${#made[@]} == 0)) ||
+        docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "${made[@]}" | sed -n 's/^EDGE=//p'
 }
 
 # Without docker-compose.tls.yml, or EDGE=proxied, a cluster that serves https would be replaced, in part, by one that does not.
